@@ -1,0 +1,106 @@
+// swift-tools-version: 6.2
+import PackageDescription
+
+// A target is the only wall Swift has, so each layer is a target and each row says what it may import.
+// `make build` passes `--explicit-target-dependency-import-check error`: what is not listed here does not compile.
+
+let strict: [SwiftSetting] = [
+  .swiftLanguageMode(.v6),
+  .enableUpcomingFeature("ExistentialAny"),
+  .enableUpcomingFeature("MemberImportVisibility"),
+  .enableUpcomingFeature("InternalImportsByDefault"),
+  .enableUpcomingFeature("NonisolatedNonsendingByDefault"),
+  .enableUpcomingFeature("InferIsolatedConformances"),
+  .treatAllWarnings(as: .error),
+  .treatWarning("DeprecatedDeclaration", as: .warning),
+]
+
+func room(_ name: String, _ dependencies: [Target.Dependency] = []) -> Target {
+  .target(name: name, dependencies: dependencies, swiftSettings: strict)
+}
+
+func program(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
+  .executableTarget(name: name, dependencies: dependencies, swiftSettings: strict)
+}
+
+func tests(_ name: String, _ dependencies: [Target.Dependency], resources: [Resource] = []) -> Target {
+  .testTarget(name: name, dependencies: dependencies, resources: resources, swiftSettings: strict)
+}
+
+let argumentParser = Target.Dependency.product(name: "ArgumentParser", package: "swift-argument-parser")
+let crypto = Target.Dependency.product(name: "Crypto", package: "swift-crypto")
+let hummingbird = Target.Dependency.product(name: "Hummingbird", package: "hummingbird")
+let lifecycle = Target.Dependency.product(name: "ServiceLifecycle", package: "swift-service-lifecycle")
+let logging = Target.Dependency.product(name: "Logging", package: "swift-log")
+let nioCore = Target.Dependency.product(name: "NIOCore", package: "swift-nio")
+let nioPosix = Target.Dependency.product(name: "NIOPosix", package: "swift-nio")
+let subprocess = Target.Dependency.product(name: "Subprocess", package: "swift-subprocess")
+let systemPackage = Target.Dependency.product(name: "SystemPackage", package: "swift-system")
+let unixSignals = Target.Dependency.product(name: "UnixSignals", package: "swift-service-lifecycle")
+let yams = Target.Dependency.product(name: "Yams", package: "Yams")
+
+let package = Package(
+  name: "pgbackupd",
+  dependencies: [
+    .package(url: "https://github.com/apple/swift-argument-parser.git", from: "1.8.0"),
+    .package(url: "https://github.com/apple/swift-crypto.git", from: "4.5.0"),
+    .package(url: "https://github.com/apple/swift-log.git", from: "1.16.0"),
+    .package(url: "https://github.com/apple/swift-nio.git", from: "2.101.0"),
+    .package(url: "https://github.com/apple/swift-system.git", from: "1.8.0"),
+    .package(url: "https://github.com/hummingbird-project/hummingbird.git", from: "2.28.0", traits: []),
+    .package(url: "https://github.com/jpsim/Yams.git", from: "6.2.0"),
+    .package(url: "https://github.com/swift-server/swift-service-lifecycle.git", from: "2.13.0"),
+    .package(url: "https://github.com/swiftlang/swift-subprocess.git", from: "1.0.2"),
+  ],
+  targets: [
+    // C libraries, and what Glibc's Swift module hides
+    .systemLibrary(name: "CLibPQ", pkgConfig: "libpq", providers: [.apt(["libpq-dev"])]),
+    .systemLibrary(name: "CSystemd", pkgConfig: "libsystemd", providers: [.apt(["libsystemd-dev"])]),
+    .systemLibrary(name: "CXXHash", pkgConfig: "libxxhash", providers: [.apt(["libxxhash-dev"])]),
+    .systemLibrary(name: "CZlib", pkgConfig: "zlib", providers: [.apt(["zlib1g-dev"])]),
+    .systemLibrary(name: "CZstd", pkgConfig: "libzstd", providers: [.apt(["libzstd-dev"])]),
+    .target(name: "CPlatform"),
+
+    // Words that every layer speaks
+    room("Faults"),
+    room("Units"),
+    room("QueueExecution"),
+
+    // Rules: values in, values out
+    room("CronSchedule", ["Units"]),
+    room("PostgresArchive", ["CXXHash"]),
+    room("BackupCatalog", ["Faults", "Units"]),
+    room("ArtifactFormat", ["CZstd", "CZlib", crypto]),
+
+    // Edges: each hides one thing outside the process
+    room("Storage", ["CPlatform", "Faults", "QueueExecution", "Units", logging]),
+    room("PostgresTools", ["CLibPQ", "CPlatform", "Faults", "QueueExecution", "Units", logging, subprocess, systemPackage]),
+    room("SystemdSupport", ["CSystemd", logging]),
+    room("ControlAPI", ["BackupCatalog", "Faults", "Units"]),
+
+    // Operations: each runs once, given its collaborators
+    room("BackupOperations", [
+      "ArtifactFormat", "BackupCatalog", "CPlatform", "Faults", "PostgresArchive", "PostgresTools", "QueueExecution", "Storage",
+      "Units", crypto, logging,
+    ]),
+
+    // The daemon: when an operation runs and what is running now
+    room("BackupDaemon", [
+      "BackupCatalog", "BackupOperations", "ControlAPI", "CPlatform", "CronSchedule", "Faults", "PostgresTools", "QueueExecution",
+      "Storage", "SystemdSupport", "Units", crypto, hummingbird, lifecycle, logging, nioCore, nioPosix, unixSignals,
+    ]),
+
+    // Composition: a file becomes values, values become objects
+    room("BackupConfiguration", ["ArtifactFormat", "BackupCatalog", "CronSchedule", "Faults", "Units", yams]),
+    program("pgbackupd", [
+      "BackupCatalog", "BackupConfiguration", "BackupDaemon", "BackupOperations", "CPlatform", "Faults", "PostgresTools",
+      "Storage", "SystemdSupport", "Units", argumentParser, lifecycle, logging,
+    ]),
+    program("pgbackupctl", [
+      "BackupCatalog", "BackupConfiguration", "ControlAPI", "CronSchedule", "Faults", "Units", argumentParser,
+    ]),
+
+    tests("CronScheduleTests", ["CronSchedule", "Units"], resources: [.copy("Vectors")]),
+    tests("PostgresArchiveTests", ["PostgresArchive"], resources: [.copy("Golden")]),
+  ]
+)

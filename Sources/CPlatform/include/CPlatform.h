@@ -1,0 +1,26 @@
+#pragma once
+// What Glibc's Swift module hides because it is declared only under _GNU_SOURCE, in thin wrappers.
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+/// pipe2(2) with O_CLOEXEC and the kernel buffer grown to `bytes` where the system allows it (fcntl F_SETPIPE_SZ).
+/// Returns 0, or -1 with errno set. A refused size is not an error: the default buffer works, only slower.
+int cplatform_pipe(int descriptors[2], size_t bytes);
+
+/// A sealed-by-name anonymous file (memfd_create(2)), mode 0600, close-on-exec. Returns the descriptor, or -1 with errno.
+int cplatform_memory_file(const char *name);
+
+/// rename(2) that fails with EEXIST where the target exists (renameat2 RENAME_NOREPLACE), falling back to link(2) +
+/// unlink(2) on file systems without it. Returns 0, or -1 with errno set.
+int cplatform_rename_exclusive(const char *from, const char *to);
+
+/// Gives unused heap pages back to the kernel (malloc_trim(3)).
+void cplatform_trim_heap(void);
+
+/// Caps the allocator's arenas and keeps large blocks in their own mappings (mallopt(3)), so that a finished run's
+/// buffers really leave the process. Call once, before the first thread.
+void cplatform_tune_heap(void);
+
+/// The peer of a connected Unix socket as the kernel knows it (SO_PEERCRED). Returns 0, or -1 with errno set.
+int cplatform_peer(int socket, pid_t *pid, uid_t *uid, gid_t *gid);

@@ -1,0 +1,41 @@
+/// One failure as an operator sees it: a stable code, one plain sentence, what lies behind it, and what to type next.
+///
+/// Leaves throw their own small typed errors (`ArchiveError`, `CronParseError`); where a failure leaves a room it becomes a
+/// `Fault`, and a fault crosses the control socket as it is.
+package struct Fault: Error, Sendable, Codable, Equatable {
+  package var code: FaultCode
+  /// One sentence, without secrets, that says what went wrong.
+  package var message: String
+  /// What the other side said: the server's message, a program's last lines, the system's reason.
+  package var cause: String?
+  /// The next command to type, or the next thing to look at.
+  package var hint: String?
+
+  package init(_ code: FaultCode, _ message: String, cause: String? = nil, hint: String? = nil) {
+    self.code = code
+    self.message = message
+    self.cause = cause
+    self.hint = hint
+  }
+
+  /// Wraps any error, keeping one that is a fault already.
+  package init(_ error: any Error) {
+    if let fault = error as? Fault {
+      self = fault
+    } else if error is CancellationError {
+      self.init(.runAborted, "The run was stopped before it was done; nothing of it was kept.")
+    } else {
+      self.init(.internal, "An unexpected error ended the work.", cause: String(describing: error))
+    }
+  }
+}
+
+extension Fault: CustomStringConvertible {
+  /// `E-CODE: sentence`, then the cause and the hint on lines of their own.
+  package var description: String {
+    var lines = ["\(code.rawValue): \(message)"]
+    if let cause, !cause.isEmpty { lines.append("  cause: " + cause.split(separator: "\n").joined(separator: "\n         ")) }
+    if let hint { lines.append("  next:  \(hint)") }
+    return lines.joined(separator: "\n")
+  }
+}

@@ -1,0 +1,96 @@
+/// Every failure the product can report, by its stable code. Scripts match on these: a code is never reused and never
+/// renamed. The exit code groups them as `pgbackupctl` documents (see `ExitCode`).
+package enum FaultCode: String, Sendable, Codable, CaseIterable {
+  // usage and configuration
+  case usage = "E-USAGE"
+  case configInvalid = "E-CONFIG-INVALID"
+  case configUnreadable = "E-CONFIG-UNREADABLE"
+
+  // the database
+  case databaseUnreachable = "E-DB-UNREACHABLE"
+  case databaseAuthentication = "E-DB-AUTH"
+  case databaseMissing = "E-DB-MISSING"
+  case databasePrivilege = "E-DB-PRIVILEGE"
+  case databaseRowSecurity = "E-DB-ROW-SECURITY"
+  case databaseQuery = "E-DB-QUERY"
+
+  // the client programs
+  case toolMissing = "E-TOOL-MISSING"
+  case toolTooOld = "E-TOOL-TOO-OLD"
+  case dumpFailed = "E-DUMP-FAILED"
+  case dumpLockTimeout = "E-DUMP-LOCK-TIMEOUT"
+  case dumpStalled = "E-DUMP-STALLED"
+  case globalsFailed = "E-GLOBALS-FAILED"
+  case archiveMalformed = "E-ARCHIVE-MALFORMED"
+
+  // stores
+  case storeMissing = "E-STORE-MISSING"
+  case storeReadOnly = "E-STORE-READ-ONLY"
+  case storeFull = "E-STORE-FULL"
+  case storeSpace = "E-STORE-SPACE"
+  case storeFailed = "E-STORE-FAILED"
+  case storeConflict = "E-STORE-CONFLICT"
+  case objectMissing = "E-OBJECT-MISSING"
+
+  // the catalog
+  case backupMissing = "E-BACKUP-MISSING"
+  case backupPinned = "E-BACKUP-PINNED"
+  case backupLast = "E-BACKUP-LAST"
+  case manifestInvalid = "E-MANIFEST-INVALID"
+  case formatTooNew = "E-FORMAT-TOO-NEW"
+  case artifactDamaged = "E-ARTIFACT-DAMAGED"
+
+  // runs
+  case jobMissing = "E-JOB-MISSING"
+  case runConflict = "E-RUN-CONFLICT"
+  case runAborted = "E-RUN-ABORTED"
+  case runTimeout = "E-RUN-TIMEOUT"
+  case runPartial = "E-RUN-PARTIAL"
+
+  // the daemon
+  case daemonUnreachable = "E-DAEMON-UNREACHABLE"
+  case daemonRunning = "E-DAEMON-RUNNING"
+  case notAllowed = "E-NOT-ALLOWED"
+  case confirmationNeeded = "E-CONFIRMATION-NEEDED"
+  case ledgerDamaged = "E-LEDGER-DAMAGED"
+  case `internal` = "E-INTERNAL"
+}
+
+extension FaultCode {
+  /// The exit status that a program ends with when this fault ends it.
+  package var exitCode: ExitCode {
+    switch self {
+    case .usage: .usage
+    case .configInvalid, .configUnreadable: .problemsFound
+    case .databaseUnreachable, .storeMissing, .daemonUnreachable: .unreachable
+    case .databaseAuthentication, .notAllowed, .backupPinned, .backupLast, .confirmationNeeded: .notAllowed
+    case .databaseMissing, .objectMissing, .backupMissing, .jobMissing: .notFound
+    case .databasePrivilege, .databaseRowSecurity, .toolMissing, .toolTooOld, .storeReadOnly, .storeSpace:
+      .preflightFailed
+    case .runConflict, .storeConflict, .daemonRunning: .conflict
+    case .runAborted: .aborted
+    case .manifestInvalid, .artifactDamaged, .ledgerDamaged: .verificationFailed
+    case .databaseQuery, .dumpFailed, .dumpLockTimeout, .dumpStalled, .globalsFailed, .archiveMalformed, .storeFull,
+      .storeFailed, .formatTooNew, .runTimeout, .runPartial, .internal:
+      .failed
+    }
+  }
+}
+
+/// The exit statuses of `pgbackupd` and `pgbackupctl`: one table, documented in the README, never reused.
+package enum ExitCode: Int32, Sendable, Codable, CaseIterable {
+  case done = 0
+  case failed = 1
+  case usage = 2
+  case notAllowed = 3
+  /// A check before the work refused it: nothing was changed.
+  case preflightFailed = 4
+  case aborted = 5
+  case notFound = 6
+  case conflict = 7
+  /// A store, a database or the daemon could not be reached.
+  case unreachable = 8
+  case verificationFailed = 9
+  case problemsFound = 10
+  case interrupted = 130
+}

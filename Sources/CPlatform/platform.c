@@ -51,3 +51,7 @@ int cplatform_peer(int socket, pid_t *pid, uid_t *uid, gid_t *gid) {
   *gid = peer.gid;
   return 0;
 }
+
+void cplatform_begin_writeback(int file, int64_t offset, int64_t count) {
+  (void)sync_file_range(file, offset, count, SYNC_FILE_RANGE_WRITE);
+}

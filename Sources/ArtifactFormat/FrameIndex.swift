@@ -1,0 +1,55 @@
+/// Where each frame of an artifact lies. All frames but the last hold the same number of plain bytes, so the stored sizes
+/// tell everything.
+package struct FrameIndex: Sendable, Hashable {
+  /// 4 MiB: large enough that frames cost no ratio, small enough that a table of a few rows costs one short read.
+  package static let standardFrameBytes = 4 << 20
+
+  package let frameBytes: Int
+  package private(set) var storedSizes: [Int] = []
+  package private(set) var plainBytes: UInt64 = 0
+  package private(set) var storedBytes: UInt64 = 0
+
+  package init(frameBytes: Int = standardFrameBytes) { self.frameBytes = frameBytes }
+
+  /// Rebuilds an index from what contents.json keeps; nil where the parts don't fit together.
+  package init?(frameBytes: Int, plainBytes: UInt64, storedSizes: [Int]) {
+    guard frameBytes > 0, storedSizes.allSatisfy({ $0 >= 0 }) else { return nil }
+    let frames = (plainBytes + UInt64(frameBytes) - 1) / UInt64(frameBytes)
+    guard frames == UInt64(storedSizes.count) else { return nil }
+    self.frameBytes = frameBytes
+    self.storedSizes = storedSizes
+    self.plainBytes = plainBytes
+    storedBytes = storedSizes.reduce(0) { $0 + UInt64($1) }
+  }
+
+  /// Records the next frame. Only the last one may hold less than `frameBytes`.
+  package mutating func append(plain: Int, stored: Int) {
+    precondition(plainBytes % UInt64(frameBytes) == 0, "a short frame is the last one")
+    storedSizes.append(stored)
+    plainBytes += UInt64(plain)
+    storedBytes += UInt64(stored)
+  }
+
+  package struct Frame: Sendable, Hashable {
+    package let number: Int
+    package let stored: Range<UInt64>
+    package let plain: Range<UInt64>
+  }
+
+  /// The frames that hold a range of plain bytes, in order.
+  package func frames(covering range: Range<UInt64>) throws(FrameError) -> [Frame] {
+    guard range.upperBound <= plainBytes else { throw .outOfBounds(range.upperBound) }
+    guard !range.isEmpty else { return [] }
+    let size = UInt64(frameBytes)
+    let first = Int(range.lowerBound / size)
+    let last = Int((range.upperBound - 1) / size)
+    var start = storedSizes[..<first].reduce(0) { $0 + UInt64($1) }
+    return (first...last).map { number in
+      let plainStart = UInt64(number) * size
+      defer { start += UInt64(storedSizes[number]) }
+      return Frame(
+        number: number, stored: start..<start + UInt64(storedSizes[number]),
+        plain: plainStart..<min(plainStart + size, plainBytes))
+    }
+  }
+}

@@ -1,0 +1,88 @@
+package import Faults
+package import Foundation
+
+/// The backups of all stores, merged. It is always rebuilt from the stores: no state is needed to recover.
+package struct Catalog: Sendable {
+  /// One copy of a backup in one store.
+  package struct Placement: Codable, Sendable, Equatable {
+    package let store: String
+    /// Files that the manifest names and that are missing there, or have another size.
+    package let missing: [String]
+
+    package init(store: String, missing: [String]) {
+      self.store = store
+      self.missing = missing
+    }
+
+    package var isWhole: Bool { missing.isEmpty }
+  }
+
+  package struct Backup: Codable, Sendable, Equatable {
+    package let manifest: Manifest
+    package var placements: [Placement]
+    package var pin: Pin?
+
+    package init(manifest: Manifest, placements: [Placement], pin: Pin?) {
+      self.manifest = manifest
+      self.placements = placements
+      self.pin = pin
+    }
+
+    package var id: BackupID { manifest.id }
+    /// At least one store has all of it.
+    package var isGood: Bool { placements.contains(where: \.isWhole) }
+  }
+
+  /// Files in a backup's folder without a manifest: a run that was cut off, or one that is still going on.
+  package struct Leftover: Sendable, Equatable {
+    package let store: String
+    package let folder: String
+    package let files: [String]
+    package let lastChanged: Date
+
+    package init(store: String, folder: String, files: [String], lastChanged: Date) {
+      self.store = store
+      self.folder = folder
+      self.files = files
+      self.lastChanged = lastChanged
+    }
+  }
+
+  /// A store or a backup that can't be read, and why.
+  package struct Problem: Codable, Sendable, Equatable {
+    package let store: String
+    /// Nil where it is the store itself.
+    package let folder: String?
+    package let fault: Fault
+
+    package init(store: String, folder: String?, fault: Fault) {
+      self.store = store
+      self.folder = folder
+      self.fault = fault
+    }
+  }
+
+  /// The oldest first.
+  package private(set) var backups: [Backup] = []
+  package private(set) var leftovers: [Leftover] = []
+  package private(set) var problems: [Problem] = []
+
+  package init() {}
+
+  package mutating func add(_ backup: Backup) {
+    if let position = backups.firstIndex(where: { $0.id == backup.id && $0.manifest.type == backup.manifest.type }) {
+      backups[position].placements += backup.placements
+      backups[position].pin = backups[position].pin ?? backup.pin
+    } else {
+      let position = backups.firstIndex { backup.id < $0.id } ?? backups.endIndex
+      backups.insert(backup, at: position)
+    }
+  }
+
+  package mutating func add(_ leftover: Leftover) { leftovers.append(leftover) }
+  package mutating func add(_ problem: Problem) { problems.append(problem) }
+
+  package func newestGood(of database: String, type: String? = nil) -> Backup? {
+    backups.last { $0.id.database == database && $0.isGood && (type == nil || $0.manifest.type == type) }
+  }
+}

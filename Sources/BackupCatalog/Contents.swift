@@ -1,0 +1,91 @@
+/// The index of an archive: per table where its block lies and what its rows were, and where each frame of the artifact lies.
+/// With it one table comes back by reading that table's bytes, and a restore is proved row for row.
+package struct Contents: VersionedRecord, Equatable {
+  package static let format = "pgbackupd-contents"
+  package static let majorVersion = 1
+
+  package struct Table: Codable, Sendable, Equatable {
+    package var schema: String
+    package var name: String
+    package var dumpID: Int
+    /// Of the block in the archive.
+    package var offset: UInt64
+    package var length: UInt64
+    package var copyStatement: String?
+    /// Nil where the data is not COPY text: such a table is not proved, and nothing pretends that it is.
+    package var rows: Int64?
+    /// Of COPY text, newlines included.
+    package var bytes: Int64?
+    /// The sum modulo 2^128 of the XXH3-128 of each row, 32 hexadecimal digits.
+    package var fingerprint: String?
+
+    package init(
+      schema: String, name: String, dumpID: Int, offset: UInt64, length: UInt64, copyStatement: String?, rows: Int64?,
+      bytes: Int64?, fingerprint: String?
+    ) {
+      self.schema = schema
+      self.name = name
+      self.dumpID = dumpID
+      self.offset = offset
+      self.length = length
+      self.copyStatement = copyStatement
+      self.rows = rows
+      self.bytes = bytes
+      self.fingerprint = fingerprint
+    }
+  }
+
+  package struct LargeObjects: Codable, Sendable, Equatable {
+    package var dumpID: Int
+    package var offset: UInt64
+    package var length: UInt64
+    package var count: Int64?
+    package var bytes: Int64?
+    package var fingerprint: String?
+
+    package init(dumpID: Int, offset: UInt64, length: UInt64, count: Int64?, bytes: Int64?, fingerprint: String?) {
+      self.dumpID = dumpID
+      self.offset = offset
+      self.length = length
+      self.count = count
+      self.bytes = bytes
+      self.fingerprint = fingerprint
+    }
+  }
+
+  package struct Frames: Codable, Sendable, Equatable {
+    /// Plain bytes of each frame but the last.
+    package var plainBytes: Int
+    package var storedSizes: [Int]
+
+    package init(plainBytes: Int, storedSizes: [Int]) {
+      self.plainBytes = plainBytes
+      self.storedSizes = storedSizes
+    }
+  }
+
+  package var id: BackupID
+  package var archiveVersion: String
+  package var archiveBytes: UInt64
+  /// Header and table of contents: what every slice begins with.
+  package var headBytes: UInt64
+  package var frames: Frames
+  /// The session settings under which the COPY text was made: a proof must use the same.
+  package var settings: [String: String]
+  package var tables: [Table]
+  package var largeObjects: [LargeObjects]
+
+  package init(
+    id: BackupID, archiveVersion: String, archiveBytes: UInt64, headBytes: UInt64, frames: Frames,
+    settings: [String: String], tables: [Table], largeObjects: [LargeObjects]
+  ) {
+    self.id = id
+    self.archiveVersion = archiveVersion
+    self.archiveBytes = archiveBytes
+    self.headBytes = headBytes
+    self.frames = frames
+    self.settings = settings
+    self.tables = tables
+    self.largeObjects = largeObjects
+  }
+}

@@ -1,0 +1,157 @@
+package import Foundation
+import Units
+
+/// The record that commits a backup. It is written last, so where it stands, everything it names stands too.
+package struct Manifest: VersionedRecord, Equatable {
+  package static let format = "pgbackupd-manifest"
+  package static let majorVersion = 1
+
+  package struct StoredFile: Codable, Sendable, Equatable {
+    package var name: String
+    package var size: Int64
+    /// SHA-256 of the stored bytes, in hexadecimal.
+    package var sha256: String
+
+    package init(name: String, size: Int64, sha256: String) {
+      self.name = name
+      self.size = size
+      self.sha256 = sha256
+    }
+  }
+
+  package struct Artifact: Codable, Sendable, Equatable {
+    package var file: StoredFile
+    /// Of the archive before compression.
+    package var archiveBytes: Int64
+    /// `zstd`, `gzip` or `none`.
+    package var compression: String
+    package var level: Int
+
+    package init(file: StoredFile, archiveBytes: Int64, compression: String, level: Int) {
+      self.file = file
+      self.archiveBytes = archiveBytes
+      self.compression = compression
+      self.level = level
+    }
+  }
+
+  package struct Globals: Codable, Sendable, Equatable {
+    package var file: StoredFile
+    package var compression: String
+    /// False where the role could not read the password hashes: they are then missing from the file.
+    package var hasRolePasswords: Bool
+
+    package init(file: StoredFile, compression: String, hasRolePasswords: Bool) {
+      self.file = file
+      self.compression = compression
+      self.hasRolePasswords = hasRolePasswords
+    }
+  }
+
+  package struct Server: Codable, Sendable, Equatable {
+    package var version: String
+    package var versionNumber: Int
+    /// Of the cluster, as `pg_control_system()` gives it; nil where the role may not ask.
+    package var systemIdentifier: String?
+    package var database: String
+    package var encoding: String
+    /// `pg_database_size` at the snapshot.
+    package var databaseBytes: Int64
+    package var isStandby: Bool
+
+    package init(
+      version: String, versionNumber: Int, systemIdentifier: String?, database: String, encoding: String,
+      databaseBytes: Int64, isStandby: Bool
+    ) {
+      self.version = version
+      self.versionNumber = versionNumber
+      self.systemIdentifier = systemIdentifier
+      self.database = database
+      self.encoding = encoding
+      self.databaseBytes = databaseBytes
+      self.isStandby = isStandby
+    }
+  }
+
+  package struct Totals: Codable, Sendable, Equatable {
+    package var tables: Int
+    package var rows: Int64
+    /// Of COPY text.
+    package var rowBytes: Int64
+    package var largeObjects: Int64
+
+    package init(tables: Int, rows: Int64, rowBytes: Int64, largeObjects: Int64) {
+      self.tables = tables
+      self.rows = rows
+      self.rowBytes = rowBytes
+      self.largeObjects = largeObjects
+    }
+  }
+
+  package var id: BackupID
+  package var type: String
+  package var label: String?
+  package var job: String?
+  package var run: String
+  /// Overrides the type's `keep`, in seconds.
+  package var keepSeconds: Int64?
+  package var started: Date
+  package var finished: Date
+  package var host: String
+  /// What wrote it: `pgbackupd 0.1.0`.
+  package var software: String
+  /// What dumped it: `pg_dump (PostgreSQL) 15.18`.
+  package var dumpProgram: String
+  package var server: Server
+  package var artifact: Artifact
+  package var contents: StoredFile
+  package var globals: Globals?
+  package var totals: Totals
+
+  package init(
+    id: BackupID, type: String, label: String?, job: String?, run: String, keepSeconds: Int64?, started: Date,
+    finished: Date, host: String, software: String, dumpProgram: String, server: Server, artifact: Artifact,
+    contents: StoredFile, globals: Globals?, totals: Totals
+  ) {
+    self.id = id
+    self.type = type
+    self.label = label
+    self.job = job
+    self.run = run
+    self.keepSeconds = keepSeconds
+    self.started = started
+    self.finished = finished
+    self.host = host
+    self.software = software
+    self.dumpProgram = dumpProgram
+    self.server = server
+    self.artifact = artifact
+    self.contents = contents
+    self.globals = globals
+    self.totals = totals
+  }
+
+  package var layout: BackupLayout { BackupLayout(id: id, type: type) }
+
+  /// The files that the manifest commits, itself not among them.
+  package var files: [StoredFile] { [artifact.file, contents] + (globals.map { [$0.file] } ?? []) }
+
+  package var storedBytes: Int64 { files.map(\.size).reduce(0, +) }
+}
+
+/// A hold on a backup: while this record lies in its folder, nothing deletes it.
+package struct Pin: VersionedRecord, Equatable {
+  package static let format = "pgbackupd-pin"
+  package static let majorVersion = 1
+
+  package var since: Date
+  /// Who asked, as the control socket knows it.
+  package var by: String
+  package var note: String?
+
+  package init(since: Date, by: String, note: String?) {
+    self.since = since
+    self.by = by
+    self.note = note
+  }
+}

@@ -1,0 +1,41 @@
+package import Foundation
+import Units
+
+/// What must be done so that every store holds what it should, with the reason of each step.
+package struct ReconcilePlan: Sendable {
+  package enum Action: Sendable, Equatable {
+    /// A backup that expired leaves a store.
+    case delete(Manifest, store: String)
+    /// What a cut-off run left behind leaves a store.
+    case sweep(Catalog.Leftover)
+  }
+
+  package struct Step: Sendable, Equatable {
+    package let action: Action
+    package let reason: String
+  }
+
+  package let steps: [Step]
+  package let kept: [RetentionDecision]
+
+  /// Leftovers younger than this may belong to a run that is going on, here or on another host.
+  package static let leftoverAge: TimeInterval = 86400
+
+  package init(_ catalog: Catalog, policy: RetentionPolicy, at now: Date) {
+    let decisions = policy.decide(catalog, at: now)
+    var steps: [Step] = []
+    for decision in decisions where !decision.isKept {
+      let since = decision.expired?.rfc3339 ?? now.rfc3339
+      for placement in decision.backup.placements {
+        steps.append(
+          Step(action: .delete(decision.backup.manifest, store: placement.store), reason: "expired since \(since)"))
+      }
+    }
+    for leftover in catalog.leftovers where now.timeIntervalSince(leftover.lastChanged) > Self.leftoverAge {
+      steps.append(
+        Step(action: .sweep(leftover), reason: "no manifest, and unchanged since \(leftover.lastChanged.rfc3339)"))
+    }
+    self.steps = steps
+    kept = decisions.filter(\.isKept)
+  }
+}

@@ -1,0 +1,286 @@
+package import ArtifactFormat
+package import BackupCatalog
+import CPlatform
+package import Faults
+package import Foundation
+package import Logging
+import PostgresArchive
+package import PostgresTools
+package import Storage
+import Units
+
+/// One backup of one database, from the first check to the manifest: it happens whole or not at all.
+///
+/// Nothing is committed before pg_dump has ended well, the archive has been read to its end, and the snapshot's transaction
+/// has been seen to live still; then the manifest is written, last. Whatever goes wrong before that, what was written is
+/// removed again.
+package struct Backup: Sendable {
+  package struct Request: Sendable {
+    /// The name that the configuration gave the database, and that its backups are stored under.
+    package var database: String
+    package var connection: ConnectionSettings
+    package var type: String
+    package var label: String?
+    package var job: String?
+    package var run: String
+    /// Overrides the type's `keep`.
+    package var keep: Duration?
+
+    package init(
+      database: String, connection: ConnectionSettings, type: String, label: String?, job: String?, run: String,
+      keep: Duration?
+    ) {
+      self.database = database
+      self.connection = connection
+      self.type = type
+      self.label = label
+      self.job = job
+      self.run = run
+      self.keep = keep
+    }
+  }
+
+  package struct Settings: Sendable, Hashable {
+    package var compression = Compression.standard
+    /// Threads that compress.
+    package var workers = 2
+    package var lockWait = Duration.seconds(60)
+    package var stallAfter = Duration.seconds(900)
+    /// Folders with client programs, looked into first.
+    package var programs: [String] = []
+
+    package init() {}
+  }
+
+  /// What the catalog knew before the run.
+  package struct History: Sendable {
+    /// The newest good backup of the same database.
+    package var last: Manifest?
+    /// Times that ids of the same database have already.
+    package var takenTimes: Set<Date>
+
+    package init(last: Manifest? = nil, takenTimes: Set<Date> = []) {
+      self.last = last
+      self.takenTimes = takenTimes
+    }
+  }
+
+  package struct Outcome: Sendable {
+    package let manifest: Manifest
+    /// The stores that hold the whole backup.
+    package let stores: [String]
+    /// The wanted stores that don't, and why. Reconcile copies it there later.
+    package let dropped: [String: Fault]
+  }
+
+  let request: Request
+  let settings: Settings
+  let stores: [any ObjectStore]
+  let history: History
+  let context: OperationContext
+  let logger: Logger
+
+  /// The `software` of manifests.
+  package static let software = "pgbackupd \(version)"
+  package static let version = "0.1.0"
+
+  package init(
+    _ request: Request, settings: Settings, stores: [any ObjectStore], history: History, context: OperationContext,
+    logger: Logger
+  ) {
+    self.request = request
+    self.settings = settings
+    self.stores = stores
+    self.history = history
+    self.context = context
+    self.logger = logger
+  }
+
+  package func run() async throws(Fault) -> Outcome {
+    do {
+      context.report(RunProgress(phase: .preflight))
+      let session = try await PostgresSession.connect(request.connection)
+      do {
+        let outcome = try await run(on: session)
+        await session.close()
+        return outcome
+      } catch {
+        await session.close()
+        throw error
+      }
+    } catch {
+      throw Fault(error)
+    }
+  }
+
+  private func run(on session: PostgresSession) async throws -> Outcome {
+    let snapshot = try await Snapshot.export(on: session, lockWaitMilliseconds: Int64(settings.lockWait.inSeconds * 1000))
+    let started = context.now()
+    let server = try await session.serverFacts()
+    try await session.checkReadability()
+    let programs = ClientPrograms(configured: settings.programs)
+    let dumpProgram = try await programs.program("pg_dump", forServer: server.major)
+    let globalsProgram = try await programs.program("pg_dumpall", forServer: server.major)
+    let (usable, refused) = try await checkStores(server)
+
+    let layout = BackupLayout(id: BackupID(database: request.database, time: freeTime(from: started)), type: request.type)
+    let connection = await session.effectiveSettings()
+    logger.info(
+      "backup begins", metadata: ["backup": "\(layout.id)", "program": "\(dumpProgram.path)", "server": "\(server.version)"])
+
+    let name = layout.artifactName(suffix: settings.compression.suffix)
+    var fan = try await FanOut(try Self.key(layout, name), into: usable, dropped: refused)
+    do {
+      let dumped = try await dump(DumpProgram(dumpProgram, connection), snapshot, server, into: &fan)
+      context.report(RunProgress(phase: .globals))
+      let globals = try await GlobalsProgram(globalsProgram, connection).dump(
+        withRolePasswords: server.canReadRolePasswords)
+      try await snapshot.confirm()
+      try Task.checkCancellation()
+      context.report(RunProgress(phase: .commit))
+      try await fan.finish()
+
+      let commit = BackupCommit(
+        layout: layout, compression: settings.compression, artifactName: name, dumped: dumped, globals: globals,
+        hasRolePasswords: server.canReadRolePasswords)
+      return try await commit.run(on: fan.stores, dropped: fan.dropped) { artifact, contents, globals in
+        manifest(layout, started, server, dumpProgram, artifact, contents, globals, dumped)
+      }
+    } catch {
+      await fan.abort()
+      await discard(layout)
+      throw error
+    }
+  }
+
+  /// Dumps through the pipeline into the stores; the uploads are not finished yet.
+  private func dump(
+    _ program: DumpProgram, _ snapshot: Snapshot, _ server: ServerFacts, into fan: inout FanOut
+  ) async throws -> DumpedArchive {
+    let pipeline = ArchivePipeline(compression: settings.compression, workers: settings.workers)
+    // pg_dump's text is about the size of the tables without indexes; the last archive is the better guess.
+    let expected = history.last?.artifact.archiveBytes ?? server.databaseBytes
+    let progress = ProgressMeter(expectedBytes: expected, report: context.report)
+    let destination = FrameDestination(fan)
+    let dumped: DumpedArchive
+    do {
+      dumped = try await program.dump(snapshot: snapshot, lockWait: settings.lockWait, stallAfter: settings.stallAfter) {
+        output in
+        let result = try await pipeline.run(output, onRead: progress.read) { bytes in
+          try await destination.write(bytes)
+          progress.wrote(bytes.count)
+        }
+        return DumpedArchive(archive: result.archive, frames: result.frames, artifact: await destination.digest)
+      }
+    } catch {
+      fan = await destination.fan
+      throw error
+    }
+    fan = await destination.fan
+    // Last, so that pg_dump's own words come first where it failed.
+    _ = try dumped.index
+    return dumped
+  }
+
+  /// The stores that can take the backup, and why the others can't. Throws where none can.
+  private func checkStores(
+    _ server: ServerFacts
+  ) async throws(Fault) -> (usable: [any ObjectStore], refused: [String: Fault]) {
+    var usable: [any ObjectStore] = []
+    var refused: [String: Fault] = [:]
+    for store in stores {
+      do throws(StorageError) {
+        try await store.check()
+        // A quarter more than last time, which is what a growing database may need.
+        if let last = history.last?.storedBytes, let room = try await store.availableSpace(), room.bytes < last / 4 * 5 {
+          refused[store.name] = Fault(
+            .storeSpace, "Store '\(store.name)' has \(room) left; the last backup took \(ByteCount(last)).",
+            hint: "free space there, or shorten 'keep' and run: pgbackupctl reconcile --apply")
+        } else {
+          usable.append(store)
+        }
+      } catch {
+        refused[store.name] = error.fault
+      }
+    }
+    if usable.isEmpty {
+      throw refused.sorted { $0.key < $1.key }.first?.value
+        ?? Fault(.configInvalid, "The type '\(request.type)' has no store.", hint: "pgbackupctl config check")
+    }
+    return (usable, refused)
+  }
+
+  /// The second that names the backup: the snapshot's, or the next free one where the clock was set back or a backup of the
+  /// same second exists.
+  private func freeTime(from started: Date) -> Date {
+    var time = started.wholeSecond
+    while history.takenTimes.contains(time) { time = time.addingTimeInterval(1) }
+    return time
+  }
+
+  /// Removes whatever a failed run has put anywhere. Uploads in progress are aborted elsewhere; this is for finished objects.
+  private func discard(_ layout: BackupLayout) async {
+    for store in stores {
+      do throws(StorageError) {
+        try await BackupRemoval.remove(folder: layout.folder, from: store)
+      } catch {
+        logger.warning(
+          "leftovers of a failed backup stay until they are swept",
+          metadata: ["store": "\(store.name)", "backup": "\(layout.id)", "cause": "\(error.reason)"])
+      }
+    }
+    cplatform_trim_heap()
+  }
+
+  private func manifest(
+    _ layout: BackupLayout, _ started: Date, _ server: ServerFacts, _ program: ClientProgram,
+    _ artifact: Manifest.StoredFile, _ contents: Manifest.StoredFile, _ globals: Manifest.Globals,
+    _ dumped: DumpedArchive
+  ) -> Manifest {
+    let index = try? dumped.index
+    let tables = index?.tables ?? []
+    return Manifest(
+      id: layout.id, type: layout.type, label: request.label, job: request.job, run: request.run,
+      keepSeconds: request.keep.map { $0.components.seconds }, started: started.wholeSecond,
+      finished: context.now().wholeSecond, host: ProcessInfo.processInfo.hostName, software: Self.software,
+      dumpProgram: program.versionText,
+      server: Manifest.Server(
+        version: server.version, versionNumber: server.versionNumber, systemIdentifier: server.systemIdentifier,
+        database: server.database, encoding: server.encoding, databaseBytes: server.databaseBytes,
+        isStandby: server.isStandby),
+      artifact: Manifest.Artifact(
+        file: artifact, archiveBytes: Int64(index?.totalBytes ?? 0), compression: settings.compression.algorithm.rawValue,
+        level: settings.compression.level),
+      contents: contents, globals: globals,
+      totals: Manifest.Totals(
+        tables: tables.count, rows: tables.compactMap { $0.rows.map { Int64($0.count) } }.reduce(0, +),
+        rowBytes: tables.compactMap { $0.rows.map { Int64($0.bytes) } }.reduce(0, +),
+        largeObjects: (index?.largeObjects ?? []).compactMap { $0.objects.map { Int64($0.count) } }.reduce(0, +)))
+  }
+
+  static func key(_ layout: BackupLayout, _ name: String) throws(Fault) -> ObjectKey {
+    guard let key = ObjectKey(layout.path(name)) else {
+      throw Fault(.internal, "The name of \(layout.id) can't be stored: it is too long.", hint: "shorten the database's name")
+    }
+    return key
+  }
+}
+
+/// What came out of pg_dump, as it lies in the stores.
+struct DumpedArchive: Sendable {
+  let archive: Result<ArchiveIndex, ArchiveError>
+  let frames: FrameIndex
+  let artifact: Digest
+
+  var index: ArchiveIndex {
+    get throws(Fault) {
+      do {
+        return try archive.get()
+      } catch {
+        throw Fault(
+          .archiveMalformed, "pg_dump ended well, but what it wrote is no whole archive.", cause: error.description,
+          hint: "run the job again; if it stays, report it with the versions of server and pg_dump")
+      }
+    }
+  }
+}

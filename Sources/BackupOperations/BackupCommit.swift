@@ -1,0 +1,82 @@
+import ArtifactFormat
+import BackupCatalog
+import Faults
+import PostgresArchive
+import PostgresTools
+import Storage
+
+/// The last steps of a backup, store by store: contents, globals, RECOVER.txt, and the manifest last. An abort at any line
+/// leaves a folder without a manifest, which is no backup and is swept.
+struct BackupCommit {
+  let layout: BackupLayout
+  let compression: Compression
+  let artifactName: String
+  let dumped: DumpedArchive
+  /// SQL text of pg_dumpall.
+  let globals: [UInt8]
+  let hasRolePasswords: Bool
+
+  func run(
+    on stores: [any ObjectStore], dropped: [String: Fault],
+    manifest: (Manifest.StoredFile, Manifest.StoredFile, Manifest.Globals) throws -> Manifest
+  ) async throws -> Backup.Outcome {
+    let index = try dumped.index
+    let contents = try packed("contents.json", try Self.contents(layout.id, index, dumped.frames).encoded())
+    let globals = try packed("globals.sql", globals)
+    let manifest = try manifest(
+      Manifest.StoredFile(name: artifactName, size: dumped.artifact.count, sha256: dumped.artifact.hexadecimal),
+      contents.file,
+      Manifest.Globals(
+        file: globals.file, compression: compression.algorithm.rawValue, hasRolePasswords: hasRolePasswords))
+    let files = [
+      (contents.file.name, contents.bytes), (globals.file.name, globals.bytes),
+      (BackupLayout.recoverName, Array(RecoverText(manifest: manifest).text.utf8)),
+      (BackupLayout.manifestName, try manifest.encoded()),
+    ]
+
+    var done: [String] = []
+    var dropped = dropped
+    for store in stores {
+      do throws(StorageError) {
+        for (name, bytes) in files {
+          guard let key = ObjectKey(layout.path(name)) else { continue }
+          try await store.put(key, bytes)
+        }
+        done.append(store.name)
+      } catch {
+        dropped[store.name] = error.fault
+        try? await BackupRemoval.remove(folder: layout.folder, from: store)
+      }
+    }
+    guard !done.isEmpty else {
+      throw dropped.sorted { $0.key < $1.key }.first?.value ?? Fault(.internal, "No store took the backup.")
+    }
+    return Backup.Outcome(manifest: manifest, stores: done, dropped: dropped)
+  }
+
+  /// A small file as it is stored: compressed as the archive is.
+  private func packed(_ name: String, _ plain: [UInt8]) throws -> (file: Manifest.StoredFile, bytes: [UInt8]) {
+    let bytes = try plain.withUnsafeBytes { try compression.makeCodec().encode($0) }
+    let file = Manifest.StoredFile(
+      name: name + compression.suffix, size: Int64(bytes.count), sha256: Digest.hexadecimal(of: bytes))
+    return (file, bytes)
+  }
+
+  private static func contents(_ id: BackupID, _ index: ArchiveIndex, _ frames: FrameIndex) -> Contents {
+    Contents(
+      id: id, archiveVersion: index.header.version.description, archiveBytes: index.totalBytes, headBytes: index.headBytes,
+      frames: Contents.Frames(plainBytes: frames.frameBytes, storedSizes: frames.storedSizes),
+      settings: Dictionary(uniqueKeysWithValues: TextSettings.all.map { ($0.name, $0.value) }),
+      tables: index.tables.map { table in
+        Contents.Table(
+          schema: table.schema, name: table.name, dumpID: table.dumpID, offset: table.offset, length: table.length,
+          copyStatement: table.copyStatement, rows: table.rows.map { Int64($0.count) },
+          bytes: table.rows.map { Int64($0.bytes) }, fingerprint: table.rows?.fingerprint.description)
+      },
+      largeObjects: index.largeObjects.map { block in
+        Contents.LargeObjects(
+          dumpID: block.dumpID, offset: block.offset, length: block.length, count: block.objects.map { Int64($0.count) },
+          bytes: block.objects.map { Int64($0.bytes) }, fingerprint: block.objects?.fingerprint.description)
+      })
+  }
+}

@@ -1,0 +1,35 @@
+package import Foundation
+
+/// How far a run is: what a progress line, STATUS= and the event stream show.
+package struct RunProgress: Sendable, Codable, Equatable {
+  package enum Phase: String, Sendable, Codable {
+    case preflight
+    case dump
+    case globals
+    case commit
+    case reconcile
+  }
+
+  package var phase: Phase
+  /// Of the archive, read from pg_dump so far.
+  package var archiveBytes: Int64 = 0
+  /// Of the artifact, written so far.
+  package var storedBytes: Int64 = 0
+  /// What the archive is expected to hold in the end, from the last backup or the database's size. Nil where nothing is known.
+  package var expectedBytes: Int64?
+  /// The table that is passing by.
+  package var table: String?
+
+  package init(phase: Phase) { self.phase = phase }
+}
+
+/// What an operation needs of the world besides its collaborators: the time, and somebody to tell.
+package struct OperationContext: Sendable {
+  package let now: @Sendable () -> Date
+  package let report: @Sendable (RunProgress) -> Void
+
+  package init(now: @escaping @Sendable () -> Date, report: @escaping @Sendable (RunProgress) -> Void) {
+    self.now = now
+    self.report = report
+  }
+}

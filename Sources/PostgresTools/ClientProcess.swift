@@ -1,0 +1,157 @@
+import CPlatform
+import Faults
+import Glibc
+import Subprocess
+import SystemPackage
+package import Units
+
+/// One run of a client program: its own session, a small known environment, no secret on the command line.
+///
+/// A password goes through an anonymous file that only processes of our user can open (`memfd_create(2)`, mode 0600, read
+/// by libpq as PGPASSFILE), never through the environment and never onto a disk. When the calling task is cancelled, or
+/// `body` throws, the program and its children get SIGTERM, and SIGKILL ten seconds later.
+package struct ClientProcess: Sendable {
+  package enum Status: Sendable, Equatable {
+    case exited(Int32)
+    case signaled(Int32)
+
+    package var isSuccess: Bool { self == .exited(0) }
+
+    package var text: String {
+      switch self {
+      case .exited(let code): "exit status \(code)"
+      case .signaled(let signal): "killed by signal \(signal)"
+      }
+    }
+  }
+
+  package struct Outcome<Value: Sendable>: Sendable {
+    package let value: Value
+    package let status: Status
+    /// The last lines of the program's standard error.
+    package let complaint: String
+  }
+
+  package struct Captured: Sendable {
+    package let standardOutput: [UInt8]
+    package let status: Status
+    package let complaint: String
+  }
+
+  private let path: String
+  private let arguments: [String]
+  private let password: Secret?
+
+  package init(path: String, arguments: [String], password: Secret? = nil) {
+    self.path = path
+    self.arguments = arguments
+    self.password = password
+  }
+
+  /// Runs the program with `body` reading its standard output, and returns what `body` returned once both have ended.
+  package func stream<Value: Sendable>(
+    stallDeadline: Duration, _ body: @Sendable (ProgramOutput) async throws -> Value
+  ) async throws -> Outcome<Value> {
+    let passwordFile = try PasswordFile(password)
+    defer { passwordFile?.close() }
+    var ends: [Int32] = [0, 0]
+    guard cplatform_pipe(&ends, Self.pipeBytes) == 0 else {
+      throw Fault(.internal, "No pipe for \(path).", cause: String(cString: strerror(errno)))
+    }
+    let output = try ProgramOutput(descriptor: ends[0], stallDeadline: stallDeadline)
+    let result = try await Subprocess.run(
+      .path(FilePath(path)), arguments: Arguments(arguments), environment: environment(passwordFile),
+      platformOptions: Self.options, input: .none,
+      output: .fileDescriptor(FileDescriptor(rawValue: ends[1]), closeAfterSpawningProcess: true), error: .sequence
+    ) { execution in
+      async let complaint = Self.tail(execution.standardError)
+      let value = try await body(output)
+      return (value, await complaint)
+    }
+    return Outcome(
+      value: result.closureResult.0, status: Status(result.terminationStatus), complaint: result.closureResult.1)
+  }
+
+  /// Runs the program and returns what it printed. More than `limit` bytes is a failure.
+  package func capture(limit: Int) async throws -> Captured {
+    let passwordFile = try PasswordFile(password)
+    defer { passwordFile?.close() }
+    let result = try await Subprocess.run(
+      .path(FilePath(path)), arguments: Arguments(arguments), environment: environment(passwordFile),
+      platformOptions: Self.options, input: .none, output: .bytes(limit: limit), error: .string(limit: 1 << 20))
+    return Captured(
+      standardOutput: result.standardOutput, status: Status(result.terminationStatus),
+      complaint: Self.lastLines(result.standardError))
+  }
+
+  /// The largest pipe that a user other than root may ask for (fs.pipe-max-size): fewer wake-ups on both sides.
+  private static let pipeBytes = 1 << 20
+
+  private static var options: PlatformOptions {
+    var options = PlatformOptions()
+    options.createSession = true
+    options.teardownSequence = [.gracefulShutDown(toProcessGroup: true, allowedDurationToNextStep: .seconds(10))]
+    return options
+  }
+
+  /// What a PostgreSQL client needs and nothing else: the daemon's own environment may hold secrets of others.
+  private func environment(_ passwordFile: PasswordFile?) -> Environment {
+    var variables: [String] = ["LC_ALL=C", "TZ=UTC", "PGCLIENTENCODING=UTF8"]
+    for name in ["PATH", "HOME", "USER", "LD_LIBRARY_PATH", "KRB5CCNAME", "KRB5_CONFIG", "SSL_CERT_FILE"] {
+      if let value = getenv(name) { variables.append("\(name)=\(String(cString: value))") }
+    }
+    if let passwordFile { variables.append("PGPASSFILE=\(passwordFile.path)") }
+    return .custom(variables.map { Array($0.utf8) })
+  }
+
+  private static func tail(_ stream: SubprocessOutputSequence) async -> String {
+    var bytes: [UInt8] = []
+    do {
+      for try await buffer in stream {
+        buffer.withUnsafeBytes { bytes.append(contentsOf: $0) }
+        if bytes.count > 65_536 { bytes.removeFirst(bytes.count - 32_768) }
+      }
+    } catch {
+      // The rest of what it said is lost; its status still tells.
+    }
+    return lastLines(String(decoding: bytes, as: UTF8.self))
+  }
+
+  private static func lastLines(_ text: String) -> String {
+    text.split(separator: "\n").suffix(8).joined(separator: "\n")
+  }
+}
+
+extension ClientProcess.Status {
+  fileprivate init(_ status: TerminationStatus) {
+    switch status {
+    case .exited(let code): self = .exited(code)
+    case .signaled(let signal): self = .signaled(signal)
+    }
+  }
+}
+
+/// A pgpass file in memory.
+private struct PasswordFile {
+  private let descriptor: Int32
+
+  /// Our own descriptor, opened by the child through /proc: a fresh open, at the beginning of the file.
+  var path: String { "/proc/\(getpid())/fd/\(descriptor)" }
+
+  init?(_ password: Secret?) throws(Fault) {
+    guard let password else { return nil }
+    descriptor = cplatform_memory_file("pgbackupd-pgpass")
+    guard descriptor >= 0 else {
+      throw Fault(.internal, "No memory file for a password.", cause: String(cString: strerror(errno)))
+    }
+    // The file format of libpq's manual: colons and backslashes are escaped.
+    let escaped = password.revealed.replacing("\\", with: "\\\\").replacing(":", with: "\\:")
+    let line = Array("*:*:*:*:\(escaped)\n".utf8)
+    guard write(descriptor, line, line.count) == line.count else {
+      Glibc.close(descriptor)
+      throw Fault(.internal, "A password could not be handed over.", cause: String(cString: strerror(errno)))
+    }
+  }
+
+  func close() { Glibc.close(descriptor) }
+}

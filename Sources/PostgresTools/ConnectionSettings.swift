@@ -1,0 +1,88 @@
+import CLibPQ
+package import Faults
+package import Units
+
+/// How to reach a database: libpq's own parameters, with the password kept apart.
+///
+/// Read from what libpq reads, a URI or `key=value` words, by libpq's own parser. The text form has no secret in it and is
+/// what a client program gets on its command line.
+package struct ConnectionSettings: Sendable, Hashable {
+  /// libpq's keywords in the order that they were given; never a password.
+  package private(set) var parameters: [Parameter]
+  package var password: Secret?
+
+  package struct Parameter: Sendable, Hashable {
+    package let keyword: String
+    package var value: String
+  }
+
+  package init(parsing text: String, password: Secret? = nil) throws(Fault) {
+    var message: UnsafeMutablePointer<CChar>?
+    guard let options = PQconninfoParse(text, &message) else {
+      let reason = message.map { String(cString: $0) } ?? "out of memory"
+      PQfreemem(message)
+      // libpq quotes the text in some messages, and the text may hold a password.
+      throw Fault(
+        .configInvalid, "The connection text is no libpq URI and no list of key=value words.",
+        cause: text.contains("password") || text.contains("@") ? nil : reason,
+        hint: "see 'Connection Strings' in PostgreSQL's libpq manual")
+    }
+    defer { PQconninfoFree(options) }
+    self.init(options: options)
+    if let password { self.password = password }
+    if parameters.contains(where: { $0.keyword == "sslpassword" }) {
+      throw Fault(
+        .configInvalid, "sslpassword can't be handed to pg_dump without showing it to other processes.",
+        hint: "use a client key without a pass phrase, mode 0600")
+    }
+  }
+
+  /// Takes the options that have a value. `options` is libpq's array, ended by a null keyword.
+  init(options: UnsafeMutablePointer<PQconninfoOption>) {
+    var parameters: [Parameter] = []
+    var password: Secret?
+    var option = options
+    while let keyword = option.pointee.keyword {
+      if let value = option.pointee.val, value.pointee != 0 {
+        let name = String(cString: keyword)
+        if name == "password" {
+          password = Secret(String(cString: value))
+        } else {
+          parameters.append(Parameter(keyword: name, value: String(cString: value)))
+        }
+      }
+      option += 1
+    }
+    self.parameters = parameters
+    self.password = password
+  }
+
+  package subscript(keyword: String) -> String? {
+    get { parameters.first { $0.keyword == keyword }?.value }
+    set {
+      parameters.removeAll { $0.keyword == keyword }
+      if let newValue { parameters.append(Parameter(keyword: keyword, value: newValue)) }
+    }
+  }
+
+  /// Sets a parameter that was not given.
+  package mutating func setDefault(_ keyword: String, _ value: String) {
+    if self[keyword] == nil { self[keyword] = value }
+  }
+
+  /// `key='value'` words with libpq's quoting; nothing secret is in them.
+  package var conninfo: String {
+    parameters.map { parameter in
+      let quoted = parameter.value.replacing("\\", with: "\\\\").replacing("'", with: "\\'")
+      return "\(parameter.keyword)='\(quoted)'"
+    }.joined(separator: " ")
+  }
+
+  /// For people: `backup@db.example:5432/shop`.
+  package var summary: String {
+    let user = self["user"].map { $0 + "@" } ?? ""
+    let port = self["port"].map { ":" + $0 } ?? ""
+    let place = self["host"] ?? self["hostaddr"] ?? self["service"].map { "service " + $0 } ?? "local socket"
+    return "\(user)\(place)\(port)/\(self["dbname"] ?? "")"
+  }
+}

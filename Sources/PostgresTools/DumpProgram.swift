@@ -1,0 +1,85 @@
+package import Faults
+import Units
+
+/// pg_dump as this product runs it: custom format, uncompressed, one snapshot, bounded lock waits.
+package struct DumpProgram: Sendable {
+  private let program: ClientProgram
+  private let connection: ConnectionSettings
+
+  package init(_ program: ClientProgram, _ connection: ConnectionSettings) {
+    self.program = program
+    var connection = connection
+    connection["options"] = TextSettings.options(after: connection["options"])
+    connection["application_name"] = "pgbackupd pg_dump"
+    self.connection = connection
+  }
+
+  /// Dumps into `body`, and returns what `body` returned. `body` gets the archive's bytes and must read to their end; what it
+  /// returns counts only if this returns.
+  package func dump<Value: Sendable>(
+    snapshot: Snapshot, lockWait: Duration, stallAfter: Duration,
+    _ body: @Sendable (ProgramOutput) async throws -> Value
+  ) async throws -> Value {
+    let process = ClientProcess(
+      path: program.path,
+      arguments: [
+        "--format=custom", "--compress=0", "--no-password", "--snapshot=\(snapshot.identifier)",
+        "--lock-wait-timeout=\(Int64(lockWait.inSeconds * 1000))", "--dbname=\(connection.conninfo)",
+      ], password: connection.password)
+    let outcome = try await process.stream(stallDeadline: stallAfter, body)
+    guard outcome.status.isSuccess else { throw fault(outcome.status, outcome.complaint) }
+    return outcome.value
+  }
+
+  private func fault(_ status: ClientProcess.Status, _ complaint: String) -> Fault {
+    let place = connection.summary
+    if complaint.contains("lock timeout") {
+      return Fault(
+        .dumpLockTimeout, "A table of \(place) stayed locked, and pg_dump did not wait longer.", cause: complaint,
+        hint: "find the holder in pg_locks, or raise 'lock_wait'; then run the job again")
+    }
+    if complaint.contains("row-level security") {
+      return Fault(
+        .databaseRowSecurity, "Row-level security hides rows of \(place) from the role.", cause: complaint,
+        hint: "ALTER ROLE … BYPASSRLS; then run the job again")
+    }
+    if complaint.contains("permission denied") {
+      return Fault(
+        .databasePrivilege, "The role may not read all of \(place).", cause: complaint,
+        hint: "GRANT pg_read_all_data TO the role; then run the job again")
+    }
+    return Fault(
+      .dumpFailed, "pg_dump of \(place) failed (\(status.text)); nothing of it was kept.",
+      cause: complaint.isEmpty ? nil : complaint, hint: "pgbackupctl log")
+  }
+}
+
+/// pg_dumpall for what no dump of a database holds: roles, their memberships and settings, tablespaces.
+package struct GlobalsProgram: Sendable {
+  private let program: ClientProgram
+  private let connection: ConnectionSettings
+
+  package init(_ program: ClientProgram, _ connection: ConnectionSettings) {
+    self.program = program
+    self.connection = connection
+  }
+
+  /// The SQL text. Without the right to read password hashes they are left out, as `--no-role-passwords` does.
+  package func dump(withRolePasswords: Bool) async throws(Fault) -> [UInt8] {
+    var arguments = ["--globals-only", "--no-password", "--dbname=\(connection.conninfo)"]
+    if let database = connection["dbname"] { arguments.append("--database=\(database)") }
+    if !withRolePasswords { arguments.append("--no-role-passwords") }
+    do {
+      let process = ClientProcess(path: program.path, arguments: arguments, password: connection.password)
+      let output = try await process.capture(limit: 256 << 20)
+      guard output.status.isSuccess else {
+        throw Fault(
+          .globalsFailed, "pg_dumpall of the roles and tablespaces failed (\(output.status.text)).",
+          cause: output.complaint, hint: "pgbackupctl log")
+      }
+      return output.standardOutput
+    } catch {
+      throw Fault(error)
+    }
+  }
+}

@@ -1,0 +1,172 @@
+import CLibPQ
+package import Faults
+import Glibc
+import QueueExecution
+import Units
+
+/// One libpq connection. Calls block its own queue and nobody else; a cancelled task cancels the running query.
+package actor PostgresSession {
+  /// A result's rows, each value as PostgreSQL's text, NULL as nil.
+  package typealias Rows = [[String?]]
+
+  private let executor = QueueExecutor(label: "pgbackupd.postgres")
+  private let connection: Connection
+  package nonisolated let settings: ConnectionSettings
+
+  package nonisolated var unownedExecutor: UnownedSerialExecutor { executor.asUnownedSerialExecutor() }
+
+  /// Connects, or throws a fault that tells an unreachable server from a refused password and a missing database.
+  package static func connect(_ settings: ConnectionSettings) async throws(Fault) -> PostgresSession {
+    var settings = settings
+    settings.setDefault("application_name", "pgbackupd")
+    settings.setDefault("connect_timeout", "10")
+    // A dead peer is noticed within about two minutes, also while our transaction only waits.
+    settings.setDefault("keepalives_idle", "60")
+    settings.setDefault("keepalives_interval", "15")
+    settings.setDefault("keepalives_count", "4")
+    settings["client_encoding"] = "UTF8"
+    let session = PostgresSession(settings)
+    try await session.open()
+    return session
+  }
+
+  private init(_ settings: ConnectionSettings) {
+    self.settings = settings
+    connection = Connection()
+  }
+
+  private func open() throws(Fault) {
+    do {
+      try connection.open(settings)
+    } catch {
+      throw error.fault(connecting: settings)
+    }
+  }
+
+  /// The parameters that this connection really uses (defaults, service file and environment resolved), so that a client
+  /// program reaches the very same server.
+  package func effectiveSettings() -> ConnectionSettings {
+    guard let handle = connection.handle, let options = PQconninfo(handle) else { return settings }
+    defer { PQconninfoFree(options) }
+    var effective = ConnectionSettings(options: options)
+    effective.password = effective.password ?? settings.password
+    // Of several hosts, the one that answered.
+    if let host = PQhost(handle), host.pointee != 0 { effective["host"] = String(cString: host) }
+    if let port = PQport(handle), port.pointee != 0 { effective["port"] = String(cString: port) }
+    for keyword in ["service", "passfile", "target_session_attrs", "client_encoding", "fallback_application_name"] {
+      effective[keyword] = nil
+    }
+    if effective["host"]?.contains(",") != true, let address = effective["hostaddr"], address.contains(",") {
+      effective["hostaddr"] = PQhostaddr(handle).map { String(cString: $0) }
+    }
+    return effective
+  }
+
+  /// Runs one statement, with `$1` parameters as text, and returns its rows.
+  package func query(_ statement: String, _ arguments: [String?] = []) async throws(Fault) -> Rows {
+    let connection = connection
+    do {
+      return try await withTaskCancellationHandler {
+        try connection.query(statement, arguments)
+      } onCancel: {
+        connection.cancel()
+      }
+    } catch let error as PostgresError {
+      if Task.isCancelled { throw Fault(CancellationError()) }
+      throw error.fault(in: settings)
+    } catch {
+      throw Fault(error)
+    }
+  }
+
+  /// Ends the connection; an open transaction is rolled back by the server.
+  package func close() { connection.close() }
+}
+
+/// The connection handle and its cancel handle.
+///
+/// - Safety: `handle` is touched only by the owning session, one call at a time on its queue. `canceller` is made before the
+///   first query and freed with the object; `PQcancel` is documented as safe from any thread.
+private final class Connection: @unchecked Sendable {
+  private(set) var handle: OpaquePointer?
+  private var canceller: OpaquePointer?
+
+  deinit {
+    close()
+    PQfreeCancel(canceller)
+  }
+
+  func close() {
+    PQfinish(handle)
+    handle = nil
+  }
+
+  func cancel() {
+    guard let canceller else { return }
+    withUnsafeTemporaryAllocation(of: CChar.self, capacity: 256) { buffer in
+      _ = PQcancel(canceller, buffer.baseAddress, Int32(buffer.count))
+    }
+  }
+
+  func open(_ settings: ConnectionSettings) throws(PostgresError) {
+    var parameters = settings.parameters.map { ($0.keyword, $0.value) }
+    if let password = settings.password { parameters.append(("password", password.revealed)) }
+    let keywords = parameters.map { strdup($0.0) }
+    let values = parameters.map { strdup($0.1) }
+    defer { (keywords + values).forEach { free($0) } }
+    // `dbname` is a plain name here: expand_dbname is 0.
+    handle = PQconnectStartParams(
+      keywords.map { UnsafePointer($0) } + [nil], values.map { UnsafePointer($0) } + [nil], 0)
+    guard let handle else { throw PostgresError(message: "out of memory", state: nil) }
+    // With the SQLSTATE in the message, the reason can be told in whatever language the server speaks.
+    PQsetErrorVerbosity(handle, PQERRORS_VERBOSE)
+    let seconds = settings["connect_timeout"].flatMap(Int32.init) ?? 10
+    guard Self.poll(handle, seconds: max(2, seconds)), PQstatus(handle) == CONNECTION_OK else {
+      let text = PQstatus(handle) == CONNECTION_BAD ? Self.message(handle) : "no answer within \(max(2, seconds)) s"
+      let needsPassword = PQconnectionNeedsPassword(handle) == 1
+      close()
+      throw PostgresError(connectionMessage: text, needsPassword: needsPassword)
+    }
+    PQsetErrorVerbosity(handle, PQERRORS_DEFAULT)
+    PQsetNoticeProcessor(handle, { _, _ in }, nil)
+    canceller = PQgetCancel(handle)
+  }
+
+  /// Drives the connection until it is made, refused, or silent for too long.
+  private static func poll(_ handle: OpaquePointer, seconds: Int32) -> Bool {
+    var state = PGRES_POLLING_WRITING
+    while state != PGRES_POLLING_OK && state != PGRES_POLLING_FAILED {
+      var descriptor = pollfd(
+        fd: PQsocket(handle), events: Int16(state == PGRES_POLLING_READING ? POLLIN : POLLOUT), revents: 0)
+      let ready = Glibc.poll(&descriptor, 1, seconds * 1000)
+      if ready == 0 { return false }
+      if ready < 0 && errno != EINTR { return false }
+      state = PQconnectPoll(handle)
+    }
+    return true
+  }
+
+  func query(_ statement: String, _ arguments: [String?]) throws(PostgresError) -> PostgresSession.Rows {
+    guard let handle else { throw PostgresError(message: "the connection is closed", state: nil) }
+    let values = arguments.map { $0.map { strdup($0) } ?? nil }
+    defer { values.forEach { free($0) } }
+    let result = PQexecParams(
+      handle, statement, Int32(values.count), nil, values.map { UnsafePointer($0) }, nil, nil, 0)
+    defer { PQclear(result) }
+    let status = PQresultStatus(result)
+    guard status == PGRES_TUPLES_OK || status == PGRES_COMMAND_OK else {
+      // PG_DIAG_SQLSTATE is a character macro, 'C'.
+      let state = PQresultErrorField(result, Int32(UInt8(ascii: "C"))).map { String(cString: $0) }
+      throw PostgresError(message: Self.message(handle), state: state)
+    }
+    return (0..<PQntuples(result)).map { row in
+      (0..<PQnfields(result)).map { column in
+        PQgetisnull(result, row, column) == 1 ? nil : PQgetvalue(result, row, column).map { String(cString: $0) }
+      }
+    }
+  }
+
+  private static func message(_ handle: OpaquePointer) -> String {
+    PQerrorMessage(handle).map { String(cString: $0) } ?? ""
+  }
+}

@@ -1,0 +1,88 @@
+package import Units
+
+/// A place where objects live under keys: a local directory, S3. This is the contract; one conformance suite runs on every
+/// store.
+///
+/// - Keys are relative paths with `/` between parts (see `ObjectKey`). There are no folders, only common prefixes.
+/// - An object appears whole, at `finish` of its upload, or not at all: readers never see half of one, and a crash at any
+///   point leaves either nothing or the whole object under its key.
+/// - An object is never overwritten: an upload onto an existing key fails with `.exists`, at the latest at `finish`.
+/// - What `finish` has returned from survives a power cut.
+/// - Deleting what is not there succeeds: deletes are idempotent.
+/// - Every error is a `StorageError`. Stores don't retry: that is a decorator's work.
+package protocol ObjectStore: Sendable {
+  /// The name that the configuration gave it.
+  var name: String { get }
+
+  /// Where it is, for people: a path, a URL. Never a secret.
+  var location: String { get }
+
+  /// Whether the store is there and takes writes. Throws what an upload would meet.
+  func check() async throws(StorageError)
+
+  /// Every object whose key begins with `prefix`, in the order of their keys' bytes. Unfinished uploads don't show.
+  func list(prefix: String) async throws(StorageError) -> [StoredObject]
+
+  /// The object under `key`, or nil.
+  func stat(_ key: ObjectKey) async throws(StorageError) -> StoredObject?
+
+  /// The bytes of `range`, exactly; `.missing` where there is no object, `.failed` where it is shorter.
+  func read(_ key: ObjectKey, range: Range<UInt64>) async throws(StorageError) -> [UInt8]
+
+  /// Begins an upload. Several may run at once.
+  func upload(_ key: ObjectKey) async throws(StorageError) -> any ObjectUpload
+
+  func delete(_ key: ObjectKey) async throws(StorageError)
+
+  /// Removes what uploads of an earlier process left unfinished; returns how many. Only for a store that nobody else is
+  /// uploading to.
+  func sweepUnfinished() async throws(StorageError) -> Int
+
+  /// Room for new objects, or nil where a store has no such bound.
+  func availableSpace() async throws(StorageError) -> ByteCount?
+}
+
+/// An object on its way into a store. Bytes go in order through `write`; then exactly one of `finish` and `abort`.
+package protocol ObjectUpload: Sendable {
+  func write(_ bytes: [UInt8]) async throws(StorageError)
+  /// Makes the object appear, durably.
+  func finish() async throws(StorageError)
+  /// Leaves nothing behind; never fails, and is harmless after `finish` or a failed `write`.
+  func abort() async
+}
+
+package struct StoredObject: Sendable, Hashable {
+  package let key: ObjectKey
+  package let size: UInt64
+  /// Seconds since 1970, by the store's clock.
+  package let modified: Double
+
+  package init(key: ObjectKey, size: UInt64, modified: Double) {
+    self.key = key
+    self.size = size
+    self.modified = modified
+  }
+}
+
+extension ObjectStore {
+  /// Writes a small object in one go.
+  package func put(_ key: ObjectKey, _ bytes: [UInt8]) async throws(StorageError) {
+    let upload = try await upload(key)
+    do {
+      try await upload.write(bytes)
+      try await upload.finish()
+    } catch {
+      await upload.abort()
+      throw error
+    }
+  }
+
+  /// Reads a small object whole; nil where there is none. `limit` bounds what a damaged or hostile store can make us hold.
+  package func get(_ key: ObjectKey, limit: ByteCount) async throws(StorageError) -> [UInt8]? {
+    guard let object = try await stat(key) else { return nil }
+    guard object.size <= UInt64(limit.bytes) else {
+      throw StorageError(.failed, store: name, key: key, reason: "\(object.size) bytes are more than \(limit) allowed here")
+    }
+    return try await read(key, range: 0..<object.size)
+  }
+}

@@ -29,7 +29,10 @@ func tests(_ name: String, _ dependencies: [Target.Dependency], resources: [Reso
 
 let argumentParser = Target.Dependency.product(name: "ArgumentParser", package: "swift-argument-parser")
 let crypto = Target.Dependency.product(name: "Crypto", package: "swift-crypto")
+let heap = Target.Dependency.product(name: "HeapModule", package: "swift-collections")
 let hummingbird = Target.Dependency.product(name: "Hummingbird", package: "hummingbird")
+let hummingbirdCore = Target.Dependency.product(name: "HummingbirdCore", package: "hummingbird")
+let httpTypes = Target.Dependency.product(name: "HTTPTypes", package: "swift-http-types")
 let lifecycle = Target.Dependency.product(name: "ServiceLifecycle", package: "swift-service-lifecycle")
 let logging = Target.Dependency.product(name: "Logging", package: "swift-log")
 let nioCore = Target.Dependency.product(name: "NIOCore", package: "swift-nio")
@@ -43,7 +46,9 @@ let package = Package(
   name: "pgbackupd",
   dependencies: [
     .package(url: "https://github.com/apple/swift-argument-parser.git", from: "1.8.0"),
+    .package(url: "https://github.com/apple/swift-collections.git", from: "1.6.0"),
     .package(url: "https://github.com/apple/swift-crypto.git", from: "4.5.0"),
+    .package(url: "https://github.com/apple/swift-http-types.git", from: "1.8.0"),
     .package(url: "https://github.com/apple/swift-log.git", from: "1.16.0"),
     .package(url: "https://github.com/apple/swift-nio.git", from: "2.101.0"),
     .package(url: "https://github.com/apple/swift-system.git", from: "1.8.0"),
@@ -86,12 +91,13 @@ let package = Package(
 
     // The daemon: when an operation runs and what is running now
     room("BackupDaemon", [
-      "BackupCatalog", "BackupOperations", "ControlAPI", "CPlatform", "CronSchedule", "Faults", "PostgresTools", "QueueExecution",
-      "Storage", "SystemdSupport", "Units", crypto, hummingbird, lifecycle, logging, nioCore, nioPosix, unixSignals,
+      "ArtifactFormat", "BackupCatalog", "BackupOperations", "ControlAPI", "CPlatform", "CronSchedule", "Faults", "PostgresTools", "QueueExecution",
+      "Storage", "SystemdSupport", "Units", crypto, heap, httpTypes, hummingbird, hummingbirdCore, lifecycle, logging, nioCore,
+      nioPosix, unixSignals,
     ]),
 
     // Composition: a file becomes values, values become objects
-    room("BackupConfiguration", ["ArtifactFormat", "BackupCatalog", "CronSchedule", "Faults", "Units", yams]),
+    room("BackupConfiguration", ["ArtifactFormat", "BackupCatalog", "CronSchedule", "Faults", "PostgresTools", "Units", yams]),
     program("pgbackupd", [
       "BackupCatalog", "BackupConfiguration", "BackupDaemon", "BackupOperations", "CPlatform", "Faults", "PostgresTools",
       "Storage", "SystemdSupport", "Units", argumentParser, lifecycle, logging,

@@ -5,7 +5,13 @@ package protocol FrameCodec: AnyObject {
   func encode(_ plain: UnsafeRawBufferPointer) throws(FrameError) -> [UInt8]
   /// The plain bytes of frame number `frame`. Throws where they are not exactly `plainCount`, or where anything follows.
   func decode(_ stored: UnsafeRawBufferPointer, plainCount: Int, frame: Int) throws(FrameError) -> [UInt8]
+  /// The plain size that the frame itself claims; a claim of more than 1 GiB is refused.
+  func plainCount(_ stored: UnsafeRawBufferPointer) throws(FrameError) -> Int
 }
+
+/// Bounds what a damaged frame can make us allocate. The largest frame without an index is a contents.json of some hundred
+/// thousand tables.
+let largestClaim = 1 << 30
 
 extension Compression {
   package func makeCodec() throws(FrameError) -> any FrameCodec {
@@ -17,9 +23,21 @@ extension Compression {
   }
 }
 
+extension Compression {
+  /// What one frame holds, where its plain size is known to nobody: for small files that were written in one piece.
+  package func decompress(_ stored: [UInt8]) throws(FrameError) -> [UInt8] {
+    let codec = try makeCodec()
+    return try stored.span.withUnsafeBytes { bytes throws(FrameError) in
+      try codec.decode(bytes, plainCount: try codec.plainCount(bytes), frame: 0)
+    }
+  }
+}
+
 /// No compression: a frame is its bytes.
 final class PlainCodec: FrameCodec {
   func encode(_ plain: UnsafeRawBufferPointer) -> [UInt8] { Array(plain) }
+
+  func plainCount(_ stored: UnsafeRawBufferPointer) -> Int { stored.count }
 
   func decode(_ stored: UnsafeRawBufferPointer, plainCount: Int, frame: Int) throws(FrameError) -> [UInt8] {
     guard stored.count == plainCount else {

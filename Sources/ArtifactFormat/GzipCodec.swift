@@ -46,6 +46,14 @@ final class GzipCodec: FrameCodec {
     return plain
   }
 
+  /// The last four bytes are the size modulo 2^32 (RFC 1952, ISIZE).
+  func plainCount(_ stored: UnsafeRawBufferPointer) throws(FrameError) -> Int {
+    guard stored.count >= 18 else { throw .damaged(frame: 0, reason: "it is too short for a gzip member") }
+    let claim = UInt32(littleEndian: stored.loadUnaligned(fromByteOffset: stored.count - 4, as: UInt32.self))
+    guard claim <= largestClaim else { throw .damaged(frame: 0, reason: "it does not tell a possible size") }
+    return Int(claim)
+  }
+
   /// zlib's input pointer is not const, but zlib.h promises that the input is only read.
   private static func attach(
     _ stream: inout z_stream, input: UnsafeRawBufferPointer, output: UnsafeMutableBufferPointer<UInt8>

@@ -50,5 +50,12 @@ final class ZstdCodec: FrameCodec {
     return plain
   }
 
+  func plainCount(_ stored: UnsafeRawBufferPointer) throws(FrameError) -> Int {
+    // Two values at the top of the range mean "unknown" and "no frame"; both are larger than any claim that is taken.
+    let claim = ZSTD_getFrameContentSize(stored.baseAddress, stored.count)
+    guard claim <= UInt64(largestClaim) else { throw .damaged(frame: 0, reason: "it does not tell a possible size") }
+    return Int(claim)
+  }
+
   private static func name(_ code: Int) -> String { String(cString: ZSTD_getErrorName(code)) }
 }

@@ -45,7 +45,7 @@ package enum FaultCode: String, Sendable, Codable, CaseIterable {
   case runConflict = "E-RUN-CONFLICT"
   case runAborted = "E-RUN-ABORTED"
   case runTimeout = "E-RUN-TIMEOUT"
-  case runPartial = "E-RUN-PARTIAL"
+  case objectiveMissed = "E-OBJECTIVE-MISSED"
 
   // the daemon
   case daemonUnreachable = "E-DAEMON-UNREACHABLE"
@@ -61,7 +61,7 @@ extension FaultCode {
   package var exitCode: ExitCode {
     switch self {
     case .usage: .usage
-    case .configInvalid, .configUnreadable: .problemsFound
+    case .configInvalid, .configUnreadable, .objectiveMissed: .problemsFound
     case .databaseUnreachable, .storeMissing, .daemonUnreachable: .unreachable
     case .databaseAuthentication, .notAllowed, .backupPinned, .backupLast, .confirmationNeeded: .notAllowed
     case .databaseMissing, .objectMissing, .backupMissing, .jobMissing: .notFound
@@ -71,7 +71,7 @@ extension FaultCode {
     case .runAborted: .aborted
     case .manifestInvalid, .artifactDamaged, .ledgerDamaged: .verificationFailed
     case .databaseQuery, .dumpFailed, .dumpLockTimeout, .dumpStalled, .globalsFailed, .archiveMalformed, .storeFull,
-      .storeFailed, .formatTooNew, .runTimeout, .runPartial, .internal:
+      .storeFailed, .formatTooNew, .runTimeout, .internal:
       .failed
     }
   }

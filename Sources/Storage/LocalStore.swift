@@ -92,10 +92,11 @@ package struct LocalStore: ObjectStore {
       try store.checkRoot()
       guard access(store.path(key), F_OK) != 0 else { throw store.error(EEXIST, key) }
       try store.makeDirectories(store.incomingPath)
-      // Unique: the process, and a number that only grows within it.
       let temporary = "\(store.incomingPath)/\(getpid())-\(UInt64.random(in: .min ... .max)).part"
       let file = open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0o600)
       guard file >= 0 else { throw store.error(errno, key) }
+      // Held for the upload's life: what nobody holds is a dead process's, and may be swept.
+      flock(file, LOCK_EX | LOCK_NB)
       return LocalUpload(store: store, key: key, temporary: temporary, file: file)
     }
   }
@@ -119,7 +120,14 @@ package struct LocalStore: ObjectStore {
   package func sweepUnfinished() async throws(StorageError) -> Int {
     try await blocking { store throws(StorageError) in
       try store.checkRoot()
-      return (try? store.entries(of: store.incomingPath))?.filter { unlink("\(store.incomingPath)/\($0)") == 0 }.count ?? 0
+      let names = (try? store.entries(of: store.incomingPath)) ?? []
+      return names.count { name in
+        let path = "\(store.incomingPath)/\(name)"
+        let file = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW)
+        guard file >= 0 else { return false }
+        defer { close(file) }
+        return flock(file, LOCK_EX | LOCK_NB) == 0 && unlink(path) == 0
+      }
     }
   }
 

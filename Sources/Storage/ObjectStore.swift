@@ -34,8 +34,7 @@ package protocol ObjectStore: Sendable {
 
   func delete(_ key: ObjectKey) async throws(StorageError)
 
-  /// Removes what uploads of an earlier process left unfinished; returns how many. Only for a store that nobody else is
-  /// uploading to.
+  /// Removes what uploads of dead processes left unfinished, and never an upload that is going on; returns how many.
   func sweepUnfinished() async throws(StorageError) -> Int
 
   /// Room for new objects, or nil where a store has no such bound.

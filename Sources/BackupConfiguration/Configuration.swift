@@ -1,0 +1,99 @@
+package import ArtifactFormat
+package import BackupCatalog
+package import CronSchedule
+package import PostgresTools
+import Units
+
+/// What the configuration file says, as values that are known to be valid. The defaults are here; reading a file into this
+/// is `ConfigurationReader`'s work, making objects of it is the program's.
+package struct Configuration: Sendable, Hashable {
+  package struct Database: Sendable, Hashable {
+    package var name: String
+    package var connection: ConnectionSettings
+    /// Where it is set, `connection` leads to a maintenance database, and every database of the server that the patterns
+    /// choose is backed up, as `<name>.<database>`.
+    package var pattern: DatabasePattern?
+  }
+
+  package struct Store: Sendable, Hashable {
+    package enum Place: Sendable, Hashable {
+      /// A directory of this machine.
+      case local(path: String)
+    }
+    package var name: String
+    package var place: Place
+  }
+
+  package struct Job: Sendable, Hashable {
+    /// Also the type of the backups it makes.
+    package var name: String
+    /// Nil for a job that only runs on demand.
+    package var schedule: ZonedSchedule?
+    package var keep: KeepRule
+    package var stores: [String]
+    /// Names of databases; all of them where nil.
+    package var databases: [String]?
+    package var timeout: Duration
+  }
+
+  package struct Dump: Sendable, Hashable {
+    package var compression = Compression.standard
+    package var workers = 2
+    package var lockWait = Duration.seconds(60)
+    package var stallAfter = Duration.seconds(900)
+    package var programs: [String] = []
+  }
+
+  package struct Daemon: Sendable, Hashable {
+    package var state = "/var/lib/pgbackupd"
+    package var socket = "/run/pgbackupd/control.sock"
+    /// Dumps that may run at once, over all databases.
+    package var parallelRuns = 2
+  }
+
+  package var databases: [Database] = []
+  package var stores: [Store] = []
+  package var jobs: [Job] = []
+  package var dump = Dump()
+  package var daemon = Daemon()
+  /// The age that the newest backup of a database must not exceed.
+  package var rpo: Duration?
+
+  package var retention: RetentionPolicy {
+    RetentionPolicy(rules: Dictionary(uniqueKeysWithValues: jobs.map { ($0.name, $0.keep) }))
+  }
+}
+
+/// Which databases of a server are meant: at least one `include` matches and no `exclude` does. `*` stands for any
+/// characters and `?` for one, as in a shell.
+package struct DatabasePattern: Sendable, Hashable {
+  package var include: [String]
+  package var exclude: [String]
+
+  package func matches(_ name: String) -> Bool {
+    include.contains { Self.glob(Array($0), Array(name)) } && !exclude.contains { Self.glob(Array($0), Array(name)) }
+  }
+
+  /// The usual two-pointer match: on a mismatch the last star takes one character more. Linear for one star, and never
+  /// worse than pattern times name.
+  private static func glob(_ pattern: [Character], _ name: [Character]) -> Bool {
+    var (at, position) = (0, 0)
+    var star: (pattern: Int, name: Int)?
+    while position < name.count {
+      if at < pattern.count, pattern[at] == "*" {
+        star = (at, position)
+        at += 1
+      } else if at < pattern.count, pattern[at] == "?" || pattern[at] == name[position] {
+        at += 1
+        position += 1
+      } else if let last = star {
+        star = (last.pattern, last.name + 1)
+        at = last.pattern + 1
+        position = last.name + 1
+      } else {
+        return false
+      }
+    }
+    return pattern[at...].allSatisfy { $0 == "*" }
+  }
+}

@@ -1,0 +1,176 @@
+import Units
+import Yams
+
+/// Collects problems while a file is read: reading goes on after each, so that all are told at once.
+final class Diagnostics {
+  private(set) var problems: [ConfigurationProblem] = []
+
+  func report(_ mark: Mark?, _ path: String, _ message: String) {
+    problems.append(
+      ConfigurationProblem(line: mark?.line ?? 1, column: mark?.column ?? 1, path: path, message: message))
+  }
+}
+
+/// A value in the file, with its place. Each reading method gives nil, and has reported why, where the value is not of its
+/// kind.
+struct ConfigurationNode {
+  let node: Node
+  let path: String
+  let diagnostics: Diagnostics
+  let surroundings: ConfigurationSurroundings
+
+  func report(_ message: String) { diagnostics.report(node.mark, path, message) }
+
+  private func child(_ node: Node, _ name: String) -> ConfigurationNode {
+    ConfigurationNode(
+      node: node, path: path.isEmpty ? name : "\(path).\(name)", diagnostics: diagnostics, surroundings: surroundings)
+  }
+
+  /// A text with `${NAME}` replaced from the environment.
+  func text() -> String? {
+    guard case .scalar(let scalar) = node, !isNull else {
+      report("expected a text, found \(kind)")
+      return nil
+    }
+    return expand(scalar.string)
+  }
+
+  func integer(in range: ClosedRange<Int>) -> Int? {
+    guard case .scalar(let scalar) = node, scalar.style == .plain || scalar.style == .any, let value = Int(scalar.string)
+    else {
+      report("expected a number, found \(kind)")
+      return nil
+    }
+    guard range.contains(value) else {
+      report("\(value) is not within \(range.lowerBound) to \(range.upperBound)")
+      return nil
+    }
+    return value
+  }
+
+  func duration(atLeast minimum: Duration = .seconds(1)) -> Duration? {
+    guard let text = text() else { return nil }
+    guard let value = Duration(parsing: text) else {
+      report("'\(text)' is no duration: write 90s, 15m, 36h or 7d")
+      return nil
+    }
+    guard value >= minimum else {
+      report("'\(text)' is shorter than \(minimum.configurationText)")
+      return nil
+    }
+    return value
+  }
+
+  func word<Word: RawRepresentable & CaseIterable>(_ type: Word.Type) -> Word? where Word.RawValue == String {
+    guard let text = text() else { return nil }
+    if let word = Word(rawValue: text) { return word }
+    let known = Word.allCases.map(\.rawValue)
+    report("'\(text)' is not one of \(known.joined(separator: ", "))" + suggestion(for: text, among: known))
+    return nil
+  }
+
+  /// A list of texts; a single text is a list of one.
+  func texts() -> [ConfigurationNode]? {
+    switch node {
+    case .sequence(let sequence):
+      return sequence.enumerated().map { child($1, "\($0 + 1)") }
+    case .scalar where !isNull:
+      return [self]
+    default:
+      report("expected a list, found \(kind)")
+      return nil
+    }
+  }
+
+  /// The entries of a mapping in the file's order.
+  func entries() -> [(key: String, value: ConfigurationNode)]? {
+    guard case .mapping(let mapping) = node else {
+      report("expected a mapping, found \(kind)")
+      return nil
+    }
+    return mapping.compactMap { key, value in
+      guard case .scalar(let scalar) = key else {
+        diagnostics.report(key.mark, path, "a key must be a text")
+        return nil
+      }
+      return (scalar.string, child(value, scalar.string))
+    }
+  }
+
+  /// Reads a mapping of known keys: unknown ones are reported, and the known ones handed out by name.
+  func section(_ known: [String]) -> [String: ConfigurationNode]? {
+    guard let entries = entries() else { return nil }
+    var values: [String: ConfigurationNode] = [:]
+    for (key, value) in entries {
+      if known.contains(key) {
+        values[key] = value
+      } else {
+        diagnostics.report(keyMark(key), path, "unknown key '\(key)'" + suggestion(for: key, among: known))
+      }
+    }
+    return values
+  }
+
+  var isScalar: Bool { if case .scalar = node { !isNull } else { false } }
+
+  var isNull: Bool {
+    if case .scalar(let scalar) = node { scalar.style == .plain && ["", "~", "null"].contains(scalar.string) } else { false }
+  }
+
+  private func keyMark(_ name: String) -> Mark? {
+    guard case .mapping(let mapping) = node else { return nil }
+    return mapping.first { $0.key.string == name }?.key.mark
+  }
+
+  private var kind: String {
+    switch node {
+    case .scalar(let scalar): isNull ? "nothing" : "'\(scalar.string)'"
+    case .mapping: "a mapping"
+    case .sequence: "a list"
+    case .alias: "an alias"
+    }
+  }
+
+  private func expand(_ text: String) -> String? {
+    var result = ""
+    var rest = text[...]
+    while let start = rest.firstRange(of: "${") {
+      result += rest[..<start.lowerBound]
+      guard let end = rest[start.upperBound...].firstIndex(of: "}") else {
+        report("'${' without '}'")
+        return nil
+      }
+      let name = String(rest[start.upperBound..<end])
+      guard let value = surroundings.variable(name) else {
+        report("the environment has no '\(name)'")
+        return nil
+      }
+      result += value
+      rest = rest[rest.index(after: end)...]
+    }
+    return result + rest
+  }
+}
+
+/// `; did you mean 'schedule'?` where a known word is close.
+func suggestion(for word: String, among known: [String]) -> String {
+  let best = known.map { ($0, editDistance(word, $0)) }.min { $0.1 < $1.1 }
+  guard let best, best.1 <= max(1, min(word.count, best.0.count) / 3) else { return "" }
+  return "; did you mean '\(best.0)'?"
+}
+
+/// Levenshtein's distance, by the usual row by row table.
+private func editDistance(_ left: String, _ right: String) -> Int {
+  let (left, right) = (Array(left.lowercased()), Array(right.lowercased()))
+  var row = Array(0...right.count)
+  for (position, character) in left.enumerated() {
+    var previous = row[0]
+    row[0] = position + 1
+    for column in right.indices {
+      let substitution = previous + (character == right[column] ? 0 : 1)
+      previous = row[column + 1]
+      row[column + 1] = min(substitution, row[column] + 1, row[column + 1] + 1)
+    }
+  }
+  return row[right.count]
+}

@@ -1,0 +1,330 @@
+import ArtifactFormat
+import BackupCatalog
+import CronSchedule
+package import Faults
+package import Foundation
+import PostgresTools
+import Units
+import Yams
+
+/// What a configuration may refer to outside its file.
+package struct ConfigurationSurroundings: Sendable {
+  /// An environment variable.
+  package var variable: @Sendable (String) -> String?
+  /// The text of a secret's file; throws a sentence that says why it can't be read.
+  package var secretFile: @Sendable (String) throws(Fault) -> String
+  /// The zone of schedules that name none.
+  package var zone: TimeZone
+
+  package init(
+    variable: @escaping @Sendable (String) -> String?, secretFile: @escaping @Sendable (String) throws(Fault) -> String,
+    zone: TimeZone
+  ) {
+    self.variable = variable
+    self.secretFile = secretFile
+    self.zone = zone
+  }
+
+  /// The process's own environment and files.
+  package static var process: ConfigurationSurroundings {
+    ConfigurationSurroundings(
+      variable: { ProcessInfo.processInfo.environment[$0] }, secretFile: readSecretFile, zone: .current)
+  }
+
+  /// A secret is the first line of its file, which others must not be able to read.
+  @Sendable private static func readSecretFile(_ path: String) throws(Fault) -> String {
+    do {
+      let attributes = try FileManager.default.attributesOfItem(atPath: path)
+      if let mode = (attributes[.posixPermissions] as? NSNumber)?.intValue, mode & 0o004 != 0 {
+        throw Fault(.configInvalid, "everybody may read '\(path)': chmod 0600 it")
+      }
+      let text = try String(contentsOfFile: path, encoding: .utf8)
+      return text.split(separator: "\n", omittingEmptySubsequences: false).first.map(String.init) ?? ""
+    } catch let fault as Fault {
+      throw fault
+    } catch {
+      throw Fault(.configInvalid, "'\(path)' can't be read: \(error.localizedDescription)")
+    }
+  }
+}
+
+/// Reads a configuration file: every mistake at once, or a valid configuration. Nothing unknown is passed over.
+package struct ConfigurationReader {
+  private let diagnostics = Diagnostics()
+  private let surroundings: ConfigurationSurroundings
+
+  /// Reads the file at `path`.
+  package static func load(_ path: String, _ surroundings: ConfigurationSurroundings = .process) throws(Fault) -> Configuration {
+    let text: String
+    do {
+      text = try String(contentsOfFile: path, encoding: .utf8)
+    } catch {
+      throw Fault(
+        .configUnreadable, "The configuration '\(path)' can't be read.", cause: error.localizedDescription,
+        hint: "see the example in /usr/share/doc/pgbackupd, or name another file with --config")
+    }
+    do {
+      return try read(text, file: path, surroundings)
+    } catch {
+      throw error.fault
+    }
+  }
+
+  package static func read(
+    _ text: String, file: String, _ surroundings: ConfigurationSurroundings
+  ) throws(ConfigurationProblems) -> Configuration {
+    let reader = ConfigurationReader(surroundings)
+    let configuration = reader.read(text)
+    let problems = reader.diagnostics.problems.sorted { ($0.line, $0.column) < ($1.line, $1.column) }
+    guard let configuration, problems.isEmpty else { throw ConfigurationProblems(file: file, problems: problems) }
+    return configuration
+  }
+
+  private init(_ surroundings: ConfigurationSurroundings) { self.surroundings = surroundings }
+
+  private func read(_ text: String) -> Configuration? {
+    let node: Node
+    do {
+      guard let root = try Yams.compose(yaml: text) else {
+        diagnostics.report(nil, "", "the file is empty: it needs 'databases'")
+        return nil
+      }
+      node = root
+    } catch {
+      report(error)
+      return nil
+    }
+    let root = ConfigurationNode(node: node, path: "", diagnostics: diagnostics, surroundings: surroundings)
+    guard let sections = root.section(["databases", "stores", "jobs", "backup", "daemon", "objectives"]) else { return nil }
+
+    var configuration = Configuration()
+    if let section = sections["daemon"] { configuration.daemon = daemon(section) }
+    if let section = sections["backup"] { configuration.dump = dump(section) }
+    if let section = sections["objectives"] {
+      configuration.rpo = section.section(["rpo"])?["rpo"]?.duration(atLeast: .seconds(60))
+    }
+    if let section = sections["databases"] {
+      configuration.databases = databases(section)
+    } else {
+      root.report("'databases' is missing: name at least one")
+    }
+    configuration.stores =
+      sections["stores"].map(stores)
+      ?? [.init(name: "local", place: .local(path: configuration.daemon.state + "/backups"))]
+    configuration.jobs =
+      sections["jobs"].map { jobs($0, configuration) } ?? Self.defaultJobs(configuration.stores, surroundings.zone)
+    addManualJob(&configuration)
+    return configuration
+  }
+
+  private func report(_ error: any Error) {
+    switch error {
+    case YamlError.scanner(_, let problem, let mark, _), YamlError.parser(_, let problem, let mark, _),
+      YamlError.composer(_, let problem, let mark, _):
+      diagnostics.report(mark, "", "this is no YAML: \(problem)")
+    case YamlError.duplicatedKeysInMapping(let duplicates, let context):
+      diagnostics.report(context.mark, "", "these keys stand twice: \(duplicates.map { "'\($0)'" }.joined(separator: ", "))")
+    default:
+      diagnostics.report(nil, "", "this is no YAML: \(error)")
+    }
+  }
+
+  // MARK: - Sections
+
+  private func databases(_ section: ConfigurationNode) -> [Configuration.Database] {
+    guard let entries = section.entries() else { return [] }
+    if entries.isEmpty { section.report("name at least one database") }
+    return entries.compactMap { name, node in
+      checkName(name, node, "a database")
+      // `shop: postgresql://…` is short for `shop: { connect: postgresql://… }`.
+      let values =
+        node.isScalar
+        ? ["connect": node] : node.section(["connect", "password", "password_file", "include", "exclude"])
+      guard let values else { return nil }
+      guard let connect = values["connect"] else {
+        node.report("'connect' is missing: a libpq URI, or key=value words")
+        return nil
+      }
+      let password = secret("password", values)
+      guard let text = connect.text() else { return nil }
+      var connection: ConnectionSettings
+      do throws(Fault) {
+        connection = try ConnectionSettings(parsing: text, password: password)
+      } catch {
+        connect.report([error.message, error.cause, error.hint].compactMap { $0 }.joined(separator: " "))
+        return nil
+      }
+      let include = values["include"]?.texts()?.compactMap { $0.text() }
+      let exclude = values["exclude"]?.texts()?.compactMap { $0.text() }
+      let isPattern = include != nil || exclude != nil
+      connection.setDefault("dbname", isPattern ? "postgres" : name)
+      return Configuration.Database(
+        name: name, connection: connection,
+        pattern: isPattern ? DatabasePattern(include: include ?? ["*"], exclude: exclude ?? []) : nil)
+    }
+  }
+
+  private func stores(_ section: ConfigurationNode) -> [Configuration.Store] {
+    guard let entries = section.entries() else { return [] }
+    if entries.isEmpty { section.report("name at least one store") }
+    var paths: [String: String] = [:]
+    return entries.compactMap { name, node in
+      checkName(name, node, "a store")
+      guard let values = node.section(["path"]) else { return nil }
+      guard let place = values["path"] else {
+        node.report("'path' is missing: the store's directory")
+        return nil
+      }
+      guard let path = place.text() else { return nil }
+      guard path.hasPrefix("/") else {
+        place.report("'\(path)' is no absolute path")
+        return nil
+      }
+      if let other = paths.updateValue(name, forKey: path) { place.report("store '\(other)' has the same path") }
+      return Configuration.Store(name: name, place: .local(path: path))
+    }
+  }
+
+  private enum Action: String, CaseIterable { case backup }
+
+  private func jobs(_ section: ConfigurationNode, _ configuration: Configuration) -> [Configuration.Job] {
+    guard let entries = section.entries() else { return [] }
+    let storeNames = configuration.stores.map(\.name)
+    let databaseNames = configuration.databases.map(\.name)
+    return entries.compactMap { name, node in
+      checkName(name, node, "a job")
+      var job = Configuration.Job(
+        name: name, schedule: nil, keep: .untilDeleted, stores: storeNames, databases: nil, timeout: Self.defaultTimeout)
+      if node.isNull { return job }
+      guard let values = node.section(["action", "schedule", "zone", "keep", "stores", "databases", "timeout"]) else { return nil }
+      _ = values["action"]?.word(Action.self)
+      job.schedule = schedule(values)
+      if let keep = values["keep"] { job.keep = keepRule(keep) }
+      if let stores = values["stores"] {
+        job.stores = names(stores, among: storeNames, "store")
+        if job.stores.isEmpty { stores.report("a job needs a store") }
+      }
+      if let databases = values["databases"] { job.databases = names(databases, among: databaseNames, "database") }
+      if let timeout = values["timeout"]?.duration(atLeast: .seconds(10)) { job.timeout = timeout }
+      return job
+    }
+  }
+
+  private func schedule(_ values: [String: ConfigurationNode]) -> ZonedSchedule? {
+    var zone = surroundings.zone
+    if let node = values["zone"], let name = node.text() {
+      if let named = TimeZone(identifier: name) {
+        zone = named
+      } else {
+        node.report("'\(name)' is no time zone" + suggestion(for: name, among: TimeZone.knownTimeZoneIdentifiers))
+      }
+      if values["schedule"] == nil { node.report("a zone without a schedule") }
+    }
+    guard let node = values["schedule"], let text = node.text() else { return nil }
+    do throws(CronParseError) {
+      return ZonedSchedule(try CronExpression(parsing: text), in: zone)
+    } catch {
+      node.report("'\(text)': \(error)")
+      return nil
+    }
+  }
+
+  private func keepRule(_ node: ConfigurationNode) -> KeepRule {
+    guard let text = node.text() else { return .untilDeleted }
+    if text == "forever" { return .untilDeleted }
+    guard let duration = Duration(parsing: text), duration >= .seconds(3600) else {
+      node.report("'\(text)' is no time to keep: write 7d, 36h (an hour at least) or forever")
+      return .untilDeleted
+    }
+    return .forDuration(duration)
+  }
+
+  private func names(_ node: ConfigurationNode, among known: [String], _ kind: String) -> [String] {
+    (node.texts() ?? []).compactMap { item in
+      guard let name = item.text() else { return nil }
+      guard known.contains(name) else {
+        item.report("there is no \(kind) '\(name)'" + suggestion(for: name, among: known))
+        return nil
+      }
+      return name
+    }
+  }
+
+  private func dump(_ section: ConfigurationNode) -> Configuration.Dump {
+    var dump = Configuration.Dump()
+    guard
+      let values = section.section(["compression", "level", "workers", "lock_wait", "stall_after", "programs"])
+    else { return dump }
+    let algorithm = values["compression"]?.word(Compression.Algorithm.self) ?? .zstd
+    let level = values["level"]?.integer(in: Compression.levels(algorithm))
+    dump.compression = Compression(algorithm: algorithm, level: level)
+    if let workers = values["workers"]?.integer(in: 1...64) { dump.workers = workers }
+    if let wait = values["lock_wait"]?.duration() { dump.lockWait = wait }
+    if let stall = values["stall_after"]?.duration(atLeast: .seconds(5)) { dump.stallAfter = stall }
+    if let programs = values["programs"]?.texts() { dump.programs = programs.compactMap { $0.text() } }
+    return dump
+  }
+
+  private func daemon(_ section: ConfigurationNode) -> Configuration.Daemon {
+    var daemon = Configuration.Daemon()
+    guard let values = section.section(["state", "socket", "parallel_runs"]) else { return daemon }
+    for (key, target) in [("state", \Configuration.Daemon.state), ("socket", \Configuration.Daemon.socket)] {
+      guard let node = values[key], let path = node.text() else { continue }
+      if path.hasPrefix("/") { daemon[keyPath: target] = path } else { node.report("'\(path)' is no absolute path") }
+    }
+    // sockaddr_un's sun_path holds 108 bytes, its closing zero among them (unix(7)).
+    if daemon.socket.utf8.count > 107 { values["socket"]?.report("a socket's path has 107 bytes at most") }
+    if let runs = values["parallel_runs"]?.integer(in: 1...32) { daemon.parallelRuns = runs }
+    return daemon
+  }
+
+  /// `NAME` or `NAME_file`, not both.
+  private func secret(_ name: String, _ values: [String: ConfigurationNode]) -> Secret? {
+    if let file = values[name + "_file"] {
+      if values[name] != nil { file.report("'\(name)' and '\(name)_file' exclude each other") }
+      guard let path = file.text() else { return nil }
+      do throws(Fault) {
+        return Secret(try surroundings.secretFile(path))
+      } catch {
+        file.report(error.message)
+        return nil
+      }
+    }
+    return values[name]?.text().map(Secret.init)
+  }
+
+  /// Names become folders, journal fields and words on the command line.
+  private func checkName(_ name: String, _ node: ConfigurationNode, _ kind: String) {
+    let isPlain = name.utf8.allSatisfy {
+      ($0 >= 48 && $0 <= 57) || ($0 >= 65 && $0 <= 90) || ($0 >= 97 && $0 <= 122) || $0 == 45 || $0 == 95
+    }
+    if !isPlain || name.isEmpty || name.count > 63 || name.hasPrefix("-") {
+      node.report("\(kind) has a name of letters, digits, '-' and '_', 63 at most")
+    }
+  }
+
+  // MARK: - Defaults
+
+  private static let defaultTimeout = Duration.seconds(12 * 3600)
+
+  /// The policy of a file without `jobs`.
+  private static func defaultJobs(_ stores: [Configuration.Store], _ zone: TimeZone) -> [Configuration.Job] {
+    let policy: [(String, String?, Int64)] = [
+      ("daily", "0 2 * * *", 7), ("weekly", "0 3 * * 0", 30), ("monthly", "0 4 1 * *", 365), ("pre-deployment", nil, 30),
+    ]
+    return policy.map { name, expression, days in
+      Configuration.Job(
+        name: name, schedule: expression.flatMap { try? CronExpression(parsing: $0) }.map { ZonedSchedule($0, in: zone) },
+        keep: .forDuration(.seconds(days * 86400)), stores: stores.map(\.name), databases: nil, timeout: defaultTimeout)
+    }
+  }
+
+  /// `pgbackupctl backup` without `--type` makes a `manual` backup, whatever the file says.
+  private func addManualJob(_ configuration: inout Configuration) {
+    guard !configuration.jobs.contains(where: { $0.name == "manual" }) else { return }
+    configuration.jobs.append(
+      Configuration.Job(
+        name: "manual", schedule: nil, keep: .untilDeleted, stores: configuration.stores.map(\.name), databases: nil,
+        timeout: Self.defaultTimeout))
+  }
+}

@@ -1,0 +1,131 @@
+import ControlAPI
+import Faults
+import Foundation
+import HTTPTypes
+import Hummingbird
+import NIOCore
+
+/// The control API's paths: each is one call on the core. A fault becomes a reply of its HTTP status with the fault as JSON.
+struct ControlRoutes {
+  let core: DaemonCore
+
+  /// More than any request needs: a client that sends a gigabyte is refused at this.
+  private static let requestLimit = 65_536
+
+  func router() -> Router<ControlContext> {
+    let router = Router(context: ControlContext.self)
+    router.add(middleware: PeerMiddleware())
+    let core = core
+
+    router.get("v1/status") { _, _ in try Self.reply(await core.status()) }
+    router.get("v1/jobs") { _, _ in try Self.reply(await core.jobs()) }
+    router.get("v1/backups") { request, _ in
+      try Self.reply(await core.backups(of: request.uri.queryParameters["database"].map(String.init)))
+    }
+    router.get("v1/backup") { request, _ in try Self.reply(try await core.backup(Self.identifier(request))) }
+    router.get("v1/contents") { request, _ in try Self.reply(try await core.contents(Self.identifier(request))) }
+    router.post("v1/jobs/:job/run") { _, context in
+      let job = context.parameters.get("job") ?? ""
+      return try Self.reply(try await core.run(job: job, options: RunOptions(reason: "on demand", by: context.caller)))
+    }
+    router.post("v1/backups") { request, context in
+      try Self.reply(try await core.backup(try await Self.body(request), by: context.caller))
+    }
+    router.post("v1/pin") { request, context in
+      try Self.reply(try await core.pin(try await Self.body(request), by: context.caller))
+    }
+    router.post("v1/unpin") { request, context in
+      try Self.reply(try await core.unpin(try await Self.body(request), by: context.caller))
+    }
+    router.post("v1/delete") { request, context in
+      try Self.reply(try await core.delete(try await Self.body(request), by: context.caller))
+    }
+    router.post("v1/reconcile") { request, context in
+      let command: ReconcileCommand = try await Self.body(request)
+      return try Self.reply(try await core.reconcile(apply: command.apply, by: context.caller))
+    }
+    router.post("v1/reload") { _, context in try Self.reply(try await core.reload(by: context.caller)) }
+    router.get("v1/runs/:run/events") { request, context in
+      let id = context.parameters.get("run") ?? ""
+      guard let events = core.board.follow(id) else {
+        throw Fault(.jobMissing, "There is no run '\(id)' any more.", hint: "pgbackupctl log")
+      }
+      return Self.stream(events, request)
+    }
+    router.get("v1/log") { request, _ in
+      let count = request.uri.queryParameters["lines"].flatMap { Int($0) } ?? 20
+      let records = await core.ledger.records(
+        last: max(0, min(count, 100_000)), andFollowing: request.uri.queryParameters["follow"] == "1")
+      return Self.stream(records, request)
+    }
+    return router
+  }
+
+  // MARK: - Replies
+
+  static func response(_ fault: Fault) -> Response {
+    let status: HTTPResponse.Status =
+      switch fault.code.exitCode {
+      case .usage: .badRequest
+      case .notAllowed: .forbidden
+      case .notFound: .notFound
+      case .conflict: .conflict
+      case .unreachable: .badGateway
+      case .preflightFailed, .problemsFound: .unprocessableContent
+      default: .internalServerError
+      }
+    let data = (try? ControlJSON.encode(fault)) ?? Data("{}".utf8)
+    return Response(status: status, headers: [.contentType: "application/json"], body: .init(byteBuffer: ByteBuffer(bytes: data)))
+  }
+
+  private static func reply(_ value: some Encodable) throws -> Response {
+    let data = try ControlJSON.encode(value)
+    return Response(status: .ok, headers: [.contentType: "application/json"], body: .init(byteBuffer: ByteBuffer(bytes: data)))
+  }
+
+  /// Values as JSON lines, each sent as it comes, until the sequence or the client ends.
+  private static func stream<Values: AsyncSequence & Sendable>(_ values: Values, _ request: Request) -> Response
+  where Values.Element: Encodable {
+    Response(
+      status: .ok, headers: [.contentType: "application/x-ndjson"],
+      body: .init { writer in
+        try await request.body.consumeWithCancellationOnInboundClose { _ in
+          for try await value in values {
+            try await writer.write(ByteBuffer(bytes: try ControlJSON.encode(value) + [10]))
+          }
+        }
+        try await writer.finish(nil)
+      })
+  }
+
+  private static func identifier(_ request: Request) throws -> String {
+    guard let id = request.uri.queryParameters["id"] else {
+      throw Fault(.usage, "The query needs 'id'.", hint: "pgbackupctl list")
+    }
+    return String(id)
+  }
+
+  private static func body<Value: Decodable>(_ request: Request) async throws -> Value {
+    let buffer = try await request.body.collect(upTo: requestLimit)
+    do {
+      return try ControlJSON.decode(Value.self, from: Data(buffer.readableBytesView))
+    } catch {
+      throw Fault(.usage, "The request's body is not what this path takes.", cause: String(describing: error))
+    }
+  }
+}
+
+/// Finds out who is asking, and turns faults into replies.
+private struct PeerMiddleware: RouterMiddleware {
+  @concurrent func handle(
+    _ request: Request, context: ControlContext, next: @concurrent (Request, ControlContext) async throws -> Response
+  ) async throws -> Response {
+    var context = context
+    context.caller = try? await context.channel.peer().get()
+    do {
+      return try await next(request, context)
+    } catch let fault as Fault {
+      return ControlRoutes.response(fault)
+    }
+  }
+}

@@ -1,0 +1,95 @@
+import ControlAPI
+package import Faults
+import Glibc
+import Hummingbird
+import HummingbirdCore
+package import Logging
+import NIOCore
+import NIOPosix
+import ServiceLifecycle
+
+/// What a request brings along: the process at the other end, as the kernel knows it.
+struct ControlContext: RequestContext {
+  var coreContext: CoreRequestContextStorage
+  let channel: any Channel
+  var caller: Caller?
+
+  init(source: ApplicationRequestContextSource) {
+    coreContext = .init(source: source)
+    channel = source.channel
+  }
+}
+
+/// HTTP/JSON on the Unix socket, so that `pgbackupctl` and `curl --unix-socket` both work.
+///
+/// The socket is bound here and handed to NIO: an inherited umask would decide its mode otherwise.
+package struct ControlServer: Service {
+  private let core: DaemonCore
+  private let socket: Int32
+  private let logger: Logger
+
+  /// Binds the socket. From then on connections queue up; they are served once `run` is called.
+  package init(core: DaemonCore, socketPath: String, logger: Logger) throws(Fault) {
+    self.core = core
+    self.logger = logger
+    socket = try ControlSocket.listen(path: socketPath)
+  }
+
+  package func run() async throws {
+    let responder = ControlRoutes(core: core).router().buildResponder()
+    let http = HTTP1Channel(
+      responder: { request, writer, channel in
+        let context = ControlContext(source: .init(channel: channel, logger: logger))
+        let response: Response
+        do {
+          response = try await responder.respond(to: request, context: context)
+        } catch let error as any HTTPResponseError {
+          response = try error.response(from: request, context: context)
+        } catch {
+          response = ControlRoutes.response(Fault(error))
+        }
+        try await writer.write(response: response.head, body: response.body)
+      }, configuration: .init(idleTimeout: .seconds(60)))
+    // One thread serves an operator's few connections.
+    let group = MultiThreadedEventLoopGroup(numberOfThreads: 1)
+    let server = try await ServerBootstrap(group: group)
+      .childChannelOption(ChannelOptions.allowRemoteHalfClosure, value: true)
+      .bind(socket) { channel in http.setup(channel: channel, logger: logger) }
+    await withGracefulShutdownHandler {
+      await withDiscardingTaskGroup { connections in
+        do {
+          try await server.executeThenClose { inbound in
+            for try await connection in inbound {
+              connections.addTask { await http.handle(value: connection, logger: logger) }
+            }
+          }
+        } catch {
+          logger.error("the control socket failed", metadata: ["cause": "\(error)"])
+        }
+        connections.cancelAll()
+      }
+    } onGracefulShutdown: {
+      server.channel.close(promise: nil)
+    }
+    try? await group.shutdownGracefully()
+  }
+}
+
+extension Channel {
+  /// The process at the other end of a Unix socket (SO_PEERCRED, socket(7)).
+  func peer() -> EventLoopFuture<Caller> {
+    guard let socket = self as? any SocketOptionProvider else {
+      return eventLoop.makeFailedFuture(ChannelError.operationUnsupported)
+    }
+    let credentials: EventLoopFuture<PeerCredentials> = socket.unsafeGetSocketOption(
+      level: .socket, name: NIOBSDSocket.Option(rawValue: SO_PEERCRED))
+    return credentials.map { Caller(uid: $0.uid, pid: $0.pid) }
+  }
+}
+
+/// `struct ucred` of <sys/socket.h>, field by field.
+private struct PeerCredentials: Sendable {
+  var pid: Int32 = 0
+  var uid: UInt32 = 0
+  var gid: UInt32 = 0
+}

@@ -1,0 +1,172 @@
+import ArtifactFormat
+import BackupCatalog
+import BackupOperations
+import ControlAPI
+import Faults
+import Foundation
+import Logging
+import Storage
+import Units
+
+/// What the control socket asks about backups, and does with them.
+extension DaemonCore {
+  func backups(of database: String?) async -> [BackupSummary] {
+    let catalog = await keeper.refresh()
+    return plan.retention.decide(catalog, at: now()).filter { database == nil || $0.backup.id.database == database }
+      .map { BackupSummary($0.backup, retention: $0.text) }
+  }
+
+  func backup(_ selector: String) async throws(Fault) -> BackupDetail {
+    let (backup, catalog) = try await find(selector)
+    let decision = plan.retention.decide(catalog, at: now()).first { $0.backup == backup }
+    let locations = backup.placements.compactMap { placement in
+      plan.stores.first { $0.name == placement.store }
+        .map { (placement.store, "\($0.location)/\(backup.manifest.layout.folder)") }
+    }
+    return BackupDetail(
+      backup: backup, retention: decision?.text ?? "", locations: Dictionary(uniqueKeysWithValues: locations))
+  }
+
+  func contents(_ selector: String) async throws(Fault) -> Contents {
+    let (backup, _) = try await find(selector)
+    var reason: Fault?
+    for placement in backup.placements where placement.isWhole {
+      guard let store = plan.stores.first(where: { $0.name == placement.store }) else { continue }
+      do throws(Fault) {
+        return try await ContentsReader(store: store).read(backup.manifest)
+      } catch {
+        reason = error
+      }
+    }
+    throw reason ?? Fault(.objectMissing, "No store has the contents of \(backup.id).", hint: "pgbackupctl show \(backup.id)")
+  }
+
+  func pin(_ reference: BackupReference, by caller: Caller?) async throws(Fault) -> BackupDetail {
+    let (backup, _) = try await find(reference.id)
+    let who = caller.map { "uid \($0.uid)" } ?? "pgbackupd"
+    try await Pinning(stores: plan.stores).pin(backup, Pin(since: now().wholeSecond, by: who, note: reference.note))
+    try await record(.backupPinned, backup, by: caller, reason: reference.note)
+    return try await self.backup(backup.id.description)
+  }
+
+  func unpin(_ reference: BackupReference, by caller: Caller?) async throws(Fault) -> BackupDetail {
+    let (backup, _) = try await find(reference.id)
+    try await Pinning(stores: plan.stores).unpin(backup)
+    try await record(.backupUnpinned, backup, by: caller, reason: nil)
+    return try await self.backup(backup.id.description)
+  }
+
+  /// Deletes a backup everywhere. A pinned one is refused; the last good one of its database needs `force`.
+  func delete(_ reference: BackupReference, by caller: Caller?) async throws(Fault) -> BackupDetail {
+    let detail = try await backup(reference.id)
+    let (backup, catalog) = try await find(reference.id)
+    if let pin = backup.pin {
+      throw Fault(.backupPinned, "\(backup.id) is pinned by \(pin.by).", hint: "pgbackupctl unpin \(backup.id)")
+    }
+    let others = catalog.backups.filter { $0.id.database == backup.id.database && $0.isGood && $0.id != backup.id }
+    if others.isEmpty, reference.force != true {
+      throw Fault(
+        .backupLast, "\(backup.id) is the only good backup of '\(backup.id.database)'.",
+        hint: "pgbackupctl backup \(backup.id.database), or delete it with --force")
+    }
+    for placement in backup.placements {
+      guard let store = plan.stores.first(where: { $0.name == placement.store }) else { continue }
+      do throws(StorageError) {
+        try await BackupRemoval.remove(folder: backup.manifest.layout.folder, from: store)
+      } catch {
+        throw error.fault
+      }
+      try await record(.backupDeleted, backup, by: caller, reason: "on demand", store: store.name)
+    }
+    _ = await keeper.refresh()
+    return detail
+  }
+
+  /// What reconcile would do, or has done.
+  func reconcile(apply: Bool, by caller: Caller?) async throws(Fault) -> ReconcileReport {
+    let catalog = await keeper.refresh()
+    let plan = ReconcilePlan(catalog, policy: plan.retention, at: now())
+    let kept = plan.kept.map {
+      ReconcileReport.Kept(id: $0.backup.id, type: $0.backup.manifest.type, reasons: $0.reasons.map(\.description))
+    }
+    guard apply else {
+      return ReconcileReport(applied: false, steps: plan.steps.map { ReconcileReport.Step($0, fault: nil) }, kept: kept)
+    }
+    let results = await Reconcile(stores: self.plan.stores).apply(plan)
+    for result in results { try await record(result, by: caller) }
+    if !results.isEmpty { _ = await keeper.refresh() }
+    return ReconcileReport(applied: true, steps: results.map { ReconcileReport.Step($0.step, fault: $0.fault) }, kept: kept)
+  }
+
+  /// Reconcile as the daemon does it by itself: what fails is logged and tried again after the next run.
+  func expire() async {
+    do throws(Fault) {
+      for step in try await reconcile(apply: true, by: nil).steps {
+        if let fault = step.fault {
+          logger.error(
+            "\(fault.message)", metadata: ["what": "\(step.what)", "store": "\(step.store)", "error": "\(fault.code.rawValue)"])
+        } else {
+          logger.info("\(step.action) done", metadata: ["what": "\(step.what)", "store": "\(step.store)", "reason": "\(step.reason)"])
+        }
+      }
+    } catch {
+      logger.error("\(error.message)", metadata: ["error": "\(error.code.rawValue)"])
+    }
+  }
+
+  private func find(_ selector: String) async throws(Fault) -> (Catalog.Backup, Catalog) {
+    let selector = try BackupSelector(parsing: selector)
+    let catalog = await keeper.refresh()
+    return (try catalog.select(selector, databases: plan.databases.filter { $0.includes == nil }.map(\.name)), catalog)
+  }
+
+  private func record(
+    _ kind: LedgerRecord.Kind, _ backup: Catalog.Backup, by caller: Caller?, reason: String?, store: String? = nil
+  ) async throws(Fault) {
+    var record = LedgerRecord(kind, at: now())
+    record.backup = backup.id
+    record.database = backup.id.database
+    record.by = caller
+    record.reason = reason
+    record.store = store
+    try await ledger.append(record)
+  }
+
+  private func record(_ result: Reconcile.Result, by caller: Caller?) async throws(Fault) {
+    var record: LedgerRecord
+    switch result.step.action {
+    case .delete(let manifest, let store):
+      record = LedgerRecord(.backupDeleted, at: now())
+      record.backup = manifest.id
+      record.database = manifest.id.database
+      record.store = store
+    case .sweep(let leftover):
+      record = LedgerRecord(.leftoversSwept, at: now())
+      record.store = leftover.store
+      record.detail = ["folder": leftover.folder]
+    }
+    record.by = caller
+    record.reason = result.step.reason
+    record.fault = result.fault
+    try await ledger.append(record)
+  }
+}
+
+extension ReconcileReport.Step {
+  fileprivate init(_ step: ReconcilePlan.Step, fault: Fault?) {
+    switch step.action {
+    case .delete(let manifest, let store):
+      self.init(
+        action: "delete", what: "\(manifest.id) (\(manifest.type))", store: store, reason: step.reason, fault: fault)
+    case .sweep(let leftover):
+      self.init(action: "sweep", what: leftover.folder, store: leftover.store, reason: step.reason, fault: fault)
+    }
+  }
+}
+
+extension RetentionDecision {
+  /// The reasons in a few words.
+  fileprivate var text: String {
+    isKept ? reasons.map(\.description).joined(separator: "; ") : "expired since \(expired?.rfc3339 ?? "")"
+  }
+}

@@ -1,0 +1,93 @@
+import BackupCatalog
+import BackupOperations
+import ControlAPI
+import CronSchedule
+import Faults
+import Foundation
+import Storage
+import Units
+
+/// What `status` and `jobs` show.
+extension DaemonCore {
+  func status() async -> StatusReport {
+    let catalog = await keeper.refresh()
+    let time = now()
+    let decisions = plan.retention.decide(catalog, at: time)
+    let configured = plan.databases.filter { $0.includes == nil }.map(\.name)
+    // Members of a pattern show as soon as they have a backup.
+    let names = configured + Set(catalog.backups.map(\.id.database)).subtracting(configured).sorted()
+    var databases: [StatusReport.Database] = []
+    for name in names { databases.append(await database(name, decisions, time)) }
+    var stores: [StatusReport.Store] = []
+    for store in plan.stores { stores.append(await self.store(store, catalog)) }
+    let problems =
+      standingProblems.sorted { $0.key < $1.key }.map(\.value) + stores.compactMap(\.fault)
+      + catalog.problems.filter { $0.folder != nil }.map(\.fault)
+      + catalog.backups.filter { !$0.isGood }.map(Self.incomplete)
+      + databases.compactMap { $0.lastRun?.fault } + databases.compactMap(Self.overdue)
+    return StatusReport(
+      version: Backup.version, now: time, started: started, databases: databases, stores: stores, runs: board.active,
+      problems: problems)
+  }
+
+  func jobs() async -> [JobReport] {
+    var reports: [JobReport] = []
+    for job in plan.jobs {
+      let databases = plan.databases(of: job).map(\.name)
+      reports.append(
+        JobReport(
+          name: job.name, expression: job.schedule?.expression.description, sentence: job.schedule?.expression.sentence,
+          zone: job.schedule?.zone.identifier, next: await scheduler.nextDue(of: job.name), keep: job.keep.text,
+          stores: job.stores, databases: databases,
+          lastRuns: databases.compactMap { board.last(job: job.name, database: $0) }))
+    }
+    return reports
+  }
+
+  private func database(
+    _ name: String, _ decisions: [RetentionDecision], _ time: Date
+  ) async -> StatusReport.Database {
+    let own = decisions.filter { $0.backup.id.database == name }
+    let newest = own.last { $0.backup.isGood }
+    var next: (job: String, due: Date)?
+    for job in plan.jobs where plan.databases(of: job).contains(where: { $0.name == name || name.hasPrefix($0.name + ".") }) {
+      if let due = await scheduler.nextDue(of: job.name), due < next?.due ?? .distantFuture { next = (job.name, due) }
+    }
+    return StatusReport.Database(
+      name: name,
+      newest: newest.map { BackupSummary($0.backup, retention: $0.reasons.map(\.description).joined(separator: "; ")) },
+      ageSeconds: newest.map { time.timeIntervalSince($0.backup.id.time) }, rpoSeconds: plan.rpo?.inSeconds,
+      backups: own.count, storedBytes: own.map(\.backup.manifest.storedBytes).reduce(0, +),
+      lastRun: board.last(database: name), nextJob: next?.job, nextDue: next?.due)
+  }
+
+  private func store(_ store: any ObjectStore, _ catalog: Catalog) async -> StatusReport.Store {
+    let held = catalog.backups.filter { $0.placements.contains { $0.store == store.name } }
+    var free: Int64?
+    var fault: Fault?
+    do throws(StorageError) {
+      try await store.check()
+      free = try await store.availableSpace()?.bytes
+    } catch {
+      fault = error.fault
+    }
+    return StatusReport.Store(
+      name: store.name, location: store.location, backups: held.count,
+      storedBytes: held.map(\.manifest.storedBytes).reduce(0, +), freeBytes: free, fault: fault)
+  }
+
+  private static func incomplete(_ backup: Catalog.Backup) -> Fault {
+    let missing = Set(backup.placements.flatMap(\.missing)).sorted().joined(separator: ", ")
+    return Fault(
+      .artifactDamaged, "\(backup.id) lacks files in every store, or they have another size: \(missing).",
+      hint: "pgbackupctl show \(backup.id)")
+  }
+
+  private static func overdue(_ database: StatusReport.Database) -> Fault? {
+    guard database.meetsRPO == false, let objective = database.rpoSeconds else { return nil }
+    let age = database.ageSeconds.map { "is \(Duration.seconds($0).spoken) old" } ?? "does not exist"
+    return Fault(
+      .objectiveMissed, "The newest backup of '\(database.name)' \(age); the objective is \(Duration.seconds(objective).spoken).",
+      hint: "pgbackupctl backup \(database.name)")
+  }
+}

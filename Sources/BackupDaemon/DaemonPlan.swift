@@ -1,0 +1,154 @@
+package import BackupCatalog
+package import BackupOperations
+package import CronSchedule
+import Faults
+package import PostgresTools
+package import Storage
+import Foundation
+import Units
+
+/// What the daemon is to do, as objects and values: the configuration after assembly. It is replaced whole by a reload.
+package struct DaemonPlan: Sendable {
+  package struct Database: Sendable {
+    package var name: String
+    package var connection: ConnectionSettings
+    /// For a pattern over a server: whether one of its databases is meant. `connection` is then that of a maintenance
+    /// database.
+    package var includes: (@Sendable (String) -> Bool)?
+
+    package init(name: String, connection: ConnectionSettings, includes: (@Sendable (String) -> Bool)?) {
+      self.name = name
+      self.connection = connection
+      self.includes = includes
+    }
+  }
+
+  package struct Job: Sendable, Hashable {
+    package var name: String
+    package var schedule: ZonedSchedule?
+    package var keep: KeepRule
+    package var stores: [String]
+    package var databases: [String]?
+    package var timeout: Duration
+
+    package init(
+      name: String, schedule: ZonedSchedule?, keep: KeepRule, stores: [String], databases: [String]?, timeout: Duration
+    ) {
+      self.name = name
+      self.schedule = schedule
+      self.keep = keep
+      self.stores = stores
+      self.databases = databases
+      self.timeout = timeout
+    }
+  }
+
+  package var databases: [Database]
+  package var jobs: [Job]
+  package var stores: [any ObjectStore]
+  package var backup: Backup.Settings
+  package var parallelRuns: Int
+  package var rpo: Duration?
+
+  package init(
+    databases: [Database], jobs: [Job], stores: [any ObjectStore], backup: Backup.Settings, parallelRuns: Int,
+    rpo: Duration?
+  ) {
+    self.databases = databases
+    self.jobs = jobs
+    self.stores = stores
+    self.backup = backup
+    self.parallelRuns = parallelRuns
+    self.rpo = rpo
+  }
+
+  var retention: RetentionPolicy {
+    RetentionPolicy(rules: Dictionary(uniqueKeysWithValues: jobs.map { ($0.name, $0.keep) }))
+  }
+
+  func job(_ name: String) throws(Fault) -> Job {
+    guard let job = jobs.first(where: { $0.name == name }) else {
+      throw Fault(
+        .jobMissing, "There is no job '\(name)'; there are \(jobs.map(\.name).joined(separator: ", ")).",
+        hint: "pgbackupctl jobs")
+    }
+    return job
+  }
+
+  func stores(of job: Job) -> [any ObjectStore] { job.stores.compactMap { name in stores.first { $0.name == name } } }
+
+  /// The databases of a job, as they are configured.
+  func databases(of job: Job) -> [Database] {
+    databases.filter { job.databases?.contains($0.name) ?? true }
+  }
+}
+
+extension DaemonPlan.Database {
+  /// The databases that this entry stands for: itself, or what its pattern finds on the server now.
+  func resolve() async throws(Fault) -> [DaemonPlan.Database] {
+    guard let includes else { return [self] }
+    let session = try await PostgresSession.connect(connection)
+    let names: [String]
+    do throws(Fault) {
+      names = try await session.databaseNames()
+      await session.close()
+    } catch {
+      await session.close()
+      throw error
+    }
+    return names.filter(includes).map(member)
+  }
+
+  /// One database of the server that a pattern is about.
+  func member(_ databaseName: String) -> DaemonPlan.Database {
+    var connection = connection
+    connection["dbname"] = databaseName
+    return DaemonPlan.Database(name: "\(name).\(databaseName)", connection: connection, includes: nil)
+  }
+}
+
+extension DaemonPlan {
+  /// What a reload changes, in sentences, job by job.
+  func changes(to new: DaemonPlan) -> [String] {
+    var changes: [String] = []
+    for job in new.jobs {
+      guard let old = jobs.first(where: { $0.name == job.name }) else {
+        changes.append("job '\(job.name)' is new")
+        continue
+      }
+      if old.schedule != job.schedule {
+        changes.append(
+          "job '\(job.name)': schedule \(Self.text(old.schedule)) is now \(Self.text(job.schedule))")
+      }
+      if old.keep != job.keep { changes.append("job '\(job.name)': keep \(old.keep.text) is now \(job.keep.text)") }
+      if old.stores != job.stores { changes.append("job '\(job.name)': stores are now \(job.stores.joined(separator: ", "))") }
+      if old.databases != job.databases {
+        changes.append("job '\(job.name)': databases are now \(job.databases?.joined(separator: ", ") ?? "all")")
+      }
+      if old.timeout != job.timeout { changes.append("job '\(job.name)': timeout is now \(job.timeout.configurationText)") }
+    }
+    changes += jobs.filter { job in !new.jobs.contains { $0.name == job.name } }.map { "job '\($0.name)' is gone" }
+    changes += Self.difference("database", databases.map(\.name), new.databases.map(\.name))
+    changes += Self.difference("store", stores.map(\.name), new.stores.map(\.name))
+    return changes
+  }
+
+  private static func text(_ schedule: ZonedSchedule?) -> String {
+    schedule.map { "'\($0.expression)' \($0.zone.identifier)" } ?? "on demand"
+  }
+
+  private static func difference(_ kind: String, _ old: [String], _ new: [String]) -> [String] {
+    new.filter { !old.contains($0) }.map { "\(kind) '\($0)' is new" }
+      + old.filter { !new.contains($0) }.map { "\(kind) '\($0)' is gone" }
+  }
+}
+
+extension KeepRule {
+  /// As the configuration writes it.
+  var text: String {
+    switch self {
+    case .forDuration(let duration): duration.configurationText
+    case .untilDeleted: "forever"
+    }
+  }
+}

@@ -1,0 +1,35 @@
+import Dispatch
+import Foundation
+
+/// A one-shot timer on a queue, armed again for each instant. Never repeating: what comes next is computed, not assumed.
+///
+/// - Safety: `@unchecked` because `DispatchSourceTimer` is not marked `Sendable` in this SDK; its methods are thread-safe.
+final class DispatchTimer: @unchecked Sendable {
+  private let source: any DispatchSourceTimer
+
+  /// `fire` is called on `queue`. It must be written `{ @Sendable in … }`: a closure that inherits an actor's isolation
+  /// compiles, and aborts when Dispatch calls it.
+  init(queue: DispatchQueue, fire: @escaping @Sendable () -> Void) {
+    source = DispatchSource.makeTimerSource(queue: queue)
+    source.setEventHandler(handler: fire)
+    source.schedule(wallDeadline: .distantFuture)
+    source.activate()
+  }
+
+  deinit { source.cancel() }
+
+  /// Fires when the wall clock shows `date`, also after a step of the clock or a suspend (timerfd, CLOCK_REALTIME). Nil
+  /// disarms.
+  func arm(at date: Date?) {
+    guard let date else {
+      source.schedule(wallDeadline: .distantFuture)
+      return
+    }
+    source.schedule(wallDeadline: SystemClock.wallTime(date), leeway: .nanoseconds(0))
+  }
+
+  /// Fires once after a span of running time, whatever the wall clock does.
+  func arm(after duration: Duration) {
+    source.schedule(deadline: .now() + .milliseconds(Int(clamping: Int64(duration.components.seconds) * 1000)))
+  }
+}

@@ -1,0 +1,101 @@
+import ControlAPI
+package import Faults
+import Foundation
+import Glibc
+import QueueExecution
+
+/// The append-only record of everything done: one JSON line each, durable before `append` returns.
+package actor Ledger {
+  private let executor = QueueExecutor(label: "pgbackupd.ledger")
+  private let path: String
+  private let file: Int32
+  private var examination: LedgerExamination
+  private var followers: [UUID: AsyncStream<LedgerRecord>.Continuation] = [:]
+
+  package nonisolated var unownedExecutor: UnownedSerialExecutor { executor.asUnownedSerialExecutor() }
+
+  /// What was wrong with the file when it was opened, where anything was.
+  package nonisolated let damage: Fault?
+  package nonisolated let repairedBytes: Int
+
+  /// Opens or makes the file. A torn last line (a crash in the middle of a write) is cut off; call `noteRepair` then. A
+  /// broken chain is kept as it is and told in `damage`: evidence is not mended.
+  package init(path: String) throws(Fault) {
+    self.path = path
+    let descriptor = open(path, O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0o600)
+    guard descriptor >= 0 else { throw Self.fault("opened", path) }
+    let data = (try? Data(contentsOf: URL(filePath: path))) ?? Data()
+    let found = LedgerExamination(data)
+    if found.tornBytes > 0 {
+      guard ftruncate(descriptor, off_t(found.wholeBytes)) == 0, fsync(descriptor) == 0 else {
+        let fault = Self.fault("repaired", path)
+        close(descriptor)
+        throw fault
+      }
+    }
+    file = descriptor
+    examination = found
+    repairedBytes = found.tornBytes
+    damage = found.brokenLine.map {
+      Fault(
+        .ledgerDamaged, "Line \($0) of the ledger does not fit to the line before it: it was changed, or lines are missing.",
+        cause: path, hint: "compare it with a copy; new records go on behind it")
+    }
+  }
+
+  deinit { close(file) }
+
+  /// Writes a record and waits for the disk. The record gets its number and the digest of the line before.
+  package func append(_ record: LedgerRecord) throws(Fault) {
+    var record = record
+    record.sequence = examination.lastSequence + 1
+    record.previous = examination.lastDigest
+    let line: Data
+    do {
+      line = try record.line()
+    } catch {
+      throw Fault(error)
+    }
+    let bytes = Array(line) + [10]
+    let written = write(file, bytes, bytes.count)
+    guard written == bytes.count, fsync(file) == 0 else {
+      let fault = Self.fault("written", path)
+      // Half a line would break the chain for all that follow.
+      if written > 0 { ftruncate(file, off_t(examination.wholeBytes)) }
+      throw fault
+    }
+    examination.records += 1
+    examination.wholeBytes += bytes.count
+    examination.lastSequence = record.sequence
+    examination.lastDigest = LedgerRecord.digest(ofLine: line)
+    for follower in followers.values { follower.yield(record) }
+  }
+
+  /// The last `count` records, the oldest first, and, where wanted, those that are written from now on: nothing falls between
+  /// the two. A reader who does not keep up loses the oldest.
+  package func records(last count: Int, andFollowing isFollowing: Bool) -> AsyncStream<LedgerRecord> {
+    let (stream, continuation) = AsyncStream<LedgerRecord>.makeStream(bufferingPolicy: .bufferingNewest(count + 1000))
+    let data = (try? Data(contentsOf: URL(filePath: path))) ?? Data()
+    for line in data.split(separator: 10).suffix(count) {
+      if let record = try? ControlJSON.decode(LedgerRecord.self, from: Data(line)) { continuation.yield(record) }
+    }
+    guard isFollowing else {
+      continuation.finish()
+      return stream
+    }
+    let follower = UUID()
+    followers[follower] = continuation
+    continuation.onTermination = { @Sendable [weak self] _ in
+      Task { await self?.unfollow(follower) }
+    }
+    return stream
+  }
+
+  private func unfollow(_ follower: UUID) { followers[follower] = nil }
+
+  private static func fault(_ what: String, _ path: String) -> Fault {
+    Fault(
+      .internal, "The ledger could not be \(what).", cause: "\(String(cString: strerror(errno))): \(path)",
+      hint: "check the disk and the rights of the state directory")
+  }
+}

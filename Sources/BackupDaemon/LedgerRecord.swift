@@ -1,0 +1,85 @@
+package import BackupCatalog
+package import ControlAPI
+import Crypto
+package import Faults
+package import Foundation
+
+/// One line of the ledger: something that was done, when, by whom and why. Each carries the SHA-256 of the line before it, so
+/// that a changed or missing line is seen.
+package struct LedgerRecord: Codable, Sendable, Equatable {
+  package enum Kind: String, Codable, Sendable {
+    case daemonStarted = "daemon.started"
+    case daemonStopped = "daemon.stopped"
+    case configurationReloaded = "configuration.reloaded"
+    case configurationRejected = "configuration.rejected"
+    case runStarted = "run.started"
+    case runFinished = "run.finished"
+    case backupDeleted = "backup.deleted"
+    case backupPinned = "backup.pinned"
+    case backupUnpinned = "backup.unpinned"
+    case leftoversSwept = "leftovers.swept"
+    case ledgerRepaired = "ledger.repaired"
+  }
+
+  package var sequence: Int
+  package var time: Date
+  package var kind: Kind
+  package var job: String?
+  package var database: String?
+  package var run: String?
+  package var backup: BackupID?
+  package var store: String?
+  package var by: Caller?
+  package var reason: String?
+  /// `succeeded`, `failed` or `aborted`.
+  package var result: String?
+  package var fault: Fault?
+  package var detail: [String: String]?
+  /// SHA-256 of the line before, without its newline; 64 zeros in the first line.
+  package var previous: String
+
+  package init(_ kind: Kind, at time: Date) {
+    sequence = 0
+    self.time = time
+    self.kind = kind
+    previous = Self.noDigest
+  }
+
+  package static let noDigest = String(repeating: "0", count: 64)
+
+  /// The record as its line, without the newline.
+  package func line() throws -> Data { try ControlJSON.encode(self) }
+
+  package static func digest(ofLine line: some DataProtocol) -> String {
+    SHA256.hash(data: line).map { ($0 < 16 ? "0" : "") + String($0, radix: 16) }.joined()
+  }
+}
+
+/// What reading a ledger from its beginning finds.
+package struct LedgerExamination: Sendable, Equatable {
+  /// Whole lines that form the chain.
+  package var records = 0
+  package var lastDigest = LedgerRecord.noDigest
+  package var lastSequence = 0
+  /// Bytes up to the end of the last whole line.
+  package var wholeBytes = 0
+  /// Bytes behind it: a record whose writing a crash cut off.
+  package var tornBytes = 0
+  /// The first line (from 1) that does not fit to the one before it, where there is one.
+  package var brokenLine: Int?
+
+  package init(_ data: Data) {
+    var rest = data[...]
+    while let end = rest.firstIndex(of: 10) {
+      let line = rest[rest.startIndex..<end]
+      rest = rest[rest.index(after: end)...]
+      records += 1
+      wholeBytes += line.count + 1
+      let record = try? ControlJSON.decode(LedgerRecord.self, from: Data(line))
+      if brokenLine == nil, record?.previous != lastDigest || record?.sequence != lastSequence + 1 { brokenLine = records }
+      lastDigest = LedgerRecord.digest(ofLine: line)
+      lastSequence = record?.sequence ?? lastSequence + 1
+    }
+    tornBytes = rest.count
+  }
+}

@@ -1,0 +1,79 @@
+import ControlAPI
+import Foundation
+import Synchronization
+
+/// What every run is doing now, for whoever asks, and as a stream for whoever follows one. Reported to from many threads, so
+/// it is a locked value and no actor: a report must not wait.
+final class RunBoard: Sendable {
+  private struct State {
+    var runs: [String: RunReport] = [:]
+    /// The last finished run by job and database.
+    var last: [String: RunReport] = [:]
+    var followers: [String: [UUID: AsyncStream<RunReport>.Continuation]] = [:]
+  }
+
+  private let state = Mutex(State())
+
+  /// Puts a run on the board, or its new state.
+  func post(_ run: RunReport) {
+    state.withLock { state in
+      let followers = state.followers[run.id] ?? [:]
+      for follower in followers.values { follower.yield(run) }
+      if run.state.isFinal {
+        state.runs[run.id] = nil
+        state.last[Self.key(run.job, run.database)] = run
+        state.followers[run.id] = nil
+        for follower in followers.values { follower.finish() }
+      } else {
+        state.runs[run.id] = run
+      }
+    }
+  }
+
+  func progress(_ id: String, _ progress: RunReport.Progress) {
+    let run = state.withLock { state in
+      state.runs[id]?.progress = progress
+      return state.runs[id]
+    }
+    if let run { post(run) }
+  }
+
+  /// Queued and running, the first asked first.
+  var active: [RunReport] { state.withLock { $0.runs.values.sorted { ($0.asked, $0.id) < ($1.asked, $1.id) } } }
+
+  func last(job: String, database: String) -> RunReport? { state.withLock { $0.last[Self.key(job, database)] } }
+
+  /// The last finished run of a database, whatever the job.
+  func last(database: String) -> RunReport? {
+    state.withLock { state in
+      state.last.values.filter { $0.database == database }
+        .max { ($0.finished ?? .distantPast) < ($1.finished ?? .distantPast) }
+    }
+  }
+
+  /// The reports of a run from now to its end; the newest of them where the reader is slow. Nil where there is no such run.
+  func follow(_ id: String) -> AsyncStream<RunReport>? {
+    state.withLock { state in
+      guard let run = state.runs[id] ?? state.last.values.first(where: { $0.id == id }) else { return nil }
+      let (stream, continuation) = AsyncStream<RunReport>.makeStream(bufferingPolicy: .bufferingNewest(1))
+      continuation.yield(run)
+      if run.state.isFinal {
+        continuation.finish()
+        return stream
+      }
+      let follower = UUID()
+      state.followers[id, default: [:]][follower] = continuation
+      continuation.onTermination = { @Sendable [weak self] _ in
+        // Not under the lock: a stream may end while it is held.
+        Task { self?.unfollow(id, follower) }
+      }
+      return stream
+    }
+  }
+
+  private func unfollow(_ id: String, _ follower: UUID) {
+    state.withLock { _ = $0.followers[id]?.removeValue(forKey: follower) }
+  }
+
+  private static func key(_ job: String, _ database: String) -> String { "\(job)\u{0}\(database)" }
+}

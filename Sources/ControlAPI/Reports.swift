@@ -1,0 +1,207 @@
+package import BackupCatalog
+package import Faults
+package import Foundation
+
+/// `GET /v1/status`: all that one screen shows.
+package struct StatusReport: Codable, Sendable {
+  package struct Database: Codable, Sendable {
+    package var name: String
+    package var newest: BackupSummary?
+    /// Seconds since the newest good backup's snapshot.
+    package var ageSeconds: Double?
+    package var rpoSeconds: Double?
+    package var backups: Int
+    package var storedBytes: Int64
+    package var lastRun: RunReport?
+    package var nextJob: String?
+    package var nextDue: Date?
+
+    package init(
+      name: String, newest: BackupSummary?, ageSeconds: Double?, rpoSeconds: Double?, backups: Int, storedBytes: Int64,
+      lastRun: RunReport?, nextJob: String?, nextDue: Date?
+    ) {
+      self.name = name
+      self.newest = newest
+      self.ageSeconds = ageSeconds
+      self.rpoSeconds = rpoSeconds
+      self.backups = backups
+      self.storedBytes = storedBytes
+      self.lastRun = lastRun
+      self.nextJob = nextJob
+      self.nextDue = nextDue
+    }
+
+    /// Whether the newest backup is young enough; nil where no objective is set.
+    package var meetsRPO: Bool? {
+      rpoSeconds.map { objective in ageSeconds.map { $0 <= objective } ?? false }
+    }
+  }
+
+  package struct Store: Codable, Sendable {
+    package var name: String
+    package var location: String
+    package var backups: Int
+    package var storedBytes: Int64
+    package var freeBytes: Int64?
+    package var fault: Fault?
+
+    package init(
+      name: String, location: String, backups: Int, storedBytes: Int64, freeBytes: Int64?, fault: Fault?
+    ) {
+      self.name = name
+      self.location = location
+      self.backups = backups
+      self.storedBytes = storedBytes
+      self.freeBytes = freeBytes
+      self.fault = fault
+    }
+  }
+
+  package var version: String
+  package var now: Date
+  package var started: Date
+  package var databases: [Database]
+  package var stores: [Store]
+  /// Queued and running.
+  package var runs: [RunReport]
+  package var problems: [Fault]
+
+  package init(
+    version: String, now: Date, started: Date, databases: [Database], stores: [Store], runs: [RunReport], problems: [Fault]
+  ) {
+    self.version = version
+    self.now = now
+    self.started = started
+    self.databases = databases
+    self.stores = stores
+    self.runs = runs
+    self.problems = problems
+  }
+}
+
+/// `GET /v1/jobs`.
+package struct JobReport: Codable, Sendable {
+  package var name: String
+  /// The schedule's normal form; nil for a job that only runs on demand.
+  package var expression: String?
+  package var sentence: String?
+  package var zone: String?
+  package var next: Date?
+  package var keep: String
+  package var stores: [String]
+  package var databases: [String]
+  package var lastRuns: [RunReport]
+
+  package init(
+    name: String, expression: String?, sentence: String?, zone: String?, next: Date?, keep: String, stores: [String],
+    databases: [String], lastRuns: [RunReport]
+  ) {
+    self.name = name
+    self.expression = expression
+    self.sentence = sentence
+    self.zone = zone
+    self.next = next
+    self.keep = keep
+    self.stores = stores
+    self.databases = databases
+    self.lastRuns = lastRuns
+  }
+}
+
+/// One line of `GET /v1/backups`.
+package struct BackupSummary: Codable, Sendable, Equatable {
+  package var id: BackupID
+  package var type: String
+  package var label: String?
+  package var started: Date
+  package var seconds: Double
+  package var archiveBytes: Int64
+  package var storedBytes: Int64
+  package var tables: Int
+  package var rows: Int64
+  package var stores: [String]
+  package var isGood: Bool
+  package var isPinned: Bool
+  /// Why it is kept, or since when it may go.
+  package var retention: String
+
+  package init(_ backup: Catalog.Backup, retention: String) {
+    let manifest = backup.manifest
+    id = manifest.id
+    type = manifest.type
+    label = manifest.label
+    started = manifest.started
+    seconds = manifest.finished.timeIntervalSince(manifest.started)
+    archiveBytes = manifest.artifact.archiveBytes
+    storedBytes = manifest.storedBytes
+    tables = manifest.totals.tables
+    rows = manifest.totals.rows
+    stores = backup.placements.map(\.store)
+    isGood = backup.isGood
+    isPinned = backup.pin != nil
+    self.retention = retention
+  }
+}
+
+/// `GET /v1/backup?id=…`.
+package struct BackupDetail: Codable, Sendable {
+  package var backup: Catalog.Backup
+  package var retention: String
+  /// Where its files lie, by store.
+  package var locations: [String: String]
+
+  package init(backup: Catalog.Backup, retention: String, locations: [String: String]) {
+    self.backup = backup
+    self.retention = retention
+    self.locations = locations
+  }
+}
+
+/// `POST /v1/reconcile`.
+package struct ReconcileReport: Codable, Sendable {
+  package struct Step: Codable, Sendable {
+    /// `delete` or `sweep`.
+    package var action: String
+    package var what: String
+    package var store: String
+    package var reason: String
+    package var fault: Fault?
+
+    package init(action: String, what: String, store: String, reason: String, fault: Fault?) {
+      self.action = action
+      self.what = what
+      self.store = store
+      self.reason = reason
+      self.fault = fault
+    }
+  }
+
+  package struct Kept: Codable, Sendable {
+    package var id: BackupID
+    package var type: String
+    package var reasons: [String]
+
+    package init(id: BackupID, type: String, reasons: [String]) {
+      self.id = id
+      self.type = type
+      self.reasons = reasons
+    }
+  }
+
+  /// False for a preview: nothing was changed.
+  package var applied: Bool
+  package var steps: [Step]
+  package var kept: [Kept]
+
+  package init(applied: Bool, steps: [Step], kept: [Kept]) {
+    self.applied = applied
+    self.steps = steps
+    self.kept = kept
+  }
+}
+
+/// `POST /v1/reload`: what changed, job by job.
+package struct ReloadReport: Codable, Sendable {
+  package var changes: [String]
+  package init(changes: [String]) { self.changes = changes }
+}

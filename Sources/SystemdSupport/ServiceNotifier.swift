@@ -1,0 +1,24 @@
+import CSystemd
+
+/// Tells systemd what the service is doing (sd_notify(3)). Outside systemd every call does nothing.
+package struct ServiceNotifier: Sendable {
+  package init() {}
+
+  package func ready() { send("READY=1") }
+  package func stopping() { send("STOPPING=1") }
+  package func status(_ text: String) { send("STATUS=\(text.replacing("\n", with: " "))") }
+  package func alive() { send("WATCHDOG=1") }
+
+  /// A reload begins; `ready()` ends it. The monotonic time is what `Type=notify-reload` wants to see.
+  package func reloading(monotonicMicroseconds: UInt64) {
+    send("RELOADING=1\nMONOTONIC_USEC=\(monotonicMicroseconds)")
+  }
+
+  /// The longest silence that systemd tolerates, where it watches at all (sd_watchdog_enabled(3)).
+  package func watchdogInterval() -> Duration? {
+    var microseconds: UInt64 = 0
+    return sd_watchdog_enabled(0, &microseconds) > 0 ? .microseconds(Int64(microseconds)) : nil
+  }
+
+  private func send(_ state: String) { _ = sd_notify(0, state) }
+}

@@ -100,7 +100,7 @@ let package = Package(
     room("BackupConfiguration", ["ArtifactFormat", "BackupCatalog", "CronSchedule", "Faults", "PostgresTools", "Units", yams]),
     program("pgbackupd", [
       "BackupCatalog", "BackupConfiguration", "BackupDaemon", "BackupOperations", "CPlatform", "Faults", "PostgresTools",
-      "Storage", "SystemdSupport", "Units", argumentParser, lifecycle, logging,
+      "Storage", "SystemdSupport", "Units", argumentParser, lifecycle, logging, unixSignals,
     ]),
     program("pgbackupctl", [
       "BackupCatalog", "BackupConfiguration", "ControlAPI", "CronSchedule", "Faults", "Units", argumentParser,

@@ -13,6 +13,9 @@ package struct Configuration: Sendable, Hashable {
     /// Where it is set, `connection` leads to a maintenance database, and every database of the server that the patterns
     /// choose is backed up, as `<name>.<database>`.
     package var pattern: DatabasePattern?
+
+    /// Where it is, for people: `backup@db.example:5432/shop`.
+    package var place: String { connection.summary }
   }
 
   package struct Store: Sendable, Hashable {

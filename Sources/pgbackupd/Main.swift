@@ -1,1 +1,89 @@
-@main struct Probe { static func main() {} }
+import ArgumentParser
+import BackupConfiguration
+import BackupDaemon
+import BackupOperations
+import CPlatform
+import Faults
+import Foundation
+import Logging
+import ServiceLifecycle
+import SystemdSupport
+import UnixSignals
+
+/// The daemon. It stays in the foreground, as systemd wants it.
+struct DaemonCommand: AsyncParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "pgbackupd", abstract: "Backs up PostgreSQL databases on schedule, and on demand over its control socket.",
+    version: Backup.version)
+
+  @Option(name: .long, help: "The configuration file.")
+  var config = "/etc/pgbackupd/pgbackupd.yaml"
+
+  @Flag(name: .long, help: "Read the configuration, tell every mistake in it, and end.")
+  var checkConfig = false
+
+  @Option(name: .long, help: "trace, debug, info, notice, warning or error.", transform: Self.level)
+  var logLevel = Logger.Level.info
+
+  private static func level(_ text: String) throws -> Logger.Level {
+    guard let level = Logger.Level(rawValue: text) else { throw ValidationError("'\(text)' is no log level") }
+    return level
+  }
+
+  func run() async throws {
+    let configuration = try ConfigurationReader.load(config)
+    if checkConfig {
+      print("\(config) is valid: \(configuration.databases.count) databases, \(configuration.jobs.count) jobs, \(configuration.stores.count) stores.")
+      return
+    }
+    let level = logLevel
+    LoggingSystem.bootstrap { _ in StandardErrorLogHandler(level: level) }
+    let logger = Logger(label: "pgbackupd")
+    let assembly = Assembly(configuration: configuration)
+    try assembly.prepareDirectories()
+    try assembly.lockState()
+
+    let path = config
+    let core = DaemonCore(
+      plan: assembly.plan(), ledger: try Ledger(path: configuration.daemon.state + "/ledger.ndjson"),
+      now: SystemClock.now, logger: logger
+    ) { () throws(Fault) in
+      let assembly = Assembly(configuration: try ConfigurationReader.load(path))
+      try assembly.prepareDirectories()
+      return assembly.plan()
+    }
+    let server = try ControlServer(core: core, socketPath: configuration.daemon.socket, logger: logger)
+    let services = ServiceGroup(
+      configuration: .init(
+        services: [
+          // Stopped in reverse order: the socket answers until the last run has ended.
+          .init(service: server, successTerminationBehavior: .gracefullyShutdownGroup),
+          .init(service: DaemonService(core: core, logger: logger), successTerminationBehavior: .gracefullyShutdownGroup),
+        ], gracefulShutdownSignals: [.sigterm, .sigint], logger: Logger(label: "pgbackupd.services") { _ in
+          StandardErrorLogHandler(level: .warning)
+        }))
+    try await services.run()
+    unlink(configuration.daemon.socket)
+  }
+}
+
+@main struct Main {
+  static func main() async {
+    cplatform_tune_heap()
+    do {
+      let command = try DaemonCommand.parse()
+      try await command.run()
+    } catch let fault as Fault {
+      FileHandle.standardError.write(Data("\(fault)\n".utf8))
+      exit(fault.code.exitCode.rawValue)
+    } catch {
+      // Help and version come this way too, with status 0.
+      let status = DaemonCommand.exitCode(for: error)
+      let handle = status.isSuccess ? FileHandle.standardOutput : FileHandle.standardError
+      handle.write(Data((DaemonCommand.fullMessage(for: error) + "\n").utf8))
+      exit(status.isSuccess ? ExitCode.done.rawValue : ExitCode.usage.rawValue)
+    }
+  }
+
+  private typealias ExitCode = Faults.ExitCode
+}

@@ -1,0 +1,105 @@
+import ArgumentParser
+import BackupCatalog
+import ControlAPI
+import Faults
+import Foundation
+import Units
+
+struct ListCommand: ParsableCommand {
+  static let configuration = CommandConfiguration(commandName: "list", abstract: "Lists the backups, the oldest first.")
+
+  @Argument(help: "Only of this database.") var database: String?
+  @OptionGroup var connection: ConnectionOptions
+
+  func run() throws {
+    let query = database.map { ["database": $0] } ?? [:]
+    try connection.show(try connection.client.get([BackupSummary].self, "/v1/backups", query)) { ReportText.list($0) }
+  }
+}
+
+struct ShowCommand: ParsableCommand {
+  static let configuration = CommandConfiguration(commandName: "show", abstract: "Shows one backup.")
+
+  @Argument(help: ArgumentHelp(BackupArgument.help)) var id: String
+  @OptionGroup var connection: ConnectionOptions
+
+  func run() throws {
+    try connection.show(try connection.client.get(BackupDetail.self, "/v1/backup", ["id": id])) { ReportText.detail($0) }
+  }
+}
+
+struct ContentsCommand: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "contents", abstract: "Lists a backup's tables with their rows, bytes and fingerprints.")
+
+  @Argument(help: ArgumentHelp(BackupArgument.help)) var id: String
+  @OptionGroup var connection: ConnectionOptions
+
+  func run() throws {
+    try connection.show(try connection.client.get(Contents.self, "/v1/contents", ["id": id])) { ReportText.contents($0) }
+  }
+}
+
+struct PinCommand: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "pin", abstract: "Keeps a backup until it is unpinned, whatever its age.")
+
+  @Argument(help: ArgumentHelp(BackupArgument.help)) var id: String
+  @Option(name: .long, help: "Why.") var note: String?
+  @OptionGroup var connection: ConnectionOptions
+
+  func run() throws {
+    let detail = try connection.client.post(BackupDetail.self, "/v1/pin", BackupReference(id: id, note: note))
+    try connection.show(detail) { "\($0.backup.id) is pinned." }
+  }
+}
+
+struct UnpinCommand: ParsableCommand {
+  static let configuration = CommandConfiguration(commandName: "unpin", abstract: "Lets a pinned backup age again.")
+
+  @Argument(help: ArgumentHelp(BackupArgument.help)) var id: String
+  @OptionGroup var connection: ConnectionOptions
+
+  func run() throws {
+    let detail = try connection.client.post(BackupDetail.self, "/v1/unpin", BackupReference(id: id))
+    try connection.show(detail) { "\($0.backup.id) is not pinned; it is kept because: \($0.retention)." }
+  }
+}
+
+struct DeleteCommand: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "delete", abstract: "Deletes one backup from every store.",
+    discussion: "Asks for the database's name on a terminal; off one it needs --force. A pinned backup is refused.")
+
+  @Argument(help: ArgumentHelp(BackupArgument.help)) var id: String
+  @Flag(name: .long, help: "Don't ask, and delete also the only good backup of its database.") var force = false
+  @OptionGroup var connection: ConnectionOptions
+
+  func run() throws {
+    let found = try connection.client.get(BackupDetail.self, "/v1/backup", ["id": id]).backup
+    try Terminal.confirm(
+      "Deleting \(found.id) (\(found.manifest.type), \(ByteCount(found.manifest.storedBytes))) can't be undone",
+      database: found.id.database, force: force)
+    let reference = BackupReference(id: found.id.description, force: force)
+    let gone = try connection.client.post(BackupDetail.self, "/v1/delete", reference)
+    try connection.show(gone) { "\($0.backup.id) is deleted; \(ByteCount($0.backup.manifest.storedBytes)) are free again." }
+  }
+}
+
+struct ReconcileCommandLine: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "reconcile", abstract: "Shows what retention would delete and why everything else stays; with --apply, does it.")
+
+  @Flag(name: .long, help: "Do it.") var apply = false
+  @OptionGroup var connection: ConnectionOptions
+
+  func run() throws {
+    let report = try connection.client.post(ReconcileReport.self, "/v1/reconcile", ReconcileCommand(apply: apply))
+    try connection.show(report) { ReportText.reconcile($0) }
+    if report.steps.contains(where: { $0.fault != nil }) { throw Ending(code: .failed) }
+  }
+}
+
+enum BackupArgument {
+  static let help = "DATABASE/YYYYMMDDTHHMMSSZ, DATABASE/latest, /oldest, /latest:TYPE or /at:TIME."
+}

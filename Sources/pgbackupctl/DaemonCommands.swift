@@ -1,0 +1,128 @@
+import ArgumentParser
+import BackupConfiguration
+import ControlAPI
+import CronSchedule
+import Faults
+import Foundation
+import Units
+
+struct StatusCommand: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "status", abstract: "One screen: databases, stores, runs, problems. Ends with 10 where there are problems.")
+
+  @OptionGroup var connection: ConnectionOptions
+
+  func run() throws {
+    let report = try connection.client.get(StatusReport.self, "/v1/status")
+    try connection.show(report) { ReportText.status($0) }
+    if !report.problems.isEmpty { throw Ending(code: .problemsFound) }
+  }
+}
+
+struct JobsCommand: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "jobs", abstract: "Lists the jobs, what their schedules mean and when they are due next.")
+
+  @OptionGroup var connection: ConnectionOptions
+
+  func run() throws {
+    try connection.show(try connection.client.get([JobReport].self, "/v1/jobs")) { ReportText.jobs($0, now: Date.now) }
+  }
+}
+
+struct ScheduleCommand: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "schedule", abstract: "Tries a cron expression: what it means, and when it is due next.")
+
+  @Argument(help: "Five fields, or @daily and friends.") var expression: String
+  @Option(name: .long, help: "The time zone, such as Europe/Berlin (default: this machine's).") var zone: String?
+  @Option(name: .long, help: "Begin after this time (RFC 3339; default: now).") var after: String?
+  @Option(name: .long, help: "How many instants.") var count = 5
+  @Flag(name: .long, help: "Only the instants, one a line.") var plain = false
+
+  func run() throws {
+    let parsed: CronExpression
+    do throws(CronParseError) {
+      parsed = try CronExpression(parsing: expression)
+    } catch {
+      let caret = String(repeating: " ", count: max(0, error.column - 1)) + "^"
+      throw Fault(.usage, error.message + ".", cause: "\(expression)\n\(caret)", hint: "man 5 crontab")
+    }
+    let zone = try self.zone.map { name in
+      guard let zone = TimeZone(identifier: name) else {
+        throw Fault(.usage, "'\(name)' is no time zone.", hint: "timedatectl list-timezones")
+      }
+      return zone
+    }
+    var instant = Date.now
+    if let after {
+      guard let date = Date(rfc3339: after) else {
+        throw Fault(.usage, "'\(after)' is no time: write 2026-11-22T02:00:00Z.")
+      }
+      instant = date
+    }
+    let schedule = ZonedSchedule(parsed, in: zone ?? .current)
+    if !plain { print("\(parsed)  \(schedule.zone.identifier)\n\(parsed.sentence)\n") }
+    for _ in 0..<max(0, count) {
+      guard let next = schedule.next(after: instant) else { break }
+      print(LocalTime.rfc3339(next, schedule.zone))
+      instant = next
+    }
+  }
+}
+
+struct LogCommand: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "log", abstract: "Shows the ledger: runs, deletions, reloads, who asked and why.")
+
+  @Option(name: .shortAndLong, help: "How many of the last records.") var lines = 20
+  @Flag(name: .shortAndLong, help: "Go on showing new ones.") var follow = false
+  @OptionGroup var connection: ConnectionOptions
+
+  func run() throws {
+    let query = ["lines": "\(lines)", "follow": follow ? "1" : "0"]
+    try connection.client.stream(LedgerLine.self, "/v1/log", query) { line in
+      try connection.json ? print(String(decoding: ControlJSON.encode(line), as: UTF8.self)) : print(line.text)
+      return true
+    }
+  }
+}
+
+struct ReloadCommand: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "reload", abstract: "Makes the daemon read its configuration anew. A file with mistakes changes nothing.")
+
+  @OptionGroup var connection: ConnectionOptions
+
+  func run() throws {
+    let report = try connection.client.post(ReloadReport.self, "/v1/reload", nil as String?)
+    try connection.show(report) { report in
+      report.changes.isEmpty ? "Reloaded; nothing changed." : "Reloaded:\n" + report.changes.map { "  \($0)" }.joined(separator: "\n")
+    }
+  }
+}
+
+struct ConfigCommand: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "config", abstract: "Works on configuration files.", subcommands: [ConfigCheckCommand.self])
+}
+
+struct ConfigCheckCommand: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "check", abstract: "Tells every mistake in a configuration file, with its line and column.")
+
+  @Argument(help: "The file.") var file = "/etc/pgbackupd/pgbackupd.yaml"
+
+  func run() throws {
+    let configuration = try ConfigurationReader.load(file)
+    print("\(file) is valid.")
+    for database in configuration.databases {
+      let pattern = database.pattern.map { " (databases like \($0.include.joined(separator: ", ")))" } ?? ""
+      print("  database \(database.name): \(database.place)\(pattern)")
+    }
+    for job in configuration.jobs {
+      let when = job.schedule.map { "\($0.expression.sentence) (\($0.zone.identifier))" } ?? "on demand"
+      print("  job \(job.name): \(when)")
+    }
+  }
+}

@@ -1,0 +1,34 @@
+import ControlAPI
+import Faults
+import Foundation
+import Units
+
+/// A ledger record as the client reads it: what it prints, and all else that is there for `--json`.
+struct LedgerLine: Codable {
+  var sequence: Int
+  var time: Date
+  var kind: String
+  var job: String?
+  var database: String?
+  var run: String?
+  var backup: String?
+  var store: String?
+  var by: Caller?
+  var reason: String?
+  var result: String?
+  var fault: Fault?
+  var detail: [String: String]?
+  var previous: String
+
+  var text: String {
+    var parts = [time.rfc3339, kind]
+    if let job, let database { parts.append("\(job) of \(database)") } else if let database { parts.append(database) }
+    parts += [result, backup, store.map { "in \($0)" }, reason.map { "(\($0))" }].compactMap { $0 }
+    if let by { parts.append("by uid \(by.uid)") }
+    if let fault { parts.append("\(fault.code.rawValue): \(fault.message)") }
+    if kind.hasPrefix("configuration") || kind.hasPrefix("ledger"), let detail {
+      parts.append(detail.sorted { $0.key < $1.key }.map(\.value).joined(separator: "; "))
+    }
+    return parts.joined(separator: "  ")
+  }
+}

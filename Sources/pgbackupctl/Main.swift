@@ -1,0 +1,39 @@
+import ArgumentParser
+import Faults
+import Foundation
+
+/// The operator's client. Each command is an options struct with one `run`; what it prints is made in `Reports+Text.swift`.
+struct Pgbackupctl: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "pgbackupctl", abstract: "Operates pgbackupd, the PostgreSQL backup daemon.", version: "0.1.0",
+    subcommands: [
+      StatusCommand.self, JobsCommand.self, RunCommand.self, BackupCommandLine.self, ScheduleCommand.self, ListCommand.self,
+      ShowCommand.self, ContentsCommand.self, DeleteCommand.self, PinCommand.self, UnpinCommand.self, ReconcileCommandLine.self,
+      LogCommand.self, ReloadCommand.self, ConfigCommand.self,
+    ])
+}
+
+@main struct Main {
+  static func main() {
+    do {
+      var command = try Pgbackupctl.parseAsRoot()
+      try command.run()
+    } catch let fault as Fault {
+      Terminal.complain("\(fault)")
+      exit(fault.code.exitCode.rawValue)
+    } catch let ending as Ending {
+      exit(ending.code.rawValue)
+    } catch {
+      // Help and version come this way too, with status 0. A mistyped command must not look like success.
+      let status = Pgbackupctl.exitCode(for: error)
+      let text = Pgbackupctl.fullMessage(for: error)
+      if status.isSuccess { print(text) } else { Terminal.complain(text) }
+      exit(status.isSuccess ? 0 : Faults.ExitCode.usage.rawValue)
+    }
+  }
+}
+
+/// Ends a command that has said all it has to say with a status of its own.
+struct Ending: Error {
+  let code: Faults.ExitCode
+}

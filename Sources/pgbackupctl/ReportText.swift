@@ -1,0 +1,174 @@
+import BackupCatalog
+import ControlAPI
+import Faults
+import Foundation
+import Units
+
+/// Reports as text for a terminal. Pure: a report in, its screen out.
+enum ReportText {
+  static func status(_ report: StatusReport) -> String {
+    var sections = [
+      "pgbackupd \(report.version), up \(Duration.seconds(report.now.timeIntervalSince(report.started)).spoken); "
+        + (report.problems.isEmpty ? "no problems" : "\(report.problems.count) problem\(report.problems.count == 1 ? "" : "s")")
+    ]
+
+    var databases = TextTable([
+      "DATABASE", "NEWEST BACKUP", "TYPE", .number("AGE"), "RPO", "PROVED", .number("BACKUPS"), .number("STORED"), "NEXT",
+    ])
+    for database in report.databases {
+      databases.add([
+        database.name, database.newest?.id.time.rfc3339 ?? "none", database.newest?.type ?? "-",
+        database.ageSeconds.map { Duration.seconds($0).spoken } ?? "-", rpo(database),
+        // No drill exists yet: what has not been run is never shown as passed.
+        "not run", "\(database.backups)", "\(ByteCount(database.storedBytes))", next(database, report.now),
+      ])
+    }
+    sections.append(databases.text)
+
+    var stores = TextTable(["STORE", "LOCATION", .number("BACKUPS"), .number("STORED"), .number("FREE"), "STATE"])
+    for store in report.stores {
+      stores.add([
+        store.name, store.location, "\(store.backups)", "\(ByteCount(store.storedBytes))",
+        store.freeBytes.map { "\(ByteCount($0))" } ?? "-", store.fault?.code.rawValue ?? "ok",
+      ])
+    }
+    sections.append(stores.text)
+
+    if !report.runs.isEmpty { sections.append("RUNS\n" + report.runs.map { "  " + run($0, report.now) }.joined(separator: "\n")) }
+    if !report.problems.isEmpty {
+      sections.append("PROBLEMS\n" + report.problems.map { "  " + "\($0)".replacing("\n", with: "\n  ") }.joined(separator: "\n"))
+    }
+    return sections.joined(separator: "\n\n")
+  }
+
+  static func jobs(_ jobs: [JobReport], now: Date) -> String {
+    var table = TextTable(["JOB", "SCHEDULE", "ZONE", "NEXT", "KEEP", "STORES", "DATABASES", "LAST RUN"])
+    for job in jobs {
+      table.add([
+        job.name, job.expression ?? "on demand", job.zone ?? "-", job.next.map { "\($0.rfc3339)" } ?? "-", job.keep,
+        job.stores.joined(separator: ","), job.databases.joined(separator: ","), lastRuns(job),
+      ])
+    }
+    let meanings = jobs.compactMap { job in
+      job.sentence.map { sentence in
+        let wait = job.next.map { ", next in \(Duration.seconds(max(0, $0.timeIntervalSince(now))).spoken)" } ?? ""
+        return "  \(job.name): \(sentence) (\(job.zone ?? ""))\(wait)"
+      }
+    }
+    return ([table.text] + (meanings.isEmpty ? [] : ["", "In words:"] + meanings)).joined(separator: "\n")
+  }
+
+  static func list(_ backups: [BackupSummary]) -> String {
+    if backups.isEmpty { return "No backups yet." }
+    var table = TextTable([
+      "ID", "TYPE", "LABEL", .number("TOOK"), .number("TABLES"), .number("ROWS"), .number("ARCHIVE"), .number("STORED"),
+      "STORES", "STATE", "KEPT BECAUSE",
+    ])
+    for backup in backups {
+      table.add([
+        "\(backup.id)", backup.type, backup.label ?? "-", Duration.seconds(backup.seconds).spoken, "\(backup.tables)",
+        "\(backup.rows)", "\(ByteCount(backup.archiveBytes))", "\(ByteCount(backup.storedBytes))",
+        backup.stores.joined(separator: ","), backup.isGood ? (backup.isPinned ? "pinned" : "ok") : "DAMAGED",
+        backup.retention,
+      ])
+    }
+    return table.text
+  }
+
+  static func detail(_ detail: BackupDetail) -> String {
+    let manifest = detail.backup.manifest
+    var lines: [(String, String)] = [
+      ("backup", "\(manifest.id)"), ("type", manifest.type), ("label", manifest.label ?? "-"),
+      ("taken", "\(manifest.started.rfc3339) to \(manifest.finished.rfc3339)"),
+      ("server", "PostgreSQL \(manifest.server.version)\(manifest.server.isStandby ? ", a standby" : ""), database \(manifest.server.database), \(ByteCount(manifest.server.databaseBytes)), \(manifest.server.encoding)"),
+      ("made by", "\(manifest.software) on \(manifest.host), \(manifest.dumpProgram)"),
+      ("holds", "\(manifest.totals.rows) rows in \(manifest.totals.tables) tables, \(manifest.totals.largeObjects) large objects"),
+      ("archive", "\(ByteCount(manifest.artifact.archiveBytes)), stored as \(ByteCount(manifest.artifact.file.size)) (\(manifest.artifact.compression) \(manifest.artifact.level))"),
+      ("proved", "not run"), ("kept", detail.retention),
+    ]
+    if let pin = detail.backup.pin { lines.append(("pinned", "\(pin.since.rfc3339) by \(pin.by)\(pin.note.map { ": \($0)" } ?? "")")) }
+    for placement in detail.backup.placements {
+      let state = placement.isWhole ? "whole" : "LACKS \(placement.missing.joined(separator: ", "))"
+      lines.append(("in \(placement.store)", "\(detail.locations[placement.store] ?? "") (\(state))"))
+    }
+    for file in manifest.files { lines.append(("sha256", "\(file.sha256)  \(file.name)")) }
+    let width = lines.map(\.0.count).max() ?? 0
+    return lines.map { $0.0 + String(repeating: " ", count: width - $0.0.count + 2) + $0.1 }.joined(separator: "\n")
+  }
+
+  static func contents(_ contents: Contents) -> String {
+    var table = TextTable(["TABLE", .number("ROWS"), .number("BYTES"), "FINGERPRINT"])
+    for entry in contents.tables.sorted(by: { ($0.schema, $0.name) < ($1.schema, $1.name) }) {
+      table.add([
+        "\(entry.schema).\(entry.name)", entry.rows.map { "\($0)" } ?? "not read", entry.bytes.map { "\(ByteCount($0))" } ?? "-",
+        entry.fingerprint ?? "-",
+      ])
+    }
+    for block in contents.largeObjects {
+      table.add([
+        "(large objects)", block.count.map { "\($0)" } ?? "not read", block.bytes.map { "\(ByteCount($0))" } ?? "-",
+        block.fingerprint ?? "-",
+      ])
+    }
+    return table.text
+  }
+
+  static func reconcile(_ report: ReconcileReport) -> String {
+    var lines: [String] = []
+    if report.steps.isEmpty {
+      lines.append("Nothing to do.")
+    } else {
+      lines.append(report.applied ? "Done:" : "Would be done (with --apply):")
+      for step in report.steps {
+        let outcome = step.fault.map { " FAILED: \($0.message)" } ?? ""
+        lines.append("  \(step.action) \(step.what) in \(step.store): \(step.reason)\(outcome)")
+      }
+    }
+    if !report.kept.isEmpty {
+      lines.append("Kept:")
+      lines += report.kept.map { "  \($0.id) (\($0.type)): \($0.reasons.joined(separator: "; "))" }
+    }
+    return lines.joined(separator: "\n")
+  }
+
+  // MARK: - Cells
+
+  private static func rpo(_ database: StatusReport.Database) -> String {
+    guard let seconds = database.rpoSeconds, let holds = database.meetsRPO else { return "-" }
+    return "\(Duration.seconds(seconds).spoken) \(holds ? "met" : "MISSED")"
+  }
+
+  private static func next(_ database: StatusReport.Database, _ now: Date) -> String {
+    guard let job = database.nextJob, let due = database.nextDue else { return "-" }
+    return "\(job) in \(Duration.seconds(max(0, due.timeIntervalSince(now))).spoken)"
+  }
+
+  private static func run(_ run: RunReport, _ now: Date) -> String {
+    var parts = ["\(run.id)", "\(run.job) of \(run.database)", run.state.rawValue, "(\(run.reason))"]
+    if let started = run.started { parts.append("for \(Duration.seconds(now.timeIntervalSince(started)).spoken)") }
+    if let progress = run.progress {
+      parts.append("\(progress.phase), \(ByteCount(progress.archiveBytes)) read")
+      if let table = progress.table { parts.append(table) }
+    }
+    return parts.joined(separator: "  ")
+  }
+
+  private static func lastRuns(_ job: JobReport) -> String {
+    guard let last = job.lastRuns.max(by: { ($0.finished ?? .distantPast) < ($1.finished ?? .distantPast) }) else { return "-" }
+    let failed = job.lastRuns.count { $0.state != .succeeded }
+    let when = last.finished?.rfc3339 ?? ""
+    return failed == 0 ? "ok \(when)" : "\(failed) of \(job.lastRuns.count) failed \(when)"
+  }
+}
+
+/// Times with their zone's offset.
+enum LocalTime {
+  /// `2026-11-22T02:00:00+01:00` (RFC 3339).
+  static func rfc3339(_ date: Date, _ zone: TimeZone) -> String {
+    let offset = zone.secondsFromGMT(for: date)
+    if offset == 0 { return date.rfc3339 }
+    let local = date.addingTimeInterval(Double(offset)).rfc3339.dropLast()
+    let (hours, minutes) = (abs(offset) / 3600, abs(offset) / 60 % 60)
+    return "\(local)\(offset < 0 ? "-" : "+")\(hours < 10 ? "0" : "")\(hours):\(minutes < 10 ? "0" : "")\(minutes)"
+  }
+}

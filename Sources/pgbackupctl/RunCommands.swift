@@ -1,0 +1,91 @@
+import ArgumentParser
+import ControlAPI
+import Faults
+import Foundation
+import Units
+
+struct RunCommand: ParsableCommand {
+  static let configuration = CommandConfiguration(commandName: "run", abstract: "Runs a job now, on all its databases.")
+
+  @Argument(help: "The job's name.") var job: String
+  @Flag(name: .long, help: "Don't wait for the end.") var noWait = false
+  @OptionGroup var connection: ConnectionOptions
+
+  func run() throws {
+    let path = "/v1/jobs/\(job.addingPercentEncoding(withAllowedCharacters: .alphanumerics) ?? job)/run"
+    let runs = try connection.client.post([RunReport].self, path, nil as String?)
+    try RunFollower(connection: connection, noWait: noWait).follow(runs)
+  }
+}
+
+struct BackupCommandLine: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "backup", abstract: "Backs up one database now.",
+    discussion: "The type decides where the backup is kept and how long; it is the name of a job.")
+
+  @Argument(help: "The database's name in the configuration.") var database: String
+  @Option(name: .long, help: "The type of the backup (default: manual).") var type: String?
+  @Option(name: .long, help: "A note that stays with it, such as a release.") var label: String?
+  @Option(name: .long, help: "Keep it for so long instead of as its type says: 36h, 7d.") var keep: String?
+  @Flag(name: .long, help: "Don't wait for the end.") var noWait = false
+  @OptionGroup var connection: ConnectionOptions
+
+  func run() throws {
+    let command = ControlAPI.BackupCommand(database: database, type: type, label: label, keep: keep)
+    let run = try connection.client.post(RunReport.self, "/v1/backups", command)
+    try RunFollower(connection: connection, noWait: noWait).follow([run])
+  }
+}
+
+/// Follows runs to their ends, one after the other, and ends as the worst of them did.
+struct RunFollower {
+  let connection: ConnectionOptions
+  let noWait: Bool
+
+  func follow(_ runs: [RunReport]) throws {
+    if noWait {
+      try connection.show(runs) { runs in
+        runs.map { "run \($0.id): \($0.job) of \($0.database) is \($0.state.rawValue)" }.joined(separator: "\n")
+      }
+      return
+    }
+    var ended: [RunReport] = []
+    for run in runs { ended.append(try follow(run)) }
+    if connection.json {
+      try connection.show(ended) { _ in "" }
+    } else {
+      for run in ended where run.fault == nil { print(RunText.success(run)) }
+    }
+    for run in ended { if let fault = run.fault { Terminal.complain("\(run.job) of \(run.database) \(run.state.rawValue).\n\(fault)") } }
+    let codes = ended.compactMap { $0.fault?.code.exitCode }
+    if let worst = codes.first { throw Ending(code: worst) }
+  }
+
+  private func follow(_ run: RunReport) throws -> RunReport {
+    var last = run
+    var line = ProgressLine()
+    try connection.client.stream(RunReport.self, "/v1/runs/\(run.id)/events") { report in
+      last = report
+      line.show(report, at: Date.now)
+      return !report.state.isFinal
+    }
+    line.finish()
+    guard last.state.isFinal else {
+      throw Fault(
+        .daemonUnreachable, "The daemon went away before run \(run.id) ended.", hint: "systemctl status pgbackupd; pgbackupctl log")
+    }
+    return last
+  }
+}
+
+enum RunText {
+  static func success(_ run: RunReport) -> String {
+    var text = "\(run.backup.map { "\($0)" } ?? run.id): "
+    text += "\(run.rows ?? 0) rows, \(ByteCount(run.storedBytes ?? 0)) stored"
+    if let started = run.started, let finished = run.finished {
+      text += " in \(Duration.seconds(finished.timeIntervalSince(started)).spoken)"
+    }
+    for warning in run.warnings { text += "\nbut: \(warning)" }
+    return text
+  }
+}

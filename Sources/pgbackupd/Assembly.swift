@@ -1,0 +1,79 @@
+import BackupConfiguration
+import BackupDaemon
+import BackupOperations
+import Faults
+import Glibc
+import Storage
+import Units
+
+/// Makes objects of a configuration's values: the one place where stores are built.
+struct Assembly {
+  let configuration: Configuration
+
+  func plan() -> DaemonPlan {
+    var settings = Backup.Settings()
+    settings.compression = configuration.dump.compression
+    settings.workers = configuration.dump.workers
+    settings.lockWait = configuration.dump.lockWait
+    settings.stallAfter = configuration.dump.stallAfter
+    settings.programs = configuration.dump.programs
+    return DaemonPlan(
+      databases: configuration.databases.map { database in
+        DaemonPlan.Database(
+          name: database.name, connection: database.connection,
+          includes: database.pattern.map { pattern in { @Sendable in pattern.matches($0) } })
+      },
+      jobs: configuration.jobs.map { job in
+        DaemonPlan.Job(
+          name: job.name, schedule: job.schedule, keep: job.keep, stores: job.stores, databases: job.databases,
+          timeout: job.timeout)
+      },
+      stores: configuration.stores.map(store), backup: settings, parallelRuns: configuration.daemon.parallelRuns,
+      rpo: configuration.rpo)
+  }
+
+  private func store(_ store: Configuration.Store) -> any ObjectStore {
+    switch store.place {
+    case .local(let path): LocalStore(name: store.name, root: path)
+    }
+  }
+
+  /// Makes the state directory, and the stores' directories that lie inside it. A store anywhere else must exist: an
+  /// unmounted disk must not be filled from below.
+  func prepareDirectories() throws(Fault) {
+    let state = configuration.daemon.state
+    try Self.makeDirectory(state)
+    for store in configuration.stores {
+      guard case .local(let path) = store.place, path.hasPrefix(state + "/") else { continue }
+      var made = state
+      for part in path.dropFirst(state.count).split(separator: "/") {
+        made += "/\(part)"
+        try Self.makeDirectory(made)
+      }
+    }
+  }
+
+  /// Holds the state directory for this process's life: two daemons on one ledger would break its chain.
+  func lockState() throws(Fault) {
+    let path = "\(configuration.daemon.state)/lock"
+    let file = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0o600)
+    guard file >= 0 else {
+      throw Fault(
+        .internal, "The state directory '\(configuration.daemon.state)' can't be used.",
+        cause: String(cString: strerror(errno)), hint: "give it to the user that pgbackupd runs as (mode 0700)")
+    }
+    // The descriptor stays open until the process ends; the kernel then drops the lock, however it ends.
+    guard flock(file, LOCK_EX | LOCK_NB) == 0 else {
+      throw Fault(
+        .daemonRunning, "Another pgbackupd works with the state directory '\(configuration.daemon.state)'.",
+        hint: "pgbackupctl status, or set 'daemon: state:'")
+    }
+  }
+
+  private static func makeDirectory(_ path: String) throws(Fault) {
+    guard mkdir(path, 0o700) != 0, errno != EEXIST else { return }
+    throw Fault(
+      .internal, "The directory '\(path)' can't be made.", cause: String(cString: strerror(errno)),
+      hint: "make it for the user that pgbackupd runs as, mode 0700")
+  }
+}

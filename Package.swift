@@ -106,7 +106,23 @@ let package = Package(
       "BackupCatalog", "BackupConfiguration", "ControlAPI", "CronSchedule", "Faults", "Units", argumentParser,
     ]),
 
+    // Tests: real servers, real processes; the helpers are a target of their own
+    .target(
+      name: "TestSupport", dependencies: ["Storage", "Units"], path: "Tests/TestSupport", swiftSettings: strict),
+    tests("UnitsTests", ["Units", "Faults"]),
     tests("CronScheduleTests", ["CronSchedule", "Units"], resources: [.copy("Vectors")]),
     tests("PostgresArchiveTests", ["PostgresArchive"], resources: [.copy("Golden")]),
+    tests("BackupCatalogTests", ["BackupCatalog", "Faults", "Units"]),
+    tests("ArtifactFormatTests", ["ArtifactFormat", "TestSupport"]),
+    tests("StorageTests", ["Storage", "TestSupport", "Units"]),
+    tests("BackupConfigurationTests", [
+      "ArtifactFormat", "BackupCatalog", "BackupConfiguration", "CronSchedule", "Faults", "PostgresTools", "TestSupport", "Units",
+    ]),
+    tests("BackupDaemonTests", ["BackupDaemon", "ControlAPI", "CronSchedule", "Faults", "TestSupport", "Units"]),
+    tests("BackupOperationsTests", [
+      "ArtifactFormat", "BackupCatalog", "BackupOperations", "Faults", "PostgresArchive", "PostgresTools", "Storage", "TestSupport",
+      "Units", logging,
+    ]),
+    tests("EndToEndTests", ["TestSupport"]),
   ]
 )

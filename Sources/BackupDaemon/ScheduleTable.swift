@@ -9,6 +9,11 @@ package struct ScheduleTable: Sendable {
     package let job: String
     /// The instant that the schedule named; the job may be told of it later.
     package let instant: Date
+
+    package init(job: String, instant: Date) {
+      self.job = job
+      self.instant = instant
+    }
   }
 
   private struct Entry: Comparable, Sendable {

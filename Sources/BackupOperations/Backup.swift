@@ -142,7 +142,7 @@ package struct Backup: Sendable {
 
       let commit = BackupCommit(
         layout: layout, compression: settings.compression, artifactName: name, dumped: dumped, globals: globals,
-        hasRolePasswords: server.canReadRolePasswords)
+        hasRolePasswords: server.canReadRolePasswords, encoding: server.encoding)
       return try await commit.run(on: fan.stores, dropped: fan.dropped) { artifact, contents, globals in
         manifest(layout, started, server, dumpProgram, artifact, contents, globals, dumped)
       }

@@ -15,13 +15,15 @@ struct BackupCommit {
   /// SQL text of pg_dumpall.
   let globals: [UInt8]
   let hasRolePasswords: Bool
+  /// Of the database.
+  let encoding: String
 
   func run(
     on stores: [any ObjectStore], dropped: [String: Fault],
     manifest: (Manifest.StoredFile, Manifest.StoredFile, Manifest.Globals) throws -> Manifest
   ) async throws -> Backup.Outcome {
     let index = try dumped.index
-    let contents = try packed("contents.json", try Self.contents(layout.id, index, dumped.frames).encoded())
+    let contents = try packed("contents.json", try Self.contents(layout.id, index, dumped.frames, encoding: encoding).encoded())
     let globals = try packed("globals.sql", globals)
     let manifest = try manifest(
       Manifest.StoredFile(name: artifactName, size: dumped.artifact.count, sha256: dumped.artifact.hexadecimal),
@@ -62,11 +64,15 @@ struct BackupCommit {
     return (file, bytes)
   }
 
-  private static func contents(_ id: BackupID, _ index: ArchiveIndex, _ frames: FrameIndex) -> Contents {
+  /// pg_dump writes in the database's own encoding, so that is one of the settings.
+  private static func contents(
+    _ id: BackupID, _ index: ArchiveIndex, _ frames: FrameIndex, encoding: String
+  ) -> Contents {
     Contents(
       id: id, archiveVersion: index.header.version.description, archiveBytes: index.totalBytes, headBytes: index.headBytes,
       frames: Contents.Frames(plainBytes: frames.frameBytes, storedSizes: frames.storedSizes),
-      settings: Dictionary(uniqueKeysWithValues: TextSettings.all.map { ($0.name, $0.value) }),
+      settings: Dictionary(uniqueKeysWithValues: TextSettings.all.map { ($0.name, $0.value) })
+        .merging(["client_encoding": encoding]) { $1 },
       tables: index.tables.map { table in
         Contents.Table(
           schema: table.schema, name: table.name, dumpID: table.dumpID, offset: table.offset, length: table.length,

@@ -18,18 +18,18 @@ struct RecoverText {
 
       1. Check the files:
 
-         sha256sum -c <<'END'
-      \(manifest.files.map { "   \($0.sha256)  \($0.name)" }.joined(separator: "\n"))
-         END
+      sha256sum -c - <<END
+      \(manifest.files.map { "\($0.sha256)  \($0.name)" }.joined(separator: "\n"))
+      END
 
       2. Make an empty database and load the archive into it (PostgreSQL \(manifest.server.versionNumber / 10000) or newer):
 
-         createdb --template=template0 --encoding=\(manifest.server.encoding) restored
-         \(Self.decode(artifact.compression, artifact.file.name)) | pg_restore --exit-on-error --no-owner --dbname=restored
+      createdb --template=template0 --encoding=\(manifest.server.encoding) restored
+      \(Self.decode(artifact.compression, artifact.file.name)) | pg_restore --exit-on-error --no-owner --dbname=restored
 
-         Leave out --no-owner where the roles exist. One table only: add --table=NAME. A list of what is inside:
+      Leave out --no-owner where the roles exist. One table only: add --table=NAME. A list of what is inside:
 
-         \(Self.decode(artifact.compression, artifact.file.name)) | pg_restore --list
+      \(Self.decode(artifact.compression, artifact.file.name)) | pg_restore --list
       \(globals)
       """
   }
@@ -41,7 +41,7 @@ struct RecoverText {
 
       Roles and tablespaces of the whole server are in \(globals.file.name); read it before you run it.\(note)
 
-         \(Self.decode(globals.compression, globals.file.name)) | psql --dbname=postgres
+      \(Self.decode(globals.compression, globals.file.name)) | psql --dbname=postgres
 
       """
   }

@@ -96,12 +96,12 @@ package struct ClientProcess: Sendable {
 
   /// What a PostgreSQL client needs and nothing else: the daemon's own environment may hold secrets of others.
   private func environment(_ passwordFile: PasswordFile?) -> Environment {
-    var variables: [String] = ["LC_ALL=C", "TZ=UTC", "PGCLIENTENCODING=UTF8"]
+    var variables: [Environment.Key: String] = ["LC_ALL": "C", "TZ": "UTC"]
     for name in ["PATH", "HOME", "USER", "LD_LIBRARY_PATH", "KRB5CCNAME", "KRB5_CONFIG", "SSL_CERT_FILE"] {
-      if let value = getenv(name) { variables.append("\(name)=\(String(cString: value))") }
+      if let value = getenv(name) { variables[Environment.Key(stringLiteral: name)] = String(cString: value) }
     }
-    if let passwordFile { variables.append("PGPASSFILE=\(passwordFile.path)") }
-    return .custom(variables.map { Array($0.utf8) })
+    if let passwordFile { variables["PGPASSFILE"] = passwordFile.path }
+    return .custom(variables)
   }
 
   private static func tail(_ stream: SubprocessOutputSequence) async -> String {

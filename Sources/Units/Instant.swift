@@ -8,6 +8,12 @@ extension Date {
     return "\(pad(part.year, 4))-\(pad(part.month))-\(pad(part.day))T\(pad(part.hour)):\(pad(part.minute)):\(pad(part.second))Z"
   }
 
+  /// `2026-11-22T18:15:00.042Z`: RFC 3339 with milliseconds, for what is measured rather than named.
+  package var rfc3339Milliseconds: String {
+    let milliseconds = Int((timeIntervalSince1970 * 1000).rounded(.down))
+    return rfc3339.dropLast() + "." + pad(milliseconds.flooredRemainder(1000), 3) + "Z"
+  }
+
   /// `20261122T181500Z` (ISO 8601 basic form), the time part of a backup id.
   package var stamp: String {
     let part = utcParts
@@ -34,7 +40,7 @@ extension Date {
     self = date
   }
 
-  /// Parses RFC 3339 with `Z` or a numeric offset; fractions of a second are dropped.
+  /// Parses RFC 3339 with `Z` or a numeric offset, fractions of a second included.
   package init?(rfc3339 text: String) {
     var compact = text.filter { $0 != "-" && $0 != ":" }
     var offset = 0
@@ -44,9 +50,14 @@ extension Date {
       offset = (value / 100 * 3600 + value % 100 * 60) * (text[sign] == "-" ? -1 : 1)
       compact = text[..<sign].filter { $0 != "-" && $0 != ":" } + "Z"
     }
-    if let point = compact.firstIndex(of: ".") { compact = compact[..<point] + "Z" }
+    var fraction = 0.0
+    if let point = compact.firstIndex(of: ".") {
+      guard let value = Double("0" + compact[point...].dropLast()) else { return nil }
+      fraction = value
+      compact = compact[..<point] + "Z"
+    }
     guard let local = Date(stamp: compact.replacing(" ", with: "T")) else { return nil }
-    self = local.addingTimeInterval(-Double(offset))
+    self = local.addingTimeInterval(fraction - Double(offset))
   }
 
   /// The instant without its fraction of a second.

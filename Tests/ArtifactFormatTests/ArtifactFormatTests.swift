@@ -1,0 +1,112 @@
+import ArtifactFormat
+import Foundation
+import TestSupport
+import Testing
+
+private let compressions: [Compression] = [
+  .standard, Compression(algorithm: .zstd, level: 1), Compression(algorithm: .gzip, level: 1), Compression(algorithm: .none),
+]
+
+/// Text that compresses, with a part that does not.
+private func sample(_ count: Int) -> [UInt8] {
+  (0..<count).map { $0 % 97 < 60 ? UInt8(truncatingIfNeeded: 97 + $0 / 13 % 26) : UInt8(truncatingIfNeeded: $0 &* 2_654_435_761 >> 7) }
+}
+
+private func artifact(_ plain: [UInt8], _ compression: Compression, frameBytes: Int) throws -> (stored: [UInt8], index: FrameIndex) {
+  let codec = try compression.makeCodec()
+  var index = FrameIndex(frameBytes: frameBytes)
+  var stored: [UInt8] = []
+  for start in stride(from: 0, to: plain.count, by: frameBytes) {
+    let piece = plain[start..<min(start + frameBytes, plain.count)]
+    let frame = try piece.withUnsafeBytes { try codec.encode($0) }
+    index.append(plain: piece.count, stored: frame.count)
+    stored += frame
+  }
+  return (stored, index)
+}
+
+@Suite struct FrameTests {
+  /// Any range of plain bytes comes back, and only the frames that hold it are fetched.
+  @Test(arguments: compressions) func rangesReadBack(_ compression: Compression) async throws {
+    let plain = sample(10_000)
+    let (stored, index) = try artifact(plain, compression, frameBytes: 1024)
+    for range in [0..<10_000, 0..<0, 0..<1, 1023..<1025, 1024..<2048, 5000..<9999, 9999..<10_000] as [Range<UInt64>] {
+      nonisolated(unsafe) var fetched = 0  // the reader calls back one at a time, in this task
+      let reader = try ArtifactReader(index: index, compression: compression) { bytes in
+        fetched += bytes.count
+        return Array(stored[Int(bytes.lowerBound)..<Int(bytes.upperBound)])
+      }
+      var result: [UInt8] = []
+      try await reader.read(range) { result.append(contentsOf: $0) }
+      #expect(result == Array(plain[Int(range.lowerBound)..<Int(range.upperBound)]))
+      let wanted = try index.frames(covering: range).reduce(0) { $0 + $1.stored.count }
+      #expect(fetched == wanted)
+    }
+  }
+
+  @Test(arguments: compressions) func everyFlippedByteIsNoticed(_ compression: Compression) async throws {
+    guard compression.algorithm != .none else { return }  // plain bytes carry no checksum: the manifest's SHA-256 covers them
+    let plain = sample(3000)
+    let (stored, index) = try artifact(plain, compression, frameBytes: 1024)
+    for position in stored.indices {
+      var damaged = stored
+      damaged[position] ^= 0x40
+      let reader = try ArtifactReader(index: index, compression: compression) { Array(damaged[Int($0.lowerBound)..<Int($0.upperBound)]) }
+      var result: [UInt8] = []
+      do {
+        try await reader.readAll { result.append(contentsOf: $0) }
+        // gzip's header has bytes that say nothing about the data (time, system): a flip there may pass, the data may not.
+        #expect(result == plain, "byte \(position)")
+      } catch is FrameError {
+        continue
+      }
+    }
+  }
+
+  @Test func aStoreThatReturnsTooLittleIsNoticed() async throws {
+    let (stored, index) = try artifact(sample(3000), .standard, frameBytes: 1024)
+    let reader = try ArtifactReader(index: index, compression: .standard) {
+      Array(stored[Int($0.lowerBound)..<Int($0.upperBound) - 1])
+    }
+    await #expect(throws: FrameError.self) { try await reader.readAll { _ in } }
+  }
+
+  @Test func rangesOutsideAreRefused() throws {
+    let (_, index) = try artifact(sample(3000), .standard, frameBytes: 1024)
+    #expect(throws: FrameError.outOfBounds(3001)) { try index.frames(covering: 0..<3001) }
+  }
+
+  @Test func anIndexIsRebuiltFromItsSizes() throws {
+    let (_, index) = try artifact(sample(3000), .standard, frameBytes: 1024)
+    #expect(FrameIndex(frameBytes: 1024, plainBytes: 3000, storedSizes: index.storedSizes) == index)
+    #expect(FrameIndex(frameBytes: 1024, plainBytes: 5000, storedSizes: index.storedSizes) == nil)
+    #expect(FrameIndex(frameBytes: 0, plainBytes: 0, storedSizes: []) == nil)
+  }
+
+  @Test(arguments: compressions) func smallFilesReadBackWithoutAnIndex(_ compression: Compression) throws {
+    for count in [0, 1, 100_000] {
+      let plain = sample(count)
+      let stored = try plain.withUnsafeBytes { try compression.makeCodec().encode($0) }
+      #expect(try compression.decompress(stored) == plain)
+      #expect(throws: (any Error).self) {
+        guard compression.algorithm == .none else { return try compression.decompress(Array(stored.dropLast())) }
+        throw FrameError.compressor("nothing to damage")
+      }
+    }
+  }
+}
+
+/// What is stored opens with stock tools.
+@Suite struct StockToolTests {
+  @Test(arguments: [(Compression.standard, ["zstd", "-dc"]), (Compression(algorithm: .gzip), ["gzip", "-dc"])])
+  func stockToolsReadFrames(_ compression: Compression, _ command: [String]) throws {
+    let folder = TemporaryFolder()
+    let plain = sample(50_000)
+    let (stored, _) = try artifact(plain, compression, frameBytes: 4096)
+    let path = folder.file("artifact\(compression.suffix)")
+    try Data(stored).write(to: URL(filePath: path))
+    let sum = try Shell.must("sh", ["-c", "\(command.joined(separator: " ")) '\(path)' | sha256sum"])
+    #expect(sum.hasPrefix(Digest.hexadecimal(of: plain)))
+    #expect(try Shell.must("sha256sum", [path]).hasPrefix(Digest.hexadecimal(of: stored)))
+  }
+}

@@ -1,0 +1,161 @@
+import ArtifactFormat
+import BackupCatalog
+import BackupConfiguration
+import CronSchedule
+import Faults
+import Foundation
+import PostgresTools
+import TestSupport
+import Testing
+import Units
+
+private let surroundings = ConfigurationSurroundings(
+  variable: { ["HOST": "db.example", "CREDENTIALS_DIRECTORY": "/run/credentials/pgbackupd"][$0] },
+  secretFile: { (path: String) throws(Fault) -> String in
+    if path.hasSuffix("pw") { return "s3cret" }
+    throw Fault(.configInvalid, "'\(path)' can't be read: No such file or directory")
+  }, zone: .gmt)
+
+private func read(_ text: String) throws(ConfigurationProblems) -> Configuration {
+  try ConfigurationReader.read(text, file: "test.yaml", surroundings)
+}
+
+private func problems(_ text: String) -> [String] {
+  do {
+    _ = try read(text)
+    return []
+  } catch {
+    return error.problems.map(\.description)
+  }
+}
+
+@Suite struct ConfigurationTests {
+  /// One database is enough; all else is the default policy.
+  @Test func theSmallestFile() throws {
+    let configuration = try read("databases: { shop: postgresql://backup@db.example/shop_db }")
+    #expect(configuration.databases.map(\.name) == ["shop"])
+    #expect(configuration.databases[0].place == "backup@db.example/shop_db")
+    #expect(configuration.stores.map(\.name) == ["local"])
+    #expect(configuration.jobs.map(\.name) == ["daily", "weekly", "monthly", "pre-deployment", "manual"])
+    #expect(configuration.jobs[0].schedule?.expression.description == "0 2 * * *")
+    #expect(configuration.jobs[0].keep == .forDuration(.seconds(7 * 86400)))
+    #expect(configuration.jobs[4].keep == .untilDeleted)
+    #expect(configuration.daemon.socket == "/run/pgbackupd/control.sock")
+  }
+
+  /// The annotated example is a valid configuration.
+  @Test func theExampleIsValid() throws {
+    let text = try String(contentsOfFile: "\(repositoryRoot)/etc/pgbackupd.yaml", encoding: .utf8)
+    let configuration = try read(text)
+    #expect(!configuration.databases.isEmpty)
+  }
+
+  @Test func everythingIsRead() throws {
+    let configuration = try read(
+      """
+      databases:
+        shop: { connect: "host=${HOST} user=backup", password_file: "${CREDENTIALS_DIRECTORY}/pw" }
+        all: { connect: "postgresql://h/postgres", include: ["app_*", main], exclude: "*_test" }
+      stores:
+        local: { path: /var/lib/pgbackupd/backups }
+        disk2: { path: /mnt/disk2 }
+      jobs:
+        nightly: { schedule: "30 1 * * MON-FRI", zone: Europe/Berlin, keep: 14d, stores: disk2, databases: [shop], timeout: 2h }
+        manual: { keep: forever }
+        once:
+      backup: { compression: gzip, level: 9, workers: 4, lock_wait: 10s, stall_after: 5m, programs: /opt/pg/bin }
+      daemon: { state: /srv/state, socket: /srv/s.sock, parallel_runs: 3 }
+      objectives: { rpo: 25h }
+      """)
+    #expect(configuration.databases[0].place == "backup@db.example/shop")
+    #expect(configuration.databases[0].connection.password == Secret("s3cret"))
+    let pattern = try #require(configuration.databases[1].pattern)
+    #expect(["app_1", "main"].allSatisfy(pattern.matches))
+    #expect(["app_test", "other", "mainx"].allSatisfy { !pattern.matches($0) })
+    let nightly = configuration.jobs[0]
+    #expect(nightly.schedule?.zone.identifier == "Europe/Berlin")
+    #expect((nightly.stores, nightly.databases) == (["disk2"], ["shop"]))
+    #expect(nightly.timeout == .seconds(7200))
+    #expect(configuration.jobs.map(\.name) == ["nightly", "manual", "once"])
+    #expect(configuration.jobs[2].stores == ["local", "disk2"])
+    #expect((configuration.dump.compression.algorithm, configuration.dump.compression.level) == (.gzip, 9))
+    #expect(configuration.daemon.parallelRuns == 3)
+    #expect(configuration.rpo == .seconds(90_000))
+  }
+
+  /// Ten mistakes, ten reports, each with its line and column.
+  @Test func allMistakesAtOnce() {
+    let found = problems(
+      """
+      databases:
+        shop: { conect: postgresql://h/shop }
+        other: { connect: "nonsense without equals", password_file: /nowhere }
+      stores:
+        local: { path: relative/path }
+      jobs:
+        daily: { schedule: "0 25 * * *", keep: soon }
+        weekly: { schedule: "0 3 * * 0", stores: [locl] }
+        never: { schedule: "0 0 30 2 *", zone: Europe/Berln }
+      backup: { compression: zstf }
+      daemons: { state: /x }
+      """)
+    #expect(
+      found == [
+        "2:9: databases.shop: 'connect' is missing: a libpq URI, or key=value words",
+        "2:11: databases.shop: unknown key 'conect'; did you mean 'connect'?",
+        "3:21: databases.other.connect: The connection text is no libpq URI and no list of key=value words. missing \"=\" after \"nonsense\" in connection info string\n see 'Connection Strings' in PostgreSQL's libpq manual",
+        "3:62: databases.other.password_file: '/nowhere' can't be read: No such file or directory",
+        "5:18: stores.local.path: 'relative/path' is no absolute path",
+        "7:22: jobs.daily.schedule: '0 25 * * *': 25 is no hour (0 to 23) (at character 3)",
+        "7:42: jobs.daily.keep: 'soon' is no time to keep: write 7d, 36h (an hour at least) or forever",
+        "8:45: jobs.weekly.stores.1: there is no store 'locl'",
+        "8:44: jobs.weekly.stores: a job needs a store",
+        "9:22: jobs.never.schedule: '0 0 30 2 *': this date never comes (at character 5)",
+        "9:42: jobs.never.zone: 'Europe/Berln' is no time zone; did you mean 'Europe/Berlin'?",
+        "10:26: backup.compression: 'zstf' is not one of zstd, gzip, none; did you mean 'zstd'?",
+        "11:1: unknown key 'daemons'; did you mean 'daemon'?",
+      ].sorted { Self.place($0) < Self.place($1) })
+  }
+
+  private static func place(_ text: String) -> (Int, Int) {
+    let parts = text.split(separator: ":").prefix(2).map { Int($0) ?? 0 }
+    return (parts[0], parts[1])
+  }
+
+  static let broken: [(String, String)] = [
+    ("", "'databases' is missing"), ("databases: {}", "name at least one database"), ("- a", "expected a mapping, found a list"),
+    ("databases: { a: x: y }", "this is no YAML"), ("databases: [a, b", "this is no YAML"),
+    ("databases: { shop: postgresql://h/a, shop: postgresql://h/b }", "stand twice"),
+    ("databases: { a/b: postgresql://h/a }", "letters, digits"),
+    ("databases: { a: postgresql://h/a }\njobs: { x: { stores: [] } }", "a job needs a store"),
+    ("databases: { a: postgresql://h/a }\ndaemon: { parallel_runs: many }", "expected a number, found 'many'"),
+    ("databases: { a: postgresql://h/a }\ndaemon: { parallel_runs: 0 }", "0 is not within 1 to 32"),
+    ("databases: { a: postgresql://h/a }\nbackup: { level: 25 }", "25 is not within 1 to 19"),
+    ("databases: { a: postgresql://h/a }\nbackup: { stall_after: 1s }", "shorter than 5s"),
+    ("databases: { a: 'postgresql://${NOBODY}/a' }", "the environment has no 'NOBODY'"),
+    ("databases: { a: { connect: 'postgresql://h/a', password: x, password_file: /pw } }", "exclude each other"),
+    ("databases: { a: 'postgresql://h/a?sslpassword=x' }", "sslpassword"),
+    ("databases: { a: postgresql://h/a }\nencryption: {}", "unknown key 'encryption'"),
+    ("databases: &x { a: postgresql://h/a }\nstores: *x", "unknown key"),
+  ]
+  @Test(arguments: broken) func mistakesAreNamed(_ text: String, _ message: String) {
+    let found = problems(text)
+    #expect(found.contains { $0.contains(message) }, "\(found)")
+  }
+
+  /// A password in a connection text never shows in a problem.
+  @Test func passwordsDoNotLeak() {
+    let found = problems("databases: { a: 'postgresql://u:hunter2@[h/a' , b: 'user=x password=hunter2 oops' }")
+    #expect(found.count == 2)
+    #expect(!found.joined().contains("hunter2"))
+  }
+
+  @Test func secretFilesMustBePrivate() throws {
+    let folder = TemporaryFolder()
+    let open = try folder.write("open", "x", mode: 0o644)
+    let closed = try folder.write("closed", "secret\nrest")
+    let fault = #expect(throws: Fault.self) { try ConfigurationSurroundings.process.secretFile(open) }
+    #expect(fault?.message.contains("everybody may read") == true)
+    #expect(try ConfigurationSurroundings.process.secretFile(closed) == "secret")
+  }
+}

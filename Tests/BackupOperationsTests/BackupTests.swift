@@ -1,0 +1,176 @@
+import ArtifactFormat
+import BackupCatalog
+import BackupOperations
+import Faults
+import Foundation
+import Logging
+import PostgresArchive
+import PostgresTools
+import Storage
+import Synchronization
+import TestSupport
+import Testing
+import Units
+
+/// A local store in a folder of its own, and backups into it.
+struct Workshop {
+  let folder = TemporaryFolder()
+  let store: LocalStore
+
+  init(_ name: String = "local") {
+    mkdir(folder.file("store"), 0o700)
+    store = LocalStore(name: name, root: folder.file("store"))
+  }
+
+  /// Every file in the store, leftovers included.
+  var files: [String] { folder.files(below: "store") }
+
+  func backup(
+    _ connection: ConnectionSettings, database: String = "shop", stores: [any ObjectStore]? = nil,
+    settings: Backup.Settings = .init(), history: Backup.History = .init(), at time: Date = Date(timeIntervalSince1970: 1_800_000_000)
+  ) -> Backup {
+    Backup(
+      .init(database: database, connection: connection, type: "daily", label: nil, job: "daily", run: "test", keep: nil),
+      settings: settings, stores: stores ?? [store], history: history,
+      context: OperationContext(now: { time }, report: { _ in }), logger: Logger(label: "test"))
+  }
+
+  func catalog() async -> Catalog {
+    var reader = CatalogReader()
+    return await reader.read([store])
+  }
+}
+
+func connection(_ cluster: PrivateCluster, _ database: String, user: String = "postgres") throws -> ConnectionSettings {
+  try ConnectionSettings(parsing: cluster.conninfo(database, user: user))
+}
+
+@Suite struct BackupTests {
+  /// The archive, read back from the artifact, is what the contents say, and the contents are what the server says.
+  @Test(arguments: [Compression.standard, Compression(algorithm: .gzip, level: 1), Compression(algorithm: .none)])
+  func whatIsStoredIsWhatTheServerHas(_ compression: Compression) async throws {
+    let cluster = try PrivateCluster.shared()
+    let database = try cluster.makeDatabase(sample: 1)
+    let workshop = Workshop()
+    var settings = Backup.Settings()
+    settings.compression = compression
+    let outcome = try await workshop.backup(try connection(cluster, database), settings: settings).run()
+    #expect(outcome.stores == ["local"])
+
+    let contents = try await ContentsReader(store: workshop.store).read(outcome.manifest)
+    for table in contents.tables {
+      let count = try cluster.sql(database, "SELECT count(*) FROM ONLY \"\(table.schema)\".\"\(table.name.replacing("\"", with: "\"\""))\"")
+      #expect(count == "\(table.rows ?? -1)\n", "\(table.name)")
+    }
+    #expect(contents.tables.count == 11)
+    #expect(contents.largeObjects.compactMap(\.count).reduce(0, +) == 3)
+    #expect(contents.settings["client_encoding"] == "UTF8")
+
+    let index = try #require(
+      FrameIndex(
+        frameBytes: contents.frames.plainBytes, plainBytes: contents.archiveBytes, storedSizes: contents.frames.storedSizes))
+    let key = try #require(ObjectKey(outcome.manifest.layout.path(outcome.manifest.artifact.file.name)))
+    let reader = try ArtifactReader(index: index, compression: compression) { try await workshop.store.read(key, range: $0) }
+    var scanner = ArchiveScanner()
+    try await reader.readAll { try scanner.consume($0) }
+    let scanned = try scanner.finish()
+    #expect(scanned.tables.map { $0.rows?.fingerprint.description } == contents.tables.map(\.fingerprint))
+  }
+
+  /// RECOVER.txt is executed to the letter, and the restored database equals the source, table by table.
+  @Test func recoverTextDoesWhatItSays() async throws {
+    let cluster = try PrivateCluster.shared()
+    let database = try cluster.makeDatabase(sample: 1)
+    let workshop = Workshop()
+    let outcome = try await workshop.backup(try connection(cluster, database)).run()
+    let folder = workshop.folder.file("store/\(outcome.manifest.layout.folder)")
+    let text = try String(contentsOfFile: "\(folder)/RECOVER.txt", encoding: .utf8)
+    let restored = "restored_\(database)"
+    // The commands are the lines that begin with a program's name; the sums are a here-document up to END.
+    var script = ["set -eu", "cd '\(folder)'"]
+    var inDocument = false
+    for line in text.split(separator: "\n").map(String.init) {
+      let isCommand = ["sha256sum", "createdb", "zstd"].contains { line.hasPrefix($0 + " ") }
+      if (isCommand && !line.contains("psql")) || inDocument { script.append(line.replacing("restored", with: restored)) }
+      if line.hasSuffix("<<END") { inDocument = true } else if line == "END" { inDocument = false }
+    }
+    #expect(script.count >= 9)
+    try Shell.must(
+      "sh", ["-c", script.joined(separator: "\n")],
+      environment: ["PGHOST": cluster.host, "PGPORT": PrivateCluster.port, "PGUSER": "postgres", "PATH": "\(cluster.binaries):/usr/bin:/bin"])
+    for table in try cluster.sql(database, Self.tables).split(separator: "\n") {
+      let query = "SELECT count(*), md5(string_agg(t::text, E'\\n' ORDER BY t::text)) FROM ONLY \(table) AS t"
+      #expect(try cluster.sql(database, query) == cluster.sql(restored, query), "\(table)")
+    }
+    let objects = "SELECT oid, md5(lo_get(oid)) FROM pg_largeobject_metadata ORDER BY oid"
+    #expect(try cluster.sql(database, objects) == cluster.sql(restored, objects))
+  }
+
+  private static let tables = """
+    SELECT format('%I.%I', nspname, relname) FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace
+    WHERE relkind IN ('r', 'm') AND nspname = 'portal' ORDER BY 1
+    """
+
+  /// Two backups of unchanged data have the same fingerprints; a changed row changes just its table's.
+  @Test func fingerprintsTellChange() async throws {
+    let cluster = try PrivateCluster.shared()
+    let database = try cluster.makeDatabase(sample: 1)
+    let workshop = Workshop()
+    let settings = try connection(cluster, database)
+    var fingerprints: [[String: String]] = []
+    for (number, change) in ["", "", "UPDATE portal.duplicates SET word = 'other' WHERE ctid = '(0,7)'"].enumerated() {
+      try cluster.sql(database, change)
+      let outcome = try await workshop.backup(settings, at: Date(timeIntervalSince1970: 1_800_000_000 + Double(number))).run()
+      let contents = try await ContentsReader(store: workshop.store).read(outcome.manifest)
+      fingerprints.append(Dictionary(uniqueKeysWithValues: contents.tables.map { ($0.name, $0.fingerprint ?? "") }))
+    }
+    #expect(fingerprints[0] == fingerprints[1])
+    #expect(fingerprints[2].filter { fingerprints[0][$0.key] != $0.value }.map(\.key) == ["duplicates"])
+  }
+
+  /// An empty database is a backup too.
+  @Test func anEmptyDatabase() async throws {
+    let cluster = try PrivateCluster.shared()
+    let database = try cluster.makeDatabase()
+    let outcome = try await Workshop().backup(try connection(cluster, database)).run()
+    #expect((outcome.manifest.totals.tables, outcome.manifest.totals.rows) == (0, 0))
+  }
+
+  /// A second that is taken is not taken twice, also where the clock was set back.
+  @Test func idsAreUnique() async throws {
+    let cluster = try PrivateCluster.shared()
+    let settings = try connection(cluster, try cluster.makeDatabase())
+    let workshop = Workshop()
+    let time = Date(timeIntervalSince1970: 1_800_000_000)
+    var times: Set<Date> = []
+    for _ in 0..<3 {
+      let outcome = try await workshop.backup(settings, history: .init(takenTimes: times), at: time).run()
+      times.insert(outcome.manifest.id.time)
+    }
+    #expect(times == [time, time.addingTimeInterval(1), time.addingTimeInterval(2)])
+    #expect(await workshop.catalog().backups.count == 3)
+  }
+
+  /// A cancelled run leaves nothing.
+  @Test func aCancelledRunLeavesNothing() async throws {
+    let cluster = try PrivateCluster.shared()
+    let database = try cluster.makeDatabase(sample: 4)
+    let workshop = Workshop()
+    let settings = try connection(cluster, database)
+    let started = AsyncStream<Void>.makeStream()
+    let backup = Backup(
+      .init(database: "shop", connection: settings, type: "daily", label: nil, job: nil, run: "r", keep: nil), settings: .init(),
+      stores: [workshop.store], history: .init(),
+      context: OperationContext(now: { Date(timeIntervalSince1970: 0) }) { progress in
+        if progress.phase == .dump { started.continuation.yield() }
+      }, logger: Logger(label: "test"))
+    let work = Task { try await backup.run() }
+    var events = started.stream.makeAsyncIterator()
+    await events.next()
+    work.cancel()
+    let fault = await #expect(throws: Fault.self) { try await work.value }
+    #expect(fault?.code == .runAborted)
+    #expect(workshop.files.isEmpty)
+    #expect(try cluster.sql("postgres", "SELECT count(*) FROM pg_stat_activity WHERE datname = '\(database)' AND application_name LIKE '%pg_dump%'") == "0\n")
+  }
+}

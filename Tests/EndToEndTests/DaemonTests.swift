@@ -1,0 +1,256 @@
+import Foundation
+import TestSupport
+import Testing
+
+/// The built programs against a real server, as an operator uses them.
+@Suite struct DaemonTests {
+  /// A daemon on a database with sample data, ready.
+  private func start(
+    _ jobs: String = "manual:", scale: Int? = 1, extra: String = "", prefix: [String] = [], folder: TemporaryFolder = TemporaryFolder(),
+    database: String? = nil
+  ) throws -> (daemon: DaemonProcess, cluster: PrivateCluster, database: String) {
+    let cluster = try PrivateCluster.shared()
+    let database = try database ?? cluster.makeDatabase(sample: scale)
+    let daemon = try DaemonProcess(
+      """
+      databases:
+        shop: { connect: "\(cluster.conninfo(database))" }
+      jobs: { \(jobs) }
+      daemon: { state: \(folder.file("state")), socket: \(folder.file("control.sock")) }
+      \(extra)
+      """, in: folder, prefix: prefix)
+    try daemon.waitFor("READY=1")
+    return (daemon, cluster, database)
+  }
+
+  private func backups(_ daemon: DaemonProcess) throws -> [[String: Any]] {
+    try #require(try daemon.ctlJSON("list") as? [[String: Any]])
+  }
+
+  @Test func anOnDemandBackupFromBeginToEnd() throws {
+    let (daemon, _, _) = try start("daily: { schedule: '0 2 * * *', keep: 7d }", extra: "objectives: { rpo: 24h }")
+    let backup = try daemon.ctl("backup", "shop", "--type", "daily", "--label", "v1.2")
+    #expect(backup.status == 0, "\(backup.errors)")
+    #expect(backup.output.hasPrefix("shop/"))
+    #expect(backup.errors.contains("daily of shop: dump"))
+
+    let listed = try #require(try backups(daemon).first)
+    #expect(listed["label"] as? String == "v1.2")
+    #expect(listed["stores"] as? [String] == ["local"])
+    let contents = try daemon.ctl("contents", "latest")
+    #expect(contents.output.contains("portal.users"))
+    #expect(contents.output.contains("(large objects)"))
+    let status = try daemon.ctl("status")
+    #expect(status.status == 0)
+    #expect(status.output.contains("no problems"))
+    #expect(status.output.contains("not run"))
+    #expect(try daemon.ctl("jobs").output.contains("At 02:00, every day"))
+    #expect(try daemon.ctl("show", "shop/latest:daily").output.contains("sha256"))
+    // Who asked, as the kernel knows it, is in the ledger.
+    #expect(try daemon.ctl("log").output.contains("by uid \(geteuid())"))
+  }
+
+  /// A schedule fires by itself, within the minute.
+  @Test(.timeLimit(.minutes(2))) func aScheduleFires() throws {
+    let (daemon, _, _) = try start("minutely: { schedule: '* * * * *', keep: 1h }", scale: nil)
+    let follower = try Shell.run(
+      "timeout", ["90", DaemonProcess.program("pgbackupctl"), "log", "--follow", "--lines", "0", "--json"].flatMap { [$0] }
+        + [], environment: ["PGBACKUPD_SOCKET": daemon.socket, "LOG_UNTIL": "run.finished"])
+    // `timeout` ends the endless stream; what came before counts.
+    #expect(follower.output.contains(#""kind":"run.finished""#))
+    #expect(follower.output.contains(#""reason":"schedule "#))
+    #expect(try backups(daemon).count >= 1)
+  }
+
+  @Test func deletePinAndReconcile() throws {
+    let (daemon, _, _) = try start("brief: { keep: 1h }", scale: nil)
+    for _ in 0..<2 { #expect(try daemon.ctl("backup", "shop", "--type", "brief").status == 0) }
+    let ids = try backups(daemon).compactMap { $0["id"] as? String }
+    #expect(ids.count == 2)
+    #expect(try daemon.ctl("pin", ids[0], "--note", "audit").status == 0)
+    #expect(try daemon.ctl("pin", ids[0]).status == 7)
+    // Pinned: refused with its own status, and nothing is lost.
+    #expect(try daemon.ctl("delete", ids[0], "--force").status == 3)
+    #expect(try daemon.ctl("unpin", ids[0]).status == 0)
+    // Off a terminal, without --force: nothing happens.
+    let unconfirmed = try daemon.ctl("delete", ids[0])
+    #expect(unconfirmed.status == 3)
+    #expect(unconfirmed.errors.contains("--force"))
+    #expect(try daemon.ctl("delete", ids[0], "--force").status == 0)
+    #expect(try daemon.ctl("delete", ids[0], "--force").status == 6)
+    #expect(try backups(daemon).count == 1)
+    let preview = try daemon.ctl("reconcile")
+    #expect(preview.output.contains("Nothing to do."))
+    #expect(preview.output.contains("newest good backup"))
+    #expect(daemon.folder.files(below: "state/backups").allSatisfy { !$0.contains(ids[0].split(separator: "/")[1]) })
+  }
+
+  /// A second run of a job on a database that it is running on is refused, with the run's id.
+  @Test func twoRunsAtOnce() async throws {
+    let (daemon, cluster, database) = try start()
+    let holder = try LockHolder(cluster, database, "portal.users")
+    #expect(try daemon.ctl("backup", "shop", "--no-wait").status == 0)
+    let second = try daemon.ctl("backup", "shop")
+    #expect(second.status == 7)
+    #expect(second.errors.contains("E-RUN-CONFLICT"))
+    holder.release()
+    #expect(try daemon.ctl("backup", "shop", "--no-wait").status != 2)
+  }
+
+  /// SIGTERM in the middle of a dump: the run is aborted, nothing of it is left, and the daemon ends well.
+  @Test func aGracefulStopInMidDump() throws {
+    let (daemon, cluster, database) = try start()
+    let holder = try LockHolder(cluster, database, "portal.users")
+    #expect(try daemon.ctl("backup", "shop", "--no-wait").status == 0)
+    daemon.signal(SIGTERM)
+    #expect(daemon.waitForExit() == 0)
+    holder.release()
+    #expect(daemon.folder.files(below: "state/backups").isEmpty)
+    let ledger = try String(contentsOfFile: daemon.folder.file("state/ledger.ndjson"), encoding: .utf8)
+    #expect(ledger.contains(#""result":"aborted""#))
+    #expect(ledger.contains(#""kind":"daemon.stopped""#))
+    #expect(!FileManager.default.fileExists(atPath: daemon.socket))
+  }
+
+  /// kill -9 in the middle of a dump: the next start sweeps, repairs, and the next run succeeds.
+  @Test func aKillInMidDump() throws {
+    let folder = TemporaryFolder()
+    let (daemon, cluster, database) = try start(folder: folder)
+    let holder = try LockHolder(cluster, database, "portal.users")
+    #expect(try daemon.ctl("backup", "shop", "--no-wait").status == 0)
+    try holder.waitForWaiter()
+    daemon.signal(SIGKILL)
+    #expect(daemon.waitForExit() == -SIGKILL)
+    holder.release()
+    #expect(!folder.files(below: "state/backups").isEmpty)
+    let (again, _, _) = try start(folder: folder, database: database)
+    #expect(folder.files(below: "state/backups").isEmpty)
+    #expect(try again.ctl("backup", "shop").status == 0)
+    #expect(try backups(again).count == 1)
+  }
+
+  /// A file-size limit stands in for a full disk: the kernel refuses the write, whatever the byte.
+  @Test(arguments: [0, 1, 65_536, 300_000]) func aFullDisk(_ bytes: Int) throws {
+    let folder = TemporaryFolder()
+    mkdir(folder.file("state"), 0o700)
+    let (daemon, _, database) = try start("manual:", extra: "backup: { compression: none }", folder: folder)
+    // Only from now on, so that the ledger's first lines fit; the ledger is smaller than the limits below it.
+    try Shell.must("prlimit", ["--pid", "\(daemon.processIdentifier)", "--fsize=\(max(bytes, 4096))"])
+    let failed = try daemon.ctl("backup", "shop")
+    #expect(failed.status == 1, "\(failed.errors)")
+    #expect(failed.errors.contains("E-STORE-FULL"))
+    #expect(folder.files(below: "state/backups").isEmpty)
+    try Shell.must("prlimit", ["--pid", "\(daemon.processIdentifier)", "--fsize=unlimited"])
+    #expect(try daemon.ctl("backup", "shop").status == 0)
+    _ = database
+  }
+
+  @Test func reloads() throws {
+    let (daemon, _, _) = try start("daily: { schedule: '0 2 * * *' }", scale: nil)
+    let good = try String(contentsOfFile: daemon.configuration, encoding: .utf8)
+    _ = try daemon.folder.write("pgbackupd.yaml", good.replacing("0 2 * * *", with: "0 99 * * *"))
+    let refused = try daemon.ctl("reload")
+    #expect(refused.status == 10)
+    #expect(refused.errors.contains("99 is no hour"))
+    // The old schedule stays in force, and status says what is wrong.
+    #expect(try daemon.ctl("jobs").output.contains("0 2 * * *"))
+    let status = try daemon.ctl("status")
+    #expect(status.status == 10)
+    #expect(status.output.contains("E-CONFIG-INVALID"))
+
+    _ = try daemon.folder.write("pgbackupd.yaml", good.replacing("0 2 * * *", with: "30 4 * * *"))
+    daemon.signal(SIGHUP)
+    try daemon.waitFor("RELOADING=1")
+    try daemon.waitFor("READY=1")
+    #expect(try daemon.ctl("jobs").output.contains("30 4 * * *"))
+    #expect(try daemon.ctl("status").status == 0)
+    #expect(try daemon.ctl("reload").output.contains("nothing changed"))
+  }
+
+  @Test func aSecondDaemonIsRefused() throws {
+    let folder = TemporaryFolder()
+    let (daemon, _, _) = try start(scale: nil, folder: folder)
+    let second = try Shell.run(DaemonProcess.program("pgbackupd"), ["--config", daemon.configuration])
+    #expect(second.status == 7)
+    #expect(second.errors.contains("E-DAEMON-RUNNING"))
+    #expect(try daemon.ctl("status").status == 0)
+  }
+
+  @Test func databasesByPattern() throws {
+    let cluster = try PrivateCluster()
+    for name in ["app_one", "app_two", "app_test"] { try cluster.sql("postgres", "CREATE DATABASE \(name)") }
+    let folder = TemporaryFolder()
+    let daemon = try DaemonProcess(
+      """
+      databases: { main: { connect: "\(cluster.conninfo("postgres"))", include: "app_*", exclude: "*_test" } }
+      jobs: { nightly: { keep: 1d } }
+      daemon: { state: \(folder.file("state")), socket: \(folder.file("control.sock")) }
+      """, in: folder)
+    try daemon.waitFor("READY=1")
+    #expect(try daemon.ctl("run", "nightly").status == 0)
+    #expect(try backups(daemon).compactMap { ($0["id"] as? String)?.split(separator: "/").first.map(String.init) }.sorted() == ["main.app_one", "main.app_two"])
+    #expect(try daemon.ctl("backup", "main.app_two", "--type", "nightly").status == 0)
+    let missing = try daemon.ctl("backup", "main.app_test")
+    #expect(missing.status == 6)
+  }
+
+  /// The socket is an ordinary HTTP server for curl, and is not for everybody.
+  @Test func theSocket() throws {
+    let (daemon, _, _) = try start(scale: nil)
+    let mode = try Shell.must("stat", ["-c", "%a", daemon.socket])
+    #expect(mode == "660\n")
+    let reply = try Shell.must("curl", ["-sS", "--unix-socket", daemon.socket, "http://localhost/v1/status"])
+    #expect(reply.contains(#""version":"0.1.0""#))
+    let missing = try Shell.must("curl", ["-sS", "--unix-socket", daemon.socket, "http://localhost/v1/backup?id=shop/latest"])
+    #expect(missing.contains("E-BACKUP-MISSING"))
+    // Garbage and a body of a gigabyte's promise are refused, and the daemon lives on.
+    let garbage = try Shell.run("sh", ["-c", "head -c 100000 /dev/urandom | timeout 5 curl -sS --unix-socket '\(daemon.socket)' -X POST --data-binary @- http://x/v1/backups"])
+    #expect(!garbage.output.contains("succeeded"))
+    #expect(try daemon.ctl("status").status == 0)
+  }
+}
+
+/// Holds a lock on a table until it is released, so that a dump stands still at a known place.
+final class LockHolder {
+  private let process = Process()
+  private let input = Pipe()
+  private let cluster: PrivateCluster
+  private let table: String
+  private let database: String
+
+  init(_ cluster: PrivateCluster, _ database: String, _ table: String) throws {
+    (self.cluster, self.database, self.table) = (cluster, database, table)
+    let output = Pipe()
+    process.executableURL = URL(filePath: "\(cluster.binaries)/psql")
+    process.arguments = ["-X", "-q", "-A", "-t", "-d", cluster.conninfo(database)]
+    process.standardInput = input
+    process.standardOutput = output
+    try process.run()
+    input.fileHandleForWriting.write(Data("BEGIN; LOCK TABLE \(table) IN ACCESS EXCLUSIVE MODE; SELECT 'locked';\n".utf8))
+    // psql answers when it has the lock.
+    guard String(decoding: output.fileHandleForReading.availableData, as: UTF8.self).contains("locked") else {
+      throw Shell.Failure(description: "no lock on \(table)")
+    }
+  }
+
+  /// Waits until somebody waits for the lock. The server itself waits for us, inside one statement.
+  func waitForWaiter() throws {
+    try cluster.sql(
+      database,
+      """
+      DO $$ BEGIN
+        FOR attempt IN 1..3000 LOOP
+          EXIT WHEN EXISTS (SELECT FROM pg_locks WHERE NOT granted AND relation = '\(table)'::regclass);
+          PERFORM pg_sleep(0.01);
+        END LOOP;
+      END $$
+      """)
+  }
+
+  func release() {
+    try? input.fileHandleForWriting.close()
+    process.waitUntilExit()
+  }
+
+  deinit { if process.isRunning { process.terminate() } }
+}

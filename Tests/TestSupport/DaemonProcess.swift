@@ -1,0 +1,90 @@
+import Foundation
+import Glibc
+
+/// The built pgbackupd as a process, with the notify socket that systemd would give it: so a test waits for what it waits for.
+package final class DaemonProcess: @unchecked Sendable {
+  package let folder: TemporaryFolder
+  package let configuration: String
+  private let process = Process()
+  private let notifySocket: Int32
+
+  /// - Parameter prefix: a program and its arguments to run the daemon under, such as `prlimit`.
+  package init(_ configuration: String, in folder: TemporaryFolder, prefix: [String] = [], environment: [String: String] = [:]) throws {
+    self.folder = folder
+    self.configuration = try folder.write("pgbackupd.yaml", configuration)
+    notifySocket = try Self.makeNotifySocket(folder.file("notify"))
+    process.executableURL = URL(filePath: "/usr/bin/env")
+    process.arguments = prefix + [Self.program("pgbackupd"), "--config", self.configuration, "--log-level", "debug"]
+    process.environment = ProcessInfo.processInfo.environment
+      .merging(["NOTIFY_SOCKET": folder.file("notify")]) { $1 }.merging(environment) { $1 }
+    _ = FileManager.default.createFile(atPath: folder.file("daemon.log"), contents: nil)
+    let log = FileHandle(forWritingAtPath: folder.file("daemon.log"))
+    log?.seekToEndOfFile()
+    process.standardError = log
+    process.standardOutput = log
+    process.standardInput = FileHandle.nullDevice
+    try process.run()
+  }
+
+  deinit {
+    if process.isRunning { kill(process.processIdentifier, SIGKILL) }
+    close(notifySocket)
+  }
+
+  package var processIdentifier: Int32 { process.processIdentifier }
+  package var log: String { (try? String(contentsOfFile: folder.file("daemon.log"), encoding: .utf8)) ?? "" }
+  package var socket: String { folder.file("control.sock") }
+
+  /// Waits for a notification with this line; fails where the daemon ends or says nothing for 30 s.
+  package func waitFor(_ line: String) throws {
+    while true {
+      var buffer = [UInt8](repeating: 0, count: 8192)
+      let count = recv(notifySocket, &buffer, buffer.count, 0)
+      guard count > 0 else {
+        throw Shell.Failure(description: "no '\(line)' from the daemon within 30 s; its log:\n\(log)")
+      }
+      if String(decoding: buffer[..<count], as: UTF8.self).split(separator: "\n").contains(Substring(line)) { return }
+    }
+  }
+
+  package func signal(_ number: Int32) { kill(process.processIdentifier, number) }
+
+  /// Waits for the process's end and returns its status, negative for a signal.
+  package func waitForExit() -> Int32 {
+    process.waitUntilExit()
+    return process.terminationReason == .exit ? process.terminationStatus : -process.terminationStatus
+  }
+
+  /// Runs pgbackupctl against this daemon.
+  package func ctl(_ arguments: String...) throws -> Shell.Result {
+    try Shell.run(Self.program("pgbackupctl"), arguments, environment: ["PGBACKUPD_SOCKET": socket])
+  }
+
+  /// Runs pgbackupctl, which must succeed, and decodes its JSON.
+  package func ctlJSON(_ arguments: String...) throws -> Any {
+    let text = try Shell.must(Self.program("pgbackupctl"), arguments + ["--json"], environment: ["PGBACKUPD_SOCKET": socket])
+    return try JSONSerialization.jsonObject(with: Data(text.utf8))
+  }
+
+  /// A program of this package, from the folder that the tests were built into.
+  package static func program(_ name: String) -> String {
+    let bundle = Bundle.allBundles.first { $0.bundlePath.hasSuffix(".xctest") }?.bundlePath ?? CommandLine.arguments[0]
+    return URL(filePath: bundle).deletingLastPathComponent().appending(path: name).path
+  }
+
+  private static func makeNotifySocket(_ path: String) throws -> Int32 {
+    unlink(path)
+    let descriptor = Glibc.socket(AF_UNIX, Int32(SOCK_DGRAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue), 0)
+    var address = sockaddr_un()
+    address.sun_family = sa_family_t(AF_UNIX)
+    withUnsafeMutableBytes(of: &address.sun_path) { $0.copyBytes(from: path.utf8) }
+    let bound = withUnsafePointer(to: &address) {
+      $0.withMemoryRebound(to: sockaddr.self, capacity: 1) { bind(descriptor, $0, socklen_t(MemoryLayout<sockaddr_un>.size)) }
+    }
+    guard descriptor >= 0, bound == 0 else { throw Shell.Failure(description: "no notify socket at \(path)") }
+    chmod(path, 0o777)
+    var limit = timeval(tv_sec: 30, tv_usec: 0)
+    setsockopt(descriptor, SOL_SOCKET, SO_RCVTIMEO, &limit, socklen_t(MemoryLayout<timeval>.size))
+    return descriptor
+  }
+}

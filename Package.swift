@@ -79,50 +79,71 @@ let package = Package(
 
     // Edges: each hides one thing outside the process
     room("Storage", ["CPlatform", "Faults", "QueueExecution", "Units", logging]),
-    room("PostgresTools", ["CLibPQ", "CPlatform", "Faults", "QueueExecution", "Units", logging, subprocess, systemPackage]),
+    room(
+      "PostgresTools", ["CLibPQ", "CPlatform", "Faults", "QueueExecution", "Units", logging, subprocess, systemPackage]),
     room("SystemdSupport", ["CSystemd", logging]),
     room("ControlAPI", ["BackupCatalog", "Faults", "Units"]),
 
     // Operations: each runs once, given its collaborators
-    room("BackupOperations", [
-      "ArtifactFormat", "BackupCatalog", "CPlatform", "Faults", "PostgresArchive", "PostgresTools", "QueueExecution", "Storage",
-      "Units", crypto, logging,
-    ]),
+    room(
+      "BackupOperations",
+      [
+        "ArtifactFormat", "BackupCatalog", "CPlatform", "Faults", "PostgresArchive", "PostgresTools", "QueueExecution",
+        "Storage",
+        "Units", crypto, logging,
+      ]),
 
     // The daemon: when an operation runs and what is running now
-    room("BackupDaemon", [
-      "ArtifactFormat", "BackupCatalog", "BackupOperations", "ControlAPI", "CPlatform", "CronSchedule", "Faults", "PostgresTools", "QueueExecution",
-      "Storage", "SystemdSupport", "Units", crypto, heap, httpTypes, hummingbird, hummingbirdCore, lifecycle, logging, nioCore,
-      nioPosix, unixSignals,
-    ]),
+    room(
+      "BackupDaemon",
+      [
+        "ArtifactFormat", "BackupCatalog", "BackupOperations", "ControlAPI", "CPlatform", "CronSchedule", "Faults",
+        "PostgresTools", "QueueExecution",
+        "Storage", "SystemdSupport", "Units", crypto, heap, httpTypes, hummingbird, hummingbirdCore, lifecycle, logging,
+        nioCore,
+        nioPosix, unixSignals,
+      ]),
 
     // Composition: a file becomes values, values become objects
-    room("BackupConfiguration", ["ArtifactFormat", "BackupCatalog", "CronSchedule", "Faults", "PostgresTools", "Units", yams]),
-    program("pgbackupd", [
-      "BackupCatalog", "BackupConfiguration", "BackupDaemon", "BackupOperations", "CPlatform", "Faults", "PostgresTools",
-      "Storage", "SystemdSupport", "Units", argumentParser, lifecycle, logging, unixSignals,
-    ]),
-    program("pgbackupctl", [
-      "BackupCatalog", "BackupConfiguration", "ControlAPI", "CronSchedule", "Faults", "Units", argumentParser,
-    ]),
+    room(
+      "BackupConfiguration",
+      ["ArtifactFormat", "BackupCatalog", "CronSchedule", "Faults", "PostgresTools", "Units", yams]),
+    program(
+      "pgbackupd",
+      [
+        "BackupCatalog", "BackupConfiguration", "BackupDaemon", "BackupOperations", "ControlAPI", "CPlatform", "Faults",
+        "PostgresTools", "Storage", "SystemdSupport", "Units", argumentParser, lifecycle, logging, unixSignals,
+      ]),
+    program(
+      "pgbackupctl",
+      [
+        "BackupCatalog", "BackupConfiguration", "ControlAPI", "CronSchedule", "Faults", "Units", argumentParser,
+      ]),
 
     // Tests: real servers, real processes; the helpers are a target of their own
     .target(
-      name: "TestSupport", dependencies: ["Storage", "Units"], path: "Tests/TestSupport", swiftSettings: strict),
+      name: "TestSupport", dependencies: ["CPlatform", "Storage", "Units"], path: "Tests/TestSupport",
+      swiftSettings: strict),
     tests("UnitsTests", ["Units", "Faults"]),
     tests("CronScheduleTests", ["CronSchedule", "Units"], resources: [.copy("Vectors")]),
     tests("PostgresArchiveTests", ["PostgresArchive"], resources: [.copy("Golden")]),
     tests("BackupCatalogTests", ["BackupCatalog", "Faults", "Units"]),
     tests("ArtifactFormatTests", ["ArtifactFormat", "TestSupport"]),
     tests("StorageTests", ["Storage", "TestSupport", "Units"]),
-    tests("BackupConfigurationTests", [
-      "ArtifactFormat", "BackupCatalog", "BackupConfiguration", "CronSchedule", "Faults", "PostgresTools", "TestSupport", "Units",
-    ]),
+    tests(
+      "BackupConfigurationTests",
+      [
+        "ArtifactFormat", "BackupCatalog", "BackupConfiguration", "CronSchedule", "Faults", "PostgresTools",
+        "TestSupport", "Units",
+      ]),
     tests("BackupDaemonTests", ["BackupDaemon", "ControlAPI", "CronSchedule", "Faults", "TestSupport", "Units"]),
-    tests("BackupOperationsTests", [
-      "ArtifactFormat", "BackupCatalog", "BackupOperations", "Faults", "PostgresArchive", "PostgresTools", "Storage", "TestSupport",
-      "Units", logging,
-    ]),
+    tests(
+      "BackupOperationsTests",
+      [
+        "ArtifactFormat", "BackupCatalog", "BackupOperations", "Faults", "PostgresArchive", "PostgresTools", "Storage",
+        "TestSupport",
+        "Units", logging,
+      ]),
     tests("EndToEndTests", ["TestSupport"]),
   ]
 )

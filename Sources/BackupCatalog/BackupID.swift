@@ -32,7 +32,8 @@ extension BackupID: Codable {
   package init(from decoder: any Decoder) throws {
     let container = try decoder.singleValueContainer()
     guard let id = BackupID(parsing: try container.decode(String.self)) else {
-      throw DecodingError.dataCorruptedError(in: container, debugDescription: "a backup id reads database/YYYYMMDDTHHMMSSZ")
+      throw DecodingError.dataCorruptedError(
+        in: container, debugDescription: "a backup id reads database/YYYYMMDDTHHMMSSZ")
     }
     self = id
   }

@@ -33,7 +33,8 @@ package struct BackupSelector: Sendable, Equatable {
       choice = .exact(date)
     default:
       throw Fault(
-        .usage, "'\(text)' names no backup: write DATABASE/YYYYMMDDTHHMMSSZ, DATABASE/latest, latest:TYPE, oldest or at:TIME.",
+        .usage,
+        "'\(text)' names no backup: write DATABASE/YYYYMMDDTHHMMSSZ, DATABASE/latest, latest:TYPE, oldest or at:TIME.",
         hint: "pgbackupctl list")
     }
   }

@@ -60,7 +60,8 @@ package struct RetentionPolicy: Sendable, Equatable {
       catalog.backups.last { $0.id.database == database && $0.isGood && $0.id.time <= now }
     }
     return catalog.backups.map { backup in
-      decide(backup, isNewestGood: newest.contains { $0.id == backup.id && $0.manifest.type == backup.manifest.type }, now)
+      decide(
+        backup, isNewestGood: newest.contains { $0.id == backup.id && $0.manifest.type == backup.manifest.type }, now)
     }
   }
 

@@ -35,14 +35,16 @@ extension VersionedRecord {
       guard let major = envelope.version.split(separator: ".").first.flatMap({ Int($0) }), major <= Self.majorVersion
       else {
         throw Fault(
-          .formatTooNew, "\(place) has format version \(envelope.version); this program reads up to \(Self.majorVersion).",
+          .formatTooNew,
+          "\(place) has format version \(envelope.version); this program reads up to \(Self.majorVersion).",
           hint: "use the version of pgbackupd that wrote it, or a newer one")
       }
       self = try decoder.decode(Self.self, from: data)
     } catch let fault as Fault {
       throw fault
     } catch {
-      throw Fault(.manifestInvalid, "\(place) can't be read.", cause: String(describing: error), hint: "pgbackupctl list")
+      throw Fault(
+        .manifestInvalid, "\(place) can't be read.", cause: String(describing: error), hint: "pgbackupctl list")
     }
   }
 }

@@ -36,7 +36,8 @@ struct ConfigurationNode {
   }
 
   func integer(in range: ClosedRange<Int>) -> Int? {
-    guard case .scalar(let scalar) = node, scalar.style == .plain || scalar.style == .any, let value = Int(scalar.string)
+    guard case .scalar(let scalar) = node, scalar.style == .plain || scalar.style == .any,
+      let value = Int(scalar.string)
     else {
       report("expected a number, found \(kind)")
       return nil
@@ -114,7 +115,11 @@ struct ConfigurationNode {
   var isScalar: Bool { if case .scalar = node { !isNull } else { false } }
 
   var isNull: Bool {
-    if case .scalar(let scalar) = node { scalar.style == .plain && ["", "~", "null"].contains(scalar.string) } else { false }
+    if case .scalar(let scalar) = node {
+      scalar.style == .plain && ["", "~", "null"].contains(scalar.string)
+    } else {
+      false
+    }
   }
 
   private func keyMark(_ name: String) -> Mark? {

@@ -21,6 +21,7 @@ package struct ConfigurationProblems: Error, Sendable {
     let count = problems.count == 1 ? "one mistake" : "\(problems.count) mistakes"
     return Fault(
       .configInvalid, "\(file) has \(count) and was not taken.",
-      cause: problems.map { "\(file):\($0)" }.joined(separator: "\n"), hint: "mend it, then: pgbackupctl config check \(file)")
+      cause: problems.map { "\(file):\($0)" }.joined(separator: "\n"),
+      hint: "mend it, then: pgbackupctl config check \(file)")
   }
 }

@@ -54,7 +54,9 @@ package struct ConfigurationReader {
   private let surroundings: ConfigurationSurroundings
 
   /// Reads the file at `path`.
-  package static func load(_ path: String, _ surroundings: ConfigurationSurroundings = .process) throws(Fault) -> Configuration {
+  package static func load(_ path: String, _ surroundings: ConfigurationSurroundings = .process) throws(Fault)
+    -> Configuration
+  {
     let text: String
     do {
       text = try String(contentsOfFile: path, encoding: .utf8)
@@ -95,7 +97,9 @@ package struct ConfigurationReader {
       return nil
     }
     let root = ConfigurationNode(node: node, path: "", diagnostics: diagnostics, surroundings: surroundings)
-    guard let sections = root.section(["databases", "stores", "jobs", "backup", "daemon", "objectives"]) else { return nil }
+    guard let sections = root.section(["databases", "stores", "jobs", "backup", "daemon", "objectives"]) else {
+      return nil
+    }
 
     var configuration = Configuration()
     if let section = sections["daemon"] { configuration.daemon = daemon(section) }
@@ -123,7 +127,8 @@ package struct ConfigurationReader {
       YamlError.composer(_, let problem, let mark, _):
       diagnostics.report(mark, "", "this is no YAML: \(problem)")
     case YamlError.duplicatedKeysInMapping(let duplicates, let context):
-      diagnostics.report(context.mark, "", "these keys stand twice: \(duplicates.map { "'\($0)'" }.joined(separator: ", "))")
+      diagnostics.report(
+        context.mark, "", "these keys stand twice: \(duplicates.map { "'\($0)'" }.joined(separator: ", "))")
     default:
       diagnostics.report(nil, "", "this is no YAML: \(error)")
     }
@@ -151,7 +156,8 @@ package struct ConfigurationReader {
       do throws(Fault) {
         connection = try ConnectionSettings(parsing: text, password: password)
       } catch {
-        connect.report([error.message, error.cause, error.hint].compactMap { $0 }.joined(separator: " "))
+        connect.report(
+          [error.message, error.cause.map { "(\($0))" }, error.hint].compactMap { $0 }.joined(separator: " "))
         return nil
       }
       let include = values["include"]?.texts()?.compactMap { $0.text() }
@@ -194,9 +200,12 @@ package struct ConfigurationReader {
     return entries.compactMap { name, node in
       checkName(name, node, "a job")
       var job = Configuration.Job(
-        name: name, schedule: nil, keep: .untilDeleted, stores: storeNames, databases: nil, timeout: Self.defaultTimeout)
+        name: name, schedule: nil, keep: .untilDeleted, stores: storeNames, databases: nil, timeout: Self.defaultTimeout
+      )
       if node.isNull { return job }
-      guard let values = node.section(["action", "schedule", "zone", "keep", "stores", "databases", "timeout"]) else { return nil }
+      guard let values = node.section(["action", "schedule", "zone", "keep", "stores", "databases", "timeout"]) else {
+        return nil
+      }
       _ = values["action"]?.word(Action.self)
       job.schedule = schedule(values)
       if let keep = values["keep"] { job.keep = keepRule(keep) }
@@ -310,11 +319,13 @@ package struct ConfigurationReader {
   /// The policy of a file without `jobs`.
   private static func defaultJobs(_ stores: [Configuration.Store], _ zone: TimeZone) -> [Configuration.Job] {
     let policy: [(String, String?, Int64)] = [
-      ("daily", "0 2 * * *", 7), ("weekly", "0 3 * * 0", 30), ("monthly", "0 4 1 * *", 365), ("pre-deployment", nil, 30),
+      ("daily", "0 2 * * *", 7), ("weekly", "0 3 * * 0", 30), ("monthly", "0 4 1 * *", 365),
+      ("pre-deployment", nil, 30),
     ]
     return policy.map { name, expression, days in
       Configuration.Job(
-        name: name, schedule: expression.flatMap { try? CronExpression(parsing: $0) }.map { ZonedSchedule($0, in: zone) },
+        name: name,
+        schedule: expression.flatMap { try? CronExpression(parsing: $0) }.map { ZonedSchedule($0, in: zone) },
         keep: .forDuration(.seconds(days * 86400)), stores: stores.map(\.name), databases: nil, timeout: defaultTimeout)
     }
   }

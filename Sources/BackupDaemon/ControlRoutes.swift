@@ -75,12 +75,14 @@ struct ControlRoutes {
       default: .internalServerError
       }
     let data = (try? ControlJSON.encode(fault)) ?? Data("{}".utf8)
-    return Response(status: status, headers: [.contentType: "application/json"], body: .init(byteBuffer: ByteBuffer(bytes: data)))
+    return Response(
+      status: status, headers: [.contentType: "application/json"], body: .init(byteBuffer: ByteBuffer(bytes: data)))
   }
 
   private static func reply(_ value: some Encodable) throws -> Response {
     let data = try ControlJSON.encode(value)
-    return Response(status: .ok, headers: [.contentType: "application/json"], body: .init(byteBuffer: ByteBuffer(bytes: data)))
+    return Response(
+      status: .ok, headers: [.contentType: "application/json"], body: .init(byteBuffer: ByteBuffer(bytes: data)))
   }
 
   /// Values as JSON lines, each sent as it comes, until the sequence or the client ends.

@@ -5,12 +5,14 @@ import Glibc
 enum ControlSocket {
   /// Binds and listens. A socket file that a dead daemon left is replaced; one that answers is somebody else's, and a fault.
   static func listen(path: String) throws(Fault) -> Int32 {
-    let descriptor = socket(AF_UNIX, Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue) | Int32(SOCK_NONBLOCK.rawValue), 0)
+    let descriptor = socket(
+      AF_UNIX, Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue) | Int32(SOCK_NONBLOCK.rawValue), 0)
     guard descriptor >= 0 else { throw fault(errno, path) }
     do throws(Fault) {
       if try answers(path) {
         throw Fault(
-          .daemonRunning, "Another pgbackupd answers on '\(path)'.", hint: "pgbackupctl status, or set 'daemon: socket:'")
+          .daemonRunning, "Another pgbackupd answers on '\(path)'.",
+          hint: "pgbackupctl status, or set 'daemon: socket:'")
       }
       unlink(path)
       // The file is made with its final mode: nobody else can connect in between.

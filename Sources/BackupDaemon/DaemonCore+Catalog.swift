@@ -38,7 +38,8 @@ extension DaemonCore {
         reason = error
       }
     }
-    throw reason ?? Fault(.objectMissing, "No store has the contents of \(backup.id).", hint: "pgbackupctl show \(backup.id)")
+    throw reason
+      ?? Fault(.objectMissing, "No store has the contents of \(backup.id).", hint: "pgbackupctl show \(backup.id)")
   }
 
   func pin(_ reference: BackupReference, by caller: Caller?) async throws(Fault) -> BackupDetail {
@@ -95,7 +96,8 @@ extension DaemonCore {
     let results = await Reconcile(stores: self.plan.stores).apply(plan)
     for result in results { try await record(result, by: caller) }
     if !results.isEmpty { _ = await keeper.refresh() }
-    return ReconcileReport(applied: true, steps: results.map { ReconcileReport.Step($0.step, fault: $0.fault) }, kept: kept)
+    return ReconcileReport(
+      applied: true, steps: results.map { ReconcileReport.Step($0.step, fault: $0.fault) }, kept: kept)
   }
 
   /// Reconcile as the daemon does it by itself: what fails is logged and tried again after the next run.
@@ -104,9 +106,12 @@ extension DaemonCore {
       for step in try await reconcile(apply: true, by: nil).steps {
         if let fault = step.fault {
           logger.error(
-            "\(fault.message)", metadata: ["what": "\(step.what)", "store": "\(step.store)", "error": "\(fault.code.rawValue)"])
+            "\(fault.message)",
+            metadata: ["what": "\(step.what)", "store": "\(step.store)", "error": "\(fault.code.rawValue)"])
         } else {
-          logger.info("\(step.action) done", metadata: ["what": "\(step.what)", "store": "\(step.store)", "reason": "\(step.reason)"])
+          logger.info(
+            "\(step.action) done",
+            metadata: ["what": "\(step.what)", "store": "\(step.store)", "reason": "\(step.reason)"])
         }
       }
     } catch {

@@ -50,7 +50,8 @@ extension DaemonCore {
     let own = decisions.filter { $0.backup.id.database == name }
     let newest = own.last { $0.backup.isGood }
     var next: (job: String, due: Date)?
-    for job in plan.jobs where plan.databases(of: job).contains(where: { $0.name == name || name.hasPrefix($0.name + ".") }) {
+    for job in plan.jobs
+    where plan.databases(of: job).contains(where: { $0.name == name || name.hasPrefix($0.name + ".") }) {
       if let due = await scheduler.nextDue(of: job.name), due < next?.due ?? .distantFuture { next = (job.name, due) }
     }
     return StatusReport.Database(
@@ -87,7 +88,8 @@ extension DaemonCore {
     guard database.meetsRPO == false, let objective = database.rpoSeconds else { return nil }
     let age = database.ageSeconds.map { "is \(Duration.seconds($0).spoken) old" } ?? "does not exist"
     return Fault(
-      .objectiveMissed, "The newest backup of '\(database.name)' \(age); the objective is \(Duration.seconds(objective).spoken).",
+      .objectiveMissed,
+      "The newest backup of '\(database.name)' \(age); the objective is \(Duration.seconds(objective).spoken).",
       hint: "pgbackupctl backup \(database.name)")
   }
 }

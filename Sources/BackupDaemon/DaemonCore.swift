@@ -1,7 +1,7 @@
 import BackupCatalog
 import BackupOperations
-import CronSchedule
 package import ControlAPI
+import CronSchedule
 package import Faults
 package import Foundation
 package import Logging
@@ -89,7 +89,8 @@ package actor DaemonCore {
       try await store.check()
       let swept = try await store.sweepUnfinished()
       guard swept > 0 else { return }
-      logger.notice("uploads that a dead process left were swept", metadata: ["store": "\(store.name)", "files": "\(swept)"])
+      logger.notice(
+        "uploads that a dead process left were swept", metadata: ["store": "\(store.name)", "files": "\(swept)"])
       var record = LedgerRecord(.leftoversSwept, at: now())
       record.store = store.name
       record.reason = "unfinished uploads of a dead process"
@@ -113,7 +114,8 @@ package actor DaemonCore {
       _ = try await run(job: due.job, options: RunOptions(reason: "schedule \(due.instant.rfc3339)"))
     } catch {
       logger.error(
-        "\(error.message)", metadata: ["job": "\(due.job)", "error": "\(error.code.rawValue)", "cause": "\(error.cause ?? "")"])
+        "\(error.message)",
+        metadata: ["job": "\(due.job)", "error": "\(error.code.rawValue)", "cause": "\(error.cause ?? "")"])
     }
     await reportStatus()
   }
@@ -140,7 +142,9 @@ package actor DaemonCore {
       }
     }
     if let first = faults.first, begun.isEmpty { throw first }
-    for fault in faults { logger.warning("\(fault.message)", metadata: ["job": "\(name)", "error": "\(fault.code.rawValue)"]) }
+    for fault in faults {
+      logger.warning("\(fault.message)", metadata: ["job": "\(name)", "error": "\(fault.code.rawValue)"])
+    }
     return begun
   }
 
@@ -173,7 +177,8 @@ package actor DaemonCore {
       if let member = try await entry.resolve().first(where: { $0.name == name }) { return member }
     }
     throw Fault(
-      .databaseMissing, "No database '\(name)' is configured; there are \(plan.databases.map(\.name).joined(separator: ", ")).",
+      .databaseMissing,
+      "No database '\(name)' is configured; there are \(plan.databases.map(\.name).joined(separator: ", ")).",
       hint: "pgbackupctl status")
   }
 
@@ -210,7 +215,7 @@ package actor DaemonCore {
 
   /// Reads the configuration anew: all of it comes into force, or nothing. Runs in flight end as they began.
   package func reload(by caller: Caller?) async throws(Fault) -> ReloadReport {
-    notifier.reloading(monotonicMicroseconds: SystemClock.monotonicMicroseconds())
+    notifier.reloading()
     defer { notifier.ready() }
     let new: DaemonPlan
     do throws(Fault) {
@@ -219,7 +224,9 @@ package actor DaemonCore {
       standingProblems["configuration"] = Fault(
         error.code, "The configuration file was refused, and the old one is still in force. " + error.message,
         cause: error.cause, hint: error.hint)
-      logger.error("the configuration was refused; the old one stays in force", metadata: ["cause": "\(error.cause ?? error.message)"])
+      logger.error(
+        "the configuration was refused; the old one stays in force",
+        metadata: ["cause": "\(error.cause ?? error.message)"])
       var record = LedgerRecord(.configurationRejected, at: now())
       record.by = caller
       record.fault = error
@@ -236,7 +243,8 @@ package actor DaemonCore {
     record.by = caller
     record.detail = Dictionary(uniqueKeysWithValues: changes.enumerated().map { ("change.\($0 + 1)", $1) })
     try await ledger.append(record)
-    logger.notice("configuration reloaded", metadata: ["changes": "\(changes.isEmpty ? "none" : changes.joined(separator: "; "))"])
+    logger.notice(
+      "configuration reloaded", metadata: ["changes": "\(changes.isEmpty ? "none" : changes.joined(separator: "; "))"])
     await reportStatus()
     return ReloadReport(changes: changes)
   }

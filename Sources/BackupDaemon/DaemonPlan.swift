@@ -2,9 +2,9 @@ package import BackupCatalog
 package import BackupOperations
 package import CronSchedule
 import Faults
+import Foundation
 package import PostgresTools
 package import Storage
-import Foundation
 import Units
 
 /// What the daemon is to do, as objects and values: the configuration after assembly. It is replaced whole by a reload.
@@ -121,11 +121,15 @@ extension DaemonPlan {
           "job '\(job.name)': schedule \(Self.text(old.schedule)) is now \(Self.text(job.schedule))")
       }
       if old.keep != job.keep { changes.append("job '\(job.name)': keep \(old.keep.text) is now \(job.keep.text)") }
-      if old.stores != job.stores { changes.append("job '\(job.name)': stores are now \(job.stores.joined(separator: ", "))") }
+      if old.stores != job.stores {
+        changes.append("job '\(job.name)': stores are now \(job.stores.joined(separator: ", "))")
+      }
       if old.databases != job.databases {
         changes.append("job '\(job.name)': databases are now \(job.databases?.joined(separator: ", ") ?? "all")")
       }
-      if old.timeout != job.timeout { changes.append("job '\(job.name)': timeout is now \(job.timeout.configurationText)") }
+      if old.timeout != job.timeout {
+        changes.append("job '\(job.name)': timeout is now \(job.timeout.configurationText)")
+      }
     }
     changes += jobs.filter { job in !new.jobs.contains { $0.name == job.name } }.map { "job '\($0.name)' is gone" }
     changes += Self.difference("database", databases.map(\.name), new.databases.map(\.name))

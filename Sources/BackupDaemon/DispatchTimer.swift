@@ -1,3 +1,4 @@
+import ControlAPI
 import Dispatch
 import Foundation
 
@@ -25,7 +26,10 @@ final class DispatchTimer: @unchecked Sendable {
       source.schedule(wallDeadline: .distantFuture)
       return
     }
-    source.schedule(wallDeadline: SystemClock.wallTime(date), leeway: .nanoseconds(0))
+    // `DispatchWallTime(timespec:)` would say it directly, but two modules of this SDK claim `timespec`. A century is as good
+    // as never, and does not overflow.
+    let seconds = min(date.timeIntervalSince(SystemClock.now()), 100 * 365 * 86400)
+    source.schedule(wallDeadline: .now() + .nanoseconds(Int(seconds * 1e9)), leeway: .nanoseconds(0))
   }
 
   /// Fires once after a span of running time, whatever the wall clock does.

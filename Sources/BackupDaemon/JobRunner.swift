@@ -144,7 +144,8 @@ actor JobRunner {
   }
 
   private func end(_ id: String, _ event: RunStateMachine.Event, outcome: Backup.Outcome?) async {
-    guard var run = runs.removeValue(forKey: id), case .conclude(let state, let fault) = run.machine.handle(event) else {
+    guard var run = runs.removeValue(forKey: id), case .conclude(let state, let fault) = run.machine.handle(event)
+    else {
       return
     }
     run.report.state = state
@@ -193,7 +194,8 @@ actor JobRunner {
     }
     for warning in run.warnings {
       surroundings.logger.warning(
-        "\(warning.message)", metadata: ["run": "\(run.id)", "error": "\(warning.code.rawValue)", "cause": "\(warning.cause ?? "")"])
+        "\(warning.message)",
+        metadata: ["run": "\(run.id)", "error": "\(warning.code.rawValue)", "cause": "\(warning.cause ?? "")"])
     }
   }
 }

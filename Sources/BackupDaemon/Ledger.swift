@@ -38,7 +38,8 @@ package actor Ledger {
     repairedBytes = found.tornBytes
     damage = found.brokenLine.map {
       Fault(
-        .ledgerDamaged, "Line \($0) of the ledger does not fit to the line before it: it was changed, or lines are missing.",
+        .ledgerDamaged,
+        "Line \($0) of the ledger does not fit to the line before it: it was changed, or lines are missing.",
         cause: path, hint: "compare it with a copy; new records go on behind it")
     }
   }

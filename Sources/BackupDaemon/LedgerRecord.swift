@@ -76,7 +76,9 @@ package struct LedgerExamination: Sendable, Equatable {
       records += 1
       wholeBytes += line.count + 1
       let record = try? ControlJSON.decode(LedgerRecord.self, from: Data(line))
-      if brokenLine == nil, record?.previous != lastDigest || record?.sequence != lastSequence + 1 { brokenLine = records }
+      if brokenLine == nil, record?.previous != lastDigest || record?.sequence != lastSequence + 1 {
+        brokenLine = records
+      }
       lastDigest = LedgerRecord.digest(ofLine: line)
       lastSequence = record?.sequence ?? lastSequence + 1
     }

@@ -114,7 +114,8 @@ package struct Backup: Sendable {
   }
 
   private func run(on session: PostgresSession) async throws -> Outcome {
-    let snapshot = try await Snapshot.export(on: session, lockWaitMilliseconds: Int64(settings.lockWait.inSeconds * 1000))
+    let snapshot = try await Snapshot.export(
+      on: session, lockWaitMilliseconds: Int64(settings.lockWait.inSeconds * 1000))
     let started = context.now()
     let server = try await session.serverFacts()
     try await session.checkReadability()
@@ -123,10 +124,12 @@ package struct Backup: Sendable {
     let globalsProgram = try await programs.program("pg_dumpall", forServer: server.major)
     let (usable, refused) = try await checkStores(server)
 
-    let layout = BackupLayout(id: BackupID(database: request.database, time: freeTime(from: started)), type: request.type)
+    let layout = BackupLayout(
+      id: BackupID(database: request.database, time: freeTime(from: started)), type: request.type)
     let connection = await session.effectiveSettings()
     logger.info(
-      "backup begins", metadata: ["backup": "\(layout.id)", "program": "\(dumpProgram.path)", "server": "\(server.version)"])
+      "backup begins",
+      metadata: ["backup": "\(layout.id)", "program": "\(dumpProgram.path)", "server": "\(server.version)"])
 
     let name = layout.artifactName(suffix: settings.compression.suffix)
     var fan = try await FanOut(try Self.key(layout, name), into: usable, dropped: refused)
@@ -164,7 +167,8 @@ package struct Backup: Sendable {
     let destination = FrameDestination(fan)
     let dumped: DumpedArchive
     do {
-      dumped = try await program.dump(snapshot: snapshot, lockWait: settings.lockWait, stallAfter: settings.stallAfter) {
+      dumped = try await program.dump(snapshot: snapshot, lockWait: settings.lockWait, stallAfter: settings.stallAfter)
+      {
         output in
         let result = try await pipeline.run(output, onRead: progress.read) { bytes in
           try await destination.write(bytes)
@@ -192,7 +196,8 @@ package struct Backup: Sendable {
       do throws(StorageError) {
         try await store.check()
         // A quarter more than last time, which is what a growing database may need.
-        if let last = history.last?.storedBytes, let room = try await store.availableSpace(), room.bytes < last / 4 * 5 {
+        if let last = history.last?.storedBytes, let room = try await store.availableSpace(), room.bytes < last / 4 * 5
+        {
           refused[store.name] = Fault(
             .storeSpace, "Store '\(store.name)' has \(room) left; the last backup took \(ByteCount(last)).",
             hint: "free space there, or shorten 'keep' and run: pgbackupctl reconcile --apply")
@@ -249,7 +254,8 @@ package struct Backup: Sendable {
         database: server.database, encoding: server.encoding, databaseBytes: server.databaseBytes,
         isStandby: server.isStandby),
       artifact: Manifest.Artifact(
-        file: artifact, archiveBytes: Int64(index?.totalBytes ?? 0), compression: settings.compression.algorithm.rawValue,
+        file: artifact, archiveBytes: Int64(index?.totalBytes ?? 0),
+        compression: settings.compression.algorithm.rawValue,
         level: settings.compression.level),
       contents: contents, globals: globals,
       totals: Manifest.Totals(
@@ -260,7 +266,8 @@ package struct Backup: Sendable {
 
   static func key(_ layout: BackupLayout, _ name: String) throws(Fault) -> ObjectKey {
     guard let key = ObjectKey(layout.path(name)) else {
-      throw Fault(.internal, "The name of \(layout.id) can't be stored: it is too long.", hint: "shorten the database's name")
+      throw Fault(
+        .internal, "The name of \(layout.id) can't be stored: it is too long.", hint: "shorten the database's name")
     }
     return key
   }

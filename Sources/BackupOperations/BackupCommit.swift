@@ -23,7 +23,8 @@ struct BackupCommit {
     manifest: (Manifest.StoredFile, Manifest.StoredFile, Manifest.Globals) throws -> Manifest
   ) async throws -> Backup.Outcome {
     let index = try dumped.index
-    let contents = try packed("contents.json", try Self.contents(layout.id, index, dumped.frames, encoding: encoding).encoded())
+    let contents = try packed(
+      "contents.json", try Self.contents(layout.id, index, dumped.frames, encoding: encoding).encoded())
     let globals = try packed("globals.sql", globals)
     let manifest = try manifest(
       Manifest.StoredFile(name: artifactName, size: dumped.artifact.count, sha256: dumped.artifact.hexadecimal),
@@ -69,7 +70,8 @@ struct BackupCommit {
     _ id: BackupID, _ index: ArchiveIndex, _ frames: FrameIndex, encoding: String
   ) -> Contents {
     Contents(
-      id: id, archiveVersion: index.header.version.description, archiveBytes: index.totalBytes, headBytes: index.headBytes,
+      id: id, archiveVersion: index.header.version.description, archiveBytes: index.totalBytes,
+      headBytes: index.headBytes,
       frames: Contents.Frames(plainBytes: frames.frameBytes, storedSizes: frames.storedSizes),
       settings: Dictionary(uniqueKeysWithValues: TextSettings.all.map { ($0.name, $0.value) })
         .merging(["client_encoding": encoding]) { $1 },
@@ -81,7 +83,8 @@ struct BackupCommit {
       },
       largeObjects: index.largeObjects.map { block in
         Contents.LargeObjects(
-          dumpID: block.dumpID, offset: block.offset, length: block.length, count: block.objects.map { Int64($0.count) },
+          dumpID: block.dumpID, offset: block.offset, length: block.length,
+          count: block.objects.map { Int64($0.count) },
           bytes: block.objects.map { Int64($0.bytes) }, fingerprint: block.objects?.fingerprint.description)
       })
   }

@@ -73,7 +73,8 @@ package struct CatalogReader: Sendable {
     }
   }
 
-  private func read<Record: VersionedRecord>(_ key: ObjectKey, in store: any ObjectStore) async throws(Fault) -> Record {
+  private func read<Record: VersionedRecord>(_ key: ObjectKey, in store: any ObjectStore) async throws(Fault) -> Record
+  {
     let bytes: [UInt8]?
     do throws(StorageError) {
       bytes = try await store.get(key, limit: Self.recordLimit)

@@ -25,7 +25,8 @@ package struct ContentsReader: Sendable {
         hint: "pgbackupctl show \(manifest.id)")
     }
     guard let algorithm = Compression.Algorithm(rawValue: manifest.artifact.compression) else {
-      throw Fault(.formatTooNew, "\(place) is compressed with '\(manifest.artifact.compression)', which is not known here.")
+      throw Fault(
+        .formatTooNew, "\(place) is compressed with '\(manifest.artifact.compression)', which is not known here.")
     }
     let plain: [UInt8]
     do throws(FrameError) {

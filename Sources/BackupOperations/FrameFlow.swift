@@ -43,7 +43,9 @@ final class FrameFlow: @unchecked Sendable {
 
   init(blocks: Int, blockBytes: Int) {
     state = Mutex(State(free: (0..<blocks).map { _ in Block(count: blockBytes) }))
-    freeBlocks = DispatchSemaphore(value: blocks)
+    // Raised by hand: libdispatch aborts when a semaphore goes away with less than it was made with, as after a stop.
+    freeBlocks = DispatchSemaphore(value: 0)
+    for _ in 0..<blocks { freeBlocks.signal() }
     (frames, continuation) = AsyncThrowingStream.makeStream()
   }
 

@@ -45,7 +45,9 @@ package struct Pinning: Sendable {
 
   package func pin(_ backup: Catalog.Backup, _ pin: Pin) async throws(Fault) {
     guard backup.pin == nil else {
-      throw Fault(.runConflict, "\(backup.id) is pinned already, by \(backup.pin?.by ?? "").", hint: "pgbackupctl show \(backup.id)")
+      throw Fault(
+        .runConflict, "\(backup.id) is pinned already, by \(backup.pin?.by ?? "").",
+        hint: "pgbackupctl show \(backup.id)")
     }
     for (store, key) in try places(of: backup) {
       do {

@@ -36,7 +36,8 @@ struct RecoverText {
 
   private var globals: String {
     guard let globals = manifest.globals else { return "" }
-    let note = globals.hasRolePasswords ? "" : " The role's rights did not suffice to read the passwords: set them anew."
+    let note =
+      globals.hasRolePasswords ? "" : " The role's rights did not suffice to read the passwords: set them anew."
     return """
 
       Roles and tablespaces of the whole server are in \(globals.file.name); read it before you run it.\(note)

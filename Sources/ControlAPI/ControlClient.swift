@@ -10,11 +10,15 @@ package struct ControlClient: Sendable {
 
   package init(socketPath: String) { self.socketPath = socketPath }
 
-  package func get<Reply: Decodable>(_ type: Reply.Type, _ path: String, _ query: [String: String] = [:]) throws(Fault) -> Reply {
+  package func get<Reply: Decodable>(_ type: Reply.Type, _ path: String, _ query: [String: String] = [:]) throws(Fault)
+    -> Reply
+  {
     try decode(type, try exchange("GET", path, query, body: nil))
   }
 
-  package func post<Reply: Decodable>(_ type: Reply.Type, _ path: String, _ body: (some Encodable)?) throws(Fault) -> Reply {
+  package func post<Reply: Decodable>(_ type: Reply.Type, _ path: String, _ body: (some Encodable)?) throws(Fault)
+    -> Reply
+  {
     let data: Data?
     do {
       data = try body.map { try ControlJSON.encode($0) }
@@ -51,7 +55,8 @@ package struct ControlClient: Sendable {
   }
 
   /// A request whose reply is one value.
-  private func exchange(_ method: String, _ path: String, _ query: [String: String], body: Data?) throws(Fault) -> Data {
+  private func exchange(_ method: String, _ path: String, _ query: [String: String], body: Data?) throws(Fault) -> Data
+  {
     var reply = Data()
     do {
       try exchange(method, path, query, body: body) { piece in
@@ -89,7 +94,8 @@ package struct ControlClient: Sendable {
     if parser.status >= 400 {
       throw (try? ControlJSON.decode(Fault.self, from: failure))
         ?? Fault(
-          .internal, "The daemon answered with HTTP status \(parser.status).", cause: String(decoding: failure, as: UTF8.self))
+          .internal, "The daemon answered with HTTP status \(parser.status).",
+          cause: String(decoding: failure, as: UTF8.self))
     }
   }
 
@@ -140,7 +146,9 @@ package struct ControlClient: Sendable {
     let bytes = Array(data)
     var done = 0
     while done < bytes.count {
-      let count = bytes.withUnsafeBytes { Glibc.send(socket, $0.baseAddress?.advanced(by: done), bytes.count - done, Int32(MSG_NOSIGNAL)) }
+      let count = bytes.withUnsafeBytes {
+        Glibc.send(socket, $0.baseAddress?.advanced(by: done), bytes.count - done, Int32(MSG_NOSIGNAL))
+      }
       if count > 0 { done += count } else if errno != EINTR { throw unreachable(errno) }
     }
   }

@@ -88,6 +88,7 @@ struct HTTPReplyParser {
   private func checkLimit() throws(Fault) { if pending.count > Self.lineLimit { throw malformed() } }
 
   private func malformed() -> Fault {
-    Fault(.internal, "What answers on the control socket is not pgbackupd.", hint: "check --socket and PGBACKUPD_SOCKET")
+    Fault(
+      .internal, "What answers on the control socket is not pgbackupd.", hint: "check --socket and PGBACKUPD_SOCKET")
   }
 }

@@ -67,7 +67,8 @@ package struct StatusReport: Codable, Sendable {
   package var problems: [Fault]
 
   package init(
-    version: String, now: Date, started: Date, databases: [Database], stores: [Store], runs: [RunReport], problems: [Fault]
+    version: String, now: Date, started: Date, databases: [Database], stores: [Store], runs: [RunReport],
+    problems: [Fault]
   ) {
     self.version = version
     self.now = now

@@ -20,12 +20,16 @@ extension CronExpression {
       if let step = Self.evenStep(minutes, 0...59), minutes.contains(0) { return "Every \(step) minutes" }
       return "At \(Self.list(minutes.values.map(String.init))) minutes past every hour"
     }
-    if everyMinute { return "Every minute of the \(Self.plural("hour", hours.count)) \(Self.list(Self.spans(hours.values) { Self.clock($0, 0) }))" }
+    if everyMinute {
+      return
+        "Every minute of the \(Self.plural("hour", hours.count)) \(Self.list(Self.spans(hours.values) { Self.clock($0, 0) }))"
+    }
     if minutes.count == 1, let step = Self.evenStep(hours, 0...23), hours.contains(0) {
       return "Every \(step) hours at \(Self.twoDigits(minutes.values[0])) minutes past"
     }
     guard minutes.count * hours.count <= 12 else {
-      return "At \(Self.list(Self.spans(minutes.values) { String($0) })) minutes past \(Self.list(Self.spans(hours.values) { Self.clock($0, 0) }))"
+      return
+        "At \(Self.list(Self.spans(minutes.values) { String($0) })) minutes past \(Self.list(Self.spans(hours.values) { Self.clock($0, 0) }))"
     }
     let times = hours.values.flatMap { hour in minutes.values.map { Self.clock(hour, $0) } }
     return "At " + Self.list(times)

@@ -12,7 +12,9 @@ extension CronExpression: CustomStringConvertible {
 
   private var dayOfMonthText: String {
     var items: [String] = []
-    if days.isStar || !days.days.isEmpty { items.append(Self.text(days.days, .dayOfMonth, startsWithStar: days.isStar)) }
+    if days.isStar || !days.days.isEmpty {
+      items.append(Self.text(days.days, .dayOfMonth, startsWithStar: days.isStar))
+    }
     items += days.nearestWeekdays.values.map { "\($0)W" }
     if days.isLastDay { items.append("L") }
     if days.isLastWeekday { items.append("LW") }

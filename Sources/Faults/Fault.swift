@@ -34,7 +34,9 @@ extension Fault: CustomStringConvertible {
   /// `E-CODE: sentence`, then the cause and the hint on lines of their own.
   package var description: String {
     var lines = ["\(code.rawValue): \(message)"]
-    if let cause, !cause.isEmpty { lines.append("  cause: " + cause.split(separator: "\n").joined(separator: "\n         ")) }
+    if let cause, !cause.isEmpty {
+      lines.append("  cause: " + cause.split(separator: "\n").joined(separator: "\n         "))
+    }
     if let hint { lines.append("  next:  \(hint)") }
     return lines.joined(separator: "\n")
   }

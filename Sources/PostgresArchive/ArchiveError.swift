@@ -26,7 +26,8 @@ package struct ArchiveError: Error, Sendable, Equatable, CustomStringConvertible
       switch reason {
       case .notAnArchive: "this does not begin like a pg_dump archive (PGDMP)"
       case .wrongFormat(let code): "pg_dump archive format \(code) is not the custom format"
-      case .unsupportedVersion(let version): "archive version \(version) is not one of 1.14 to 1.16 (PostgreSQL 13 to 18)"
+      case .unsupportedVersion(let version):
+        "archive version \(version) is not one of 1.14 to 1.16 (PostgreSQL 13 to 18)"
       case .unsupportedLayout(let what): what
       case .malformed(let what): what
       case .truncated(let what): "the archive ends inside \(what)"

@@ -71,7 +71,9 @@ struct HeadParser {
     if version.minor >= 15 {
       let algorithm = try reader.byte()
       let names = ["none", "gzip", "lz4", "zstd"]
-      guard algorithm < names.count else { throw reader.invalid(.malformed("unknown compression \(algorithm)"), at: 11) }
+      guard algorithm < names.count else {
+        throw reader.invalid(.malformed("unknown compression \(algorithm)"), at: 11)
+      }
       compression = algorithm == 0 ? .none : .byPgDump(names[Int(algorithm)])
     } else {
       compression = try reader.integer() == 0 ? .none : .byPgDump("gzip")

@@ -59,17 +59,17 @@ package struct ClientProcess: Sendable {
       throw Fault(.internal, "No pipe for \(path).", cause: String(cString: strerror(errno)))
     }
     let output = try ProgramOutput(descriptor: ends[0], stallDeadline: stallDeadline)
+    let complaint = try ComplaintFile()
+    defer { complaint.close() }
     let result = try await Subprocess.run(
       .path(FilePath(path)), arguments: Arguments(arguments), environment: environment(passwordFile),
       platformOptions: Self.options, input: .none,
-      output: .fileDescriptor(FileDescriptor(rawValue: ends[1]), closeAfterSpawningProcess: true), error: .sequence
-    ) { execution in
-      async let complaint = Self.tail(execution.standardError)
-      let value = try await body(output)
-      return (value, await complaint)
-    }
+      output: .fileDescriptor(FileDescriptor(rawValue: ends[1]), closeAfterSpawningProcess: true),
+      error: .fileDescriptor(FileDescriptor(rawValue: complaint.descriptor), closeAfterSpawningProcess: false)
+    ) { _ in try await body(output) }
     return Outcome(
-      value: result.closureResult.0, status: Status(result.terminationStatus), complaint: result.closureResult.1)
+      value: result.closureResult, status: Status(result.terminationStatus), complaint: Self.lastLines(complaint.tail())
+    )
   }
 
   /// Runs the program and returns what it printed. More than `limit` bytes is a failure.
@@ -104,19 +104,6 @@ package struct ClientProcess: Sendable {
     return .custom(variables)
   }
 
-  private static func tail(_ stream: SubprocessOutputSequence) async -> String {
-    var bytes: [UInt8] = []
-    do {
-      for try await buffer in stream {
-        buffer.withUnsafeBytes { bytes.append(contentsOf: $0) }
-        if bytes.count > 65_536 { bytes.removeFirst(bytes.count - 32_768) }
-      }
-    } catch {
-      // The rest of what it said is lost; its status still tells.
-    }
-    return lastLines(String(decoding: bytes, as: UTF8.self))
-  }
-
   private static func lastLines(_ text: String) -> String {
     text.split(separator: "\n").suffix(8).joined(separator: "\n")
   }
@@ -129,6 +116,29 @@ extension ClientProcess.Status {
     case .signaled(let signal): self = .signaled(signal)
     }
   }
+}
+
+/// What a program says on standard error, in memory: nobody has to read along while it runs, and its end never waits for a
+/// reader.
+private struct ComplaintFile {
+  let descriptor: Int32
+
+  init() throws(Fault) {
+    descriptor = cplatform_memory_file("pgbackupd-stderr")
+    guard descriptor >= 0 else {
+      throw Fault(.internal, "No memory file for a program's messages.", cause: String(cString: strerror(errno)))
+    }
+  }
+
+  /// The last 32 KiB.
+  func tail() -> String {
+    let size = lseek(descriptor, 0, SEEK_END)
+    var bytes = [UInt8](repeating: 0, count: Int(min(max(size, 0), 32_768)))
+    let count = pread(descriptor, &bytes, bytes.count, max(size, 0) - off_t(bytes.count))
+    return String(decoding: bytes.prefix(max(0, count)), as: UTF8.self)
+  }
+
+  func close() { Glibc.close(descriptor) }
 }
 
 /// A pgpass file in memory.

@@ -22,7 +22,9 @@ package struct ClientPrograms: Sendable {
   /// The folders in order: configured, Debian's and Red Hat's per-version folders, PATH.
   private var folders: [String] {
     let versioned = ["/usr/lib/postgresql", "/usr"].flatMap { root in
-      (Self.entries(of: root) ?? []).filter { root != "/usr" || $0.hasPrefix("pgsql-") }.sorted().map { "\(root)/\($0)/bin" }
+      (Self.entries(of: root) ?? []).filter { root != "/usr" || $0.hasPrefix("pgsql-") }.sorted().map {
+        "\(root)/\($0)/bin"
+      }
     }
     let path = getenv("PATH").map { String(cString: $0) } ?? ""
     var seen: Set<String> = []
@@ -53,7 +55,8 @@ package struct ClientPrograms: Sendable {
     guard let output = try? await ClientProcess(path: path, arguments: ["--version"]).capture(limit: 4096),
       output.status.isSuccess
     else { return nil }
-    let text = String(decoding: output.standardOutput, as: UTF8.self).split(separator: "\n").first.map(String.init) ?? ""
+    let text =
+      String(decoding: output.standardOutput, as: UTF8.self).split(separator: "\n").first.map(String.init) ?? ""
     // `pg_dump (PostgreSQL) 18beta1`: the digits after the closing parenthesis.
     guard let version = text.split(separator: " ").dropFirst(2).first,
       let major = Int(version.prefix { $0.isNumber })

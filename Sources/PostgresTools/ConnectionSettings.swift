@@ -19,7 +19,7 @@ package struct ConnectionSettings: Sendable, Hashable {
   package init(parsing text: String, password: Secret? = nil) throws(Fault) {
     var message: UnsafeMutablePointer<CChar>?
     guard let options = PQconninfoParse(text, &message) else {
-      let reason = message.map { String(cString: $0) } ?? "out of memory"
+      let reason = message.map { String(cString: $0).split(separator: "\n").joined(separator: " ") } ?? "out of memory"
       PQfreemem(message)
       // libpq quotes the text in some messages, and the text may hold a password.
       throw Fault(

@@ -33,7 +33,8 @@ package struct DumpProgram: Sendable {
 
   private func fault(_ status: ClientProcess.Status, _ complaint: String) -> Fault {
     let place = connection.summary
-    if complaint.contains("lock timeout") {
+    // pg_dump bounds its wait by a statement timeout around LOCK TABLE.
+    if complaint.contains("timeout") && complaint.contains("LOCK TABLE") {
       return Fault(
         .dumpLockTimeout, "A table of \(place) stayed locked, and pg_dump did not wait longer.", cause: complaint,
         hint: "find the holder in pg_locks, or raise 'lock_wait'; then run the job again")

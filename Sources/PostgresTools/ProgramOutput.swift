@@ -39,7 +39,8 @@ package final class ProgramOutput: @unchecked Sendable {
   package func read(into buffer: UnsafeMutableRawBufferPointer) throws(Fault) -> Int {
     while true {
       var ready = [
-        pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0), pollfd(fd: wakeReader, events: Int16(POLLIN), revents: 0),
+        pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0),
+        pollfd(fd: wakeReader, events: Int16(POLLIN), revents: 0),
       ]
       let outcome = poll(&ready, 2, Int32(clamping: stallDeadline.components.seconds * 1000))
       if outcome == 0 {

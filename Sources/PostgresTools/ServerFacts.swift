@@ -26,7 +26,8 @@ extension PostgresSession {
              has_function_privilege('pg_catalog.pg_control_system()', 'EXECUTE')
       FROM pg_catalog.pg_database WHERE datname = current_database()
       """)
-    guard let row = rows.first, let version = row[0], let number = row[1].flatMap({ Int($0) }), let database = row[2] else {
+    guard let row = rows.first, let version = row[0], let number = row[1].flatMap({ Int($0) }), let database = row[2]
+    else {
       throw Fault(.databaseQuery, "The server did not say what it is.")
     }
     var identifier: String?
@@ -60,6 +61,25 @@ extension PostgresSession {
         "Row-level security would hide rows of \(Self.list(hidden)) from the role '\(try await currentRole())'.",
         hint: "ALTER ROLE … BYPASSRLS, or back up as the tables' owner; then run the job again")
     }
+    try await checkLargeObjects()
+  }
+
+  /// Large objects have privileges of their own, which pg_read_all_data does not include. `has_largeobject_privilege` is only
+  /// in PostgreSQL 18, so the access list is read as that function does.
+  private func checkLargeObjects() async throws(Fault) {
+    let hidden = try await query(
+      """
+      SELECT count(*) FROM pg_catalog.pg_largeobject_metadata l
+      WHERE pg_catalog.current_setting('is_superuser') = 'off' AND pg_catalog.current_setting('lo_compat_privileges') = 'off'
+        AND NOT pg_catalog.pg_has_role(l.lomowner, 'USAGE')
+        AND NOT EXISTS (SELECT FROM pg_catalog.aclexplode(l.lomacl) a WHERE a.privilege_type = 'SELECT'
+                        AND (a.grantee = 0 OR pg_catalog.pg_has_role(a.grantee, 'USAGE')))
+      """
+    ).first?[0]
+    guard let hidden, hidden != "0" else { return }
+    throw Fault(
+      .databasePrivilege, "The role '\(try await currentRole())' may not read \(hidden) large objects.",
+      hint: "GRANT SELECT ON LARGE OBJECT … TO the role, or back up as their owner; then run the job again")
   }
 
   private func currentRole() async throws(Fault) -> String { try await query("SELECT current_user").first?[0] ?? "" }

@@ -71,7 +71,11 @@ package struct LocalStore: ObjectStore {
         while count < range.count {
           let wanted = UnsafeMutableRawBufferPointer(buffer)[count...]
           let done = pread(file, wanted.base, wanted.count, off_t(range.lowerBound) + off_t(count))
-          if done > 0 { count += done } else if done == 0 { break } else if errno != EINTR {
+          if done > 0 {
+            count += done
+          } else if done == 0 {
+            break
+          } else if errno != EINTR {
             failure = errno
             break
           }
@@ -280,7 +284,9 @@ private actor LocalUpload: ObjectUpload {
       var done = 0
       while done < buffer.count {
         let count = Glibc.write(file, buffer.baseAddress?.advanced(by: done), buffer.count - done)
-        if count >= 0 { done += count } else if errno != EINTR {
+        if count >= 0 {
+          done += count
+        } else if errno != EINTR {
           failure = errno
           return
         }

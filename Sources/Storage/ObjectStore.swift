@@ -80,7 +80,8 @@ extension ObjectStore {
   package func get(_ key: ObjectKey, limit: ByteCount) async throws(StorageError) -> [UInt8]? {
     guard let object = try await stat(key) else { return nil }
     guard object.size <= UInt64(limit.bytes) else {
-      throw StorageError(.failed, store: name, key: key, reason: "\(object.size) bytes are more than \(limit) allowed here")
+      throw StorageError(
+        .failed, store: name, key: key, reason: "\(object.size) bytes are more than \(limit) allowed here")
     }
     return try await read(key, range: 0..<object.size)
   }

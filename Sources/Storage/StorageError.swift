@@ -39,16 +39,20 @@ extension StorageError {
     case .missing:
       Fault(.objectMissing, "There is no object \(place).", cause: reason, hint: "pgbackupctl reconcile")
     case .exists:
-      Fault(.storeConflict, "The object \(place) exists already, and stored objects are never overwritten.", cause: reason,
+      Fault(
+        .storeConflict, "The object \(place) exists already, and stored objects are never overwritten.", cause: reason,
         hint: "pgbackupctl list")
     case .full:
-      Fault(.storeFull, "No room is left in store '\(store)'; what was being written was removed again.", cause: reason,
+      Fault(
+        .storeFull, "No room is left in store '\(store)'; what was being written was removed again.", cause: reason,
         hint: "free space there, or shorten 'keep' and run: pgbackupctl reconcile --apply")
     case .storeMissing:
-      Fault(.storeMissing, "The store '\(store)' is not there.", cause: reason,
+      Fault(
+        .storeMissing, "The store '\(store)' is not there.", cause: reason,
         hint: "mount or create it, then: pgbackupctl status")
     case .denied:
-      Fault(.storeReadOnly, "The store '\(store)' does not let pgbackupd write or read.", cause: reason,
+      Fault(
+        .storeReadOnly, "The store '\(store)' does not let pgbackupd write or read.", cause: reason,
         hint: "give it to the user that pgbackupd runs as (mode 0700), then: pgbackupctl status")
     case .failed:
       Fault(.storeFailed, "Working on \(place) failed.", cause: reason, hint: "pgbackupctl status")

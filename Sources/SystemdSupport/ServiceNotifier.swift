@@ -1,4 +1,5 @@
 import CSystemd
+import Dispatch
 
 /// Tells systemd what the service is doing (sd_notify(3)). Outside systemd every call does nothing.
 package struct ServiceNotifier: Sendable {
@@ -9,9 +10,9 @@ package struct ServiceNotifier: Sendable {
   package func status(_ text: String) { send("STATUS=\(text.replacing("\n", with: " "))") }
   package func alive() { send("WATCHDOG=1") }
 
-  /// A reload begins; `ready()` ends it. The monotonic time is what `Type=notify-reload` wants to see.
-  package func reloading(monotonicMicroseconds: UInt64) {
-    send("RELOADING=1\nMONOTONIC_USEC=\(monotonicMicroseconds)")
+  /// A reload begins; `ready()` ends it. CLOCK_MONOTONIC goes along, as `Type=notify-reload` wants to see it.
+  package func reloading() {
+    send("RELOADING=1\nMONOTONIC_USEC=\(DispatchTime.now().uptimeNanoseconds / 1000)")
   }
 
   /// The longest silence that systemd tolerates, where it watches at all (sd_watchdog_enabled(3)).

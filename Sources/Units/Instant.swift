@@ -5,7 +5,8 @@ extension Date {
   /// `2026-11-22T18:15:00Z` (RFC 3339).
   package var rfc3339: String {
     let part = utcParts
-    return "\(pad(part.year, 4))-\(pad(part.month))-\(pad(part.day))T\(pad(part.hour)):\(pad(part.minute)):\(pad(part.second))Z"
+    return
+      "\(pad(part.year, 4))-\(pad(part.month))-\(pad(part.day))T\(pad(part.hour)):\(pad(part.minute)):\(pad(part.second))Z"
   }
 
   /// `2026-11-22T18:15:00.042Z`: RFC 3339 with milliseconds, for what is measured rather than named.
@@ -17,7 +18,8 @@ extension Date {
   /// `20261122T181500Z` (ISO 8601 basic form), the time part of a backup id.
   package var stamp: String {
     let part = utcParts
-    return "\(pad(part.year, 4))\(pad(part.month))\(pad(part.day))T\(pad(part.hour))\(pad(part.minute))\(pad(part.second))Z"
+    return
+      "\(pad(part.year, 4))\(pad(part.month))\(pad(part.day))T\(pad(part.hour))\(pad(part.minute))\(pad(part.second))Z"
   }
 
   /// Parses what `stamp` prints; nil for anything else, a day that does not exist included.

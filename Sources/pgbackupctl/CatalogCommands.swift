@@ -24,7 +24,9 @@ struct ShowCommand: ParsableCommand {
   @OptionGroup var connection: ConnectionOptions
 
   func run() throws {
-    try connection.show(try connection.client.get(BackupDetail.self, "/v1/backup", ["id": id])) { ReportText.detail($0) }
+    try connection.show(try connection.client.get(BackupDetail.self, "/v1/backup", ["id": id])) {
+      ReportText.detail($0)
+    }
   }
 }
 
@@ -36,7 +38,9 @@ struct ContentsCommand: ParsableCommand {
   @OptionGroup var connection: ConnectionOptions
 
   func run() throws {
-    try connection.show(try connection.client.get(Contents.self, "/v1/contents", ["id": id])) { ReportText.contents($0) }
+    try connection.show(try connection.client.get(Contents.self, "/v1/contents", ["id": id])) {
+      ReportText.contents($0)
+    }
   }
 }
 
@@ -82,13 +86,16 @@ struct DeleteCommand: ParsableCommand {
       database: found.id.database, force: force)
     let reference = BackupReference(id: found.id.description, force: force)
     let gone = try connection.client.post(BackupDetail.self, "/v1/delete", reference)
-    try connection.show(gone) { "\($0.backup.id) is deleted; \(ByteCount($0.backup.manifest.storedBytes)) are free again." }
+    try connection.show(gone) {
+      "\($0.backup.id) is deleted; \(ByteCount($0.backup.manifest.storedBytes)) are free again."
+    }
   }
 }
 
 struct ReconcileCommandLine: ParsableCommand {
   static let configuration = CommandConfiguration(
-    commandName: "reconcile", abstract: "Shows what retention would delete and why everything else stays; with --apply, does it.")
+    commandName: "reconcile",
+    abstract: "Shows what retention would delete and why everything else stays; with --apply, does it.")
 
   @Flag(name: .long, help: "Do it.") var apply = false
   @OptionGroup var connection: ConnectionOptions

@@ -4,7 +4,8 @@ import Foundation
 
 /// Options that every command which talks to the daemon has.
 struct ConnectionOptions: ParsableArguments {
-  @Option(name: .long, help: "The daemon's control socket (default: $PGBACKUPD_SOCKET, or \(ControlClient.defaultSocket)).")
+  @Option(
+    name: .long, help: "The daemon's control socket (default: $PGBACKUPD_SOCKET, or \(ControlClient.defaultSocket)).")
   var socket: String?
 
   @Flag(name: .long, help: "Print JSON.")

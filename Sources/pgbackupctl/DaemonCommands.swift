@@ -8,7 +8,8 @@ import Units
 
 struct StatusCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
-    commandName: "status", abstract: "One screen: databases, stores, runs, problems. Ends with 10 where there are problems.")
+    commandName: "status",
+    abstract: "One screen: databases, stores, runs, problems. Ends with 10 where there are problems.")
 
   @OptionGroup var connection: ConnectionOptions
 
@@ -26,7 +27,9 @@ struct JobsCommand: ParsableCommand {
   @OptionGroup var connection: ConnectionOptions
 
   func run() throws {
-    try connection.show(try connection.client.get([JobReport].self, "/v1/jobs")) { ReportText.jobs($0, now: Date.now) }
+    try connection.show(try connection.client.get([JobReport].self, "/v1/jobs")) {
+      ReportText.jobs($0, now: SystemClock.now())
+    }
   }
 }
 
@@ -54,7 +57,7 @@ struct ScheduleCommand: ParsableCommand {
       }
       return zone
     }
-    var instant = Date.now
+    var instant = SystemClock.now()
     if let after {
       guard let date = Date(rfc3339: after) else {
         throw Fault(.usage, "'\(after)' is no time: write 2026-11-22T02:00:00Z.")
@@ -82,7 +85,9 @@ struct LogCommand: ParsableCommand {
   func run() throws {
     let query = ["lines": "\(lines)", "follow": follow ? "1" : "0"]
     try connection.client.stream(LedgerLine.self, "/v1/log", query) { line in
-      try connection.json ? print(String(decoding: ControlJSON.encode(line), as: UTF8.self)) : print(line.text)
+      // Written at once, whatever standard output is: who follows wants each line when it comes.
+      let text = connection.json ? String(decoding: try ControlJSON.encode(line), as: UTF8.self) : line.text
+      FileHandle.standardOutput.write(Data((text + "\n").utf8))
       return true
     }
   }
@@ -90,14 +95,16 @@ struct LogCommand: ParsableCommand {
 
 struct ReloadCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
-    commandName: "reload", abstract: "Makes the daemon read its configuration anew. A file with mistakes changes nothing.")
+    commandName: "reload",
+    abstract: "Makes the daemon read its configuration anew. A file with mistakes changes nothing.")
 
   @OptionGroup var connection: ConnectionOptions
 
   func run() throws {
     let report = try connection.client.post(ReloadReport.self, "/v1/reload", nil as String?)
     try connection.show(report) { report in
-      report.changes.isEmpty ? "Reloaded; nothing changed." : "Reloaded:\n" + report.changes.map { "  \($0)" }.joined(separator: "\n")
+      report.changes.isEmpty
+        ? "Reloaded; nothing changed." : "Reloaded:\n" + report.changes.map { "  \($0)" }.joined(separator: "\n")
     }
   }
 }

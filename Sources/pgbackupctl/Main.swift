@@ -7,8 +7,10 @@ struct Pgbackupctl: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "pgbackupctl", abstract: "Operates pgbackupd, the PostgreSQL backup daemon.", version: "0.1.0",
     subcommands: [
-      StatusCommand.self, JobsCommand.self, RunCommand.self, BackupCommandLine.self, ScheduleCommand.self, ListCommand.self,
-      ShowCommand.self, ContentsCommand.self, DeleteCommand.self, PinCommand.self, UnpinCommand.self, ReconcileCommandLine.self,
+      StatusCommand.self, JobsCommand.self, RunCommand.self, BackupCommandLine.self, ScheduleCommand.self,
+      ListCommand.self,
+      ShowCommand.self, ContentsCommand.self, DeleteCommand.self, PinCommand.self, UnpinCommand.self,
+      ReconcileCommandLine.self,
       LogCommand.self, ReloadCommand.self, ConfigCommand.self,
     ])
 }

@@ -50,7 +50,8 @@ struct ProgressLine {
 
   private func line(_ text: String, _ run: RunReport) {
     Terminal.showsProgress
-      ? Terminal.overwrite("\(run.job) of \(run.database)  \(text)") : Terminal.complain("\(run.job) of \(run.database): \(text)")
+      ? Terminal.overwrite("\(run.job) of \(run.database)  \(text)")
+      : Terminal.complain("\(run.job) of \(run.database): \(text)")
   }
 
   /// The expectation may be wrong, so the bar is full only when the dump is.

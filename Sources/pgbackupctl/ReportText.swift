@@ -9,11 +9,13 @@ enum ReportText {
   static func status(_ report: StatusReport) -> String {
     var sections = [
       "pgbackupd \(report.version), up \(Duration.seconds(report.now.timeIntervalSince(report.started)).spoken); "
-        + (report.problems.isEmpty ? "no problems" : "\(report.problems.count) problem\(report.problems.count == 1 ? "" : "s")")
+        + (report.problems.isEmpty
+          ? "no problems" : "\(report.problems.count) problem\(report.problems.count == 1 ? "" : "s")")
     ]
 
     var databases = TextTable([
-      "DATABASE", "NEWEST BACKUP", "TYPE", .number("AGE"), "RPO", "PROVED", .number("BACKUPS"), .number("STORED"), "NEXT",
+      "DATABASE", "NEWEST BACKUP", "TYPE", .number("AGE"), "RPO", "PROVED", .number("BACKUPS"), .number("STORED"),
+      "NEXT",
     ])
     for database in report.databases {
       databases.add([
@@ -34,9 +36,12 @@ enum ReportText {
     }
     sections.append(stores.text)
 
-    if !report.runs.isEmpty { sections.append("RUNS\n" + report.runs.map { "  " + run($0, report.now) }.joined(separator: "\n")) }
+    if !report.runs.isEmpty {
+      sections.append("RUNS\n" + report.runs.map { "  " + run($0, report.now) }.joined(separator: "\n"))
+    }
     if !report.problems.isEmpty {
-      sections.append("PROBLEMS\n" + report.problems.map { "  " + "\($0)".replacing("\n", with: "\n  ") }.joined(separator: "\n"))
+      sections.append(
+        "PROBLEMS\n" + report.problems.map { "  " + "\($0)".replacing("\n", with: "\n  ") }.joined(separator: "\n"))
     }
     return sections.joined(separator: "\n\n")
   }
@@ -80,13 +85,24 @@ enum ReportText {
     var lines: [(String, String)] = [
       ("backup", "\(manifest.id)"), ("type", manifest.type), ("label", manifest.label ?? "-"),
       ("taken", "\(manifest.started.rfc3339) to \(manifest.finished.rfc3339)"),
-      ("server", "PostgreSQL \(manifest.server.version)\(manifest.server.isStandby ? ", a standby" : ""), database \(manifest.server.database), \(ByteCount(manifest.server.databaseBytes)), \(manifest.server.encoding)"),
+      (
+        "server",
+        "PostgreSQL \(manifest.server.version)\(manifest.server.isStandby ? ", a standby" : ""), database \(manifest.server.database), \(ByteCount(manifest.server.databaseBytes)), \(manifest.server.encoding)"
+      ),
       ("made by", "\(manifest.software) on \(manifest.host), \(manifest.dumpProgram)"),
-      ("holds", "\(manifest.totals.rows) rows in \(manifest.totals.tables) tables, \(manifest.totals.largeObjects) large objects"),
-      ("archive", "\(ByteCount(manifest.artifact.archiveBytes)), stored as \(ByteCount(manifest.artifact.file.size)) (\(manifest.artifact.compression) \(manifest.artifact.level))"),
+      (
+        "holds",
+        "\(manifest.totals.rows) rows in \(manifest.totals.tables) tables, \(manifest.totals.largeObjects) large objects"
+      ),
+      (
+        "archive",
+        "\(ByteCount(manifest.artifact.archiveBytes)), stored as \(ByteCount(manifest.artifact.file.size)) (\(manifest.artifact.compression) \(manifest.artifact.level))"
+      ),
       ("proved", "not run"), ("kept", detail.retention),
     ]
-    if let pin = detail.backup.pin { lines.append(("pinned", "\(pin.since.rfc3339) by \(pin.by)\(pin.note.map { ": \($0)" } ?? "")")) }
+    if let pin = detail.backup.pin {
+      lines.append(("pinned", "\(pin.since.rfc3339) by \(pin.by)\(pin.note.map { ": \($0)" } ?? "")"))
+    }
     for placement in detail.backup.placements {
       let state = placement.isWhole ? "whole" : "LACKS \(placement.missing.joined(separator: ", "))"
       lines.append(("in \(placement.store)", "\(detail.locations[placement.store] ?? "") (\(state))"))
@@ -100,7 +116,8 @@ enum ReportText {
     var table = TextTable(["TABLE", .number("ROWS"), .number("BYTES"), "FINGERPRINT"])
     for entry in contents.tables.sorted(by: { ($0.schema, $0.name) < ($1.schema, $1.name) }) {
       table.add([
-        "\(entry.schema).\(entry.name)", entry.rows.map { "\($0)" } ?? "not read", entry.bytes.map { "\(ByteCount($0))" } ?? "-",
+        "\(entry.schema).\(entry.name)", entry.rows.map { "\($0)" } ?? "not read",
+        entry.bytes.map { "\(ByteCount($0))" } ?? "-",
         entry.fingerprint ?? "-",
       ])
     }
@@ -154,7 +171,9 @@ enum ReportText {
   }
 
   private static func lastRuns(_ job: JobReport) -> String {
-    guard let last = job.lastRuns.max(by: { ($0.finished ?? .distantPast) < ($1.finished ?? .distantPast) }) else { return "-" }
+    guard let last = job.lastRuns.max(by: { ($0.finished ?? .distantPast) < ($1.finished ?? .distantPast) }) else {
+      return "-"
+    }
     let failed = job.lastRuns.count { $0.state != .succeeded }
     let when = last.finished?.rfc3339 ?? ""
     return failed == 0 ? "ok \(when)" : "\(failed) of \(job.lastRuns.count) failed \(when)"

@@ -56,7 +56,9 @@ struct RunFollower {
     } else {
       for run in ended where run.fault == nil { print(RunText.success(run)) }
     }
-    for run in ended { if let fault = run.fault { Terminal.complain("\(run.job) of \(run.database) \(run.state.rawValue).\n\(fault)") } }
+    for run in ended {
+      if let fault = run.fault { Terminal.complain("\(run.job) of \(run.database) \(run.state.rawValue).\n\(fault)") }
+    }
     let codes = ended.compactMap { $0.fault?.code.exitCode }
     if let worst = codes.first { throw Ending(code: worst) }
   }
@@ -66,13 +68,14 @@ struct RunFollower {
     var line = ProgressLine()
     try connection.client.stream(RunReport.self, "/v1/runs/\(run.id)/events") { report in
       last = report
-      line.show(report, at: Date.now)
+      line.show(report, at: SystemClock.now())
       return !report.state.isFinal
     }
     line.finish()
     guard last.state.isFinal else {
       throw Fault(
-        .daemonUnreachable, "The daemon went away before run \(run.id) ended.", hint: "systemctl status pgbackupd; pgbackupctl log")
+        .daemonUnreachable, "The daemon went away before run \(run.id) ended.",
+        hint: "systemctl status pgbackupd; pgbackupctl log")
     }
     return last
   }

@@ -23,7 +23,8 @@ enum Terminal {
   static func confirm(_ deed: String, database: String, force: Bool) throws(Fault) {
     if force { return }
     guard isInteractive else {
-      throw Fault(.confirmationNeeded, "\(deed) needs a confirmation, and there is no terminal to ask.", hint: "add --force")
+      throw Fault(
+        .confirmationNeeded, "\(deed) needs a confirmation, and there is no terminal to ask.", hint: "add --force")
     }
     FileHandle.standardError.write(Data("\(deed).\nType the database's name to go on: ".utf8))
     guard readLine() == database else {

@@ -3,6 +3,7 @@ import BackupConfiguration
 import BackupDaemon
 import BackupOperations
 import CPlatform
+import ControlAPI
 import Faults
 import Foundation
 import Logging
@@ -13,7 +14,8 @@ import UnixSignals
 /// The daemon. It stays in the foreground, as systemd wants it.
 struct DaemonCommand: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
-    commandName: "pgbackupd", abstract: "Backs up PostgreSQL databases on schedule, and on demand over its control socket.",
+    commandName: "pgbackupd",
+    abstract: "Backs up PostgreSQL databases on schedule, and on demand over its control socket.",
     version: Backup.version)
 
   @Option(name: .long, help: "The configuration file.")
@@ -33,7 +35,9 @@ struct DaemonCommand: AsyncParsableCommand {
   func run() async throws {
     let configuration = try ConfigurationReader.load(config)
     if checkConfig {
-      print("\(config) is valid: \(configuration.databases.count) databases, \(configuration.jobs.count) jobs, \(configuration.stores.count) stores.")
+      print(
+        "\(config) is valid: \(configuration.databases.count) databases, \(configuration.jobs.count) jobs, \(configuration.stores.count) stores."
+      )
       return
     }
     let level = logLevel
@@ -58,8 +62,10 @@ struct DaemonCommand: AsyncParsableCommand {
         services: [
           // Stopped in reverse order: the socket answers until the last run has ended.
           .init(service: server, successTerminationBehavior: .gracefullyShutdownGroup),
-          .init(service: DaemonService(core: core, logger: logger), successTerminationBehavior: .gracefullyShutdownGroup),
-        ], gracefulShutdownSignals: [.sigterm, .sigint], logger: Logger(label: "pgbackupd.services") { _ in
+          .init(
+            service: DaemonService(core: core, logger: logger), successTerminationBehavior: .gracefullyShutdownGroup),
+        ], gracefulShutdownSignals: [.sigterm, .sigint],
+        logger: Logger(label: "pgbackupd.services") { _ in
           StandardErrorLogHandler(level: .warning)
         }))
     try await services.run()

@@ -4,15 +4,20 @@ import TestSupport
 import Testing
 
 private let compressions: [Compression] = [
-  .standard, Compression(algorithm: .zstd, level: 1), Compression(algorithm: .gzip, level: 1), Compression(algorithm: .none),
+  .standard, Compression(algorithm: .zstd, level: 1), Compression(algorithm: .gzip, level: 1),
+  Compression(algorithm: .none),
 ]
 
 /// Text that compresses, with a part that does not.
 private func sample(_ count: Int) -> [UInt8] {
-  (0..<count).map { $0 % 97 < 60 ? UInt8(truncatingIfNeeded: 97 + $0 / 13 % 26) : UInt8(truncatingIfNeeded: $0 &* 2_654_435_761 >> 7) }
+  (0..<count).map {
+    $0 % 97 < 60 ? UInt8(truncatingIfNeeded: 97 + $0 / 13 % 26) : UInt8(truncatingIfNeeded: $0 &* 2_654_435_761 >> 7)
+  }
 }
 
-private func artifact(_ plain: [UInt8], _ compression: Compression, frameBytes: Int) throws -> (stored: [UInt8], index: FrameIndex) {
+private func artifact(_ plain: [UInt8], _ compression: Compression, frameBytes: Int) throws -> (
+  stored: [UInt8], index: FrameIndex
+) {
   let codec = try compression.makeCodec()
   var index = FrameIndex(frameBytes: frameBytes)
   var stored: [UInt8] = []
@@ -45,13 +50,16 @@ private func artifact(_ plain: [UInt8], _ compression: Compression, frameBytes: 
   }
 
   @Test(arguments: compressions) func everyFlippedByteIsNoticed(_ compression: Compression) async throws {
-    guard compression.algorithm != .none else { return }  // plain bytes carry no checksum: the manifest's SHA-256 covers them
+    // Plain bytes carry no checksum of their own: the manifest's SHA-256 covers them.
+    guard compression.algorithm != .none else { return }
     let plain = sample(3000)
     let (stored, index) = try artifact(plain, compression, frameBytes: 1024)
     for position in stored.indices {
       var damaged = stored
       damaged[position] ^= 0x40
-      let reader = try ArtifactReader(index: index, compression: compression) { Array(damaged[Int($0.lowerBound)..<Int($0.upperBound)]) }
+      let reader = try ArtifactReader(index: index, compression: compression) {
+        Array(damaged[Int($0.lowerBound)..<Int($0.upperBound)])
+      }
       var result: [UInt8] = []
       do {
         try await reader.readAll { result.append(contentsOf: $0) }

@@ -6,7 +6,8 @@ import Units
 
 @Suite struct BackupLayoutTests {
   static let names: [(String, String)] = [
-    ("shop", "shop"), ("my shop", "my%20shop"), ("../etc", "%2E./etc".replacing("/", with: "%2F")), (".hidden", "%2Ehidden"),
+    ("shop", "shop"), ("my shop", "my%20shop"), ("../etc", "%2E./etc".replacing("/", with: "%2F")),
+    (".hidden", "%2Ehidden"),
     ("a/b", "a%2Fb"), ("Füße", "F%C3%BC%C3%9Fe"), ("100%", "100%25"), ("server.db", "server.db"),
   ]
   @Test(arguments: names) func anyDatabaseNameIsOneFolder(_ name: String, _ folder: String) throws {
@@ -15,7 +16,10 @@ import Units
     #expect(BackupLayout(folder: layout.folder) == layout)
   }
 
-  @Test(arguments: ["", "a/b", "a/b/c", "a/b/20260230T000000Z", "a/b/20261122T000000Z/c", "a%2/b/20261122T000000Z", "%61/b/20261122T000000Z"])
+  @Test(arguments: [
+    "", "a/b", "a/b/c", "a/b/20260230T000000Z", "a/b/20261122T000000Z/c", "a%2/b/20261122T000000Z",
+    "%61/b/20261122T000000Z",
+  ])
   func otherFoldersAreNotOurs(_ folder: String) { #expect(BackupLayout(folder: folder) == nil) }
 }
 
@@ -23,8 +27,10 @@ import Units
   let now = Date(timeIntervalSince1970: 1_800_000_000)
   private var all: Catalog {
     catalog([
-      backup("daily", daysOld: 3, now: now), backup("weekly", daysOld: 2, now: now), backup("daily", daysOld: 1, now: now),
-      backup("daily", daysOld: 0.5, now: now, isGood: false), backup("daily", daysOld: 1.5, database: "other", now: now),
+      backup("daily", daysOld: 3, now: now), backup("weekly", daysOld: 2, now: now),
+      backup("daily", daysOld: 1, now: now),
+      backup("daily", daysOld: 0.5, now: now, isGood: false),
+      backup("daily", daysOld: 1.5, database: "other", now: now),
     ])
   }
 
@@ -48,7 +54,8 @@ import Units
   }
 
   static let wrong: [(String, FaultCode)] = [
-    ("shop/newest", .usage), ("shop/at:yesterday", .usage), ("shop/at:", .usage), ("", .usage), ("shop/latest:monthly", .backupMissing),
+    ("shop/newest", .usage), ("shop/at:yesterday", .usage), ("shop/at:", .usage), ("", .usage),
+    ("shop/latest:monthly", .backupMissing),
     ("nothing/latest", .backupMissing), ("shop/20000101T000000Z", .backupMissing),
   ]
   @Test(arguments: wrong) func wrongSelectorsAreFaults(_ selector: String, _ code: FaultCode) {
@@ -75,12 +82,16 @@ import Units
     let minor = text.replacing(#""version" : "1.0""#, with: #""version" : "1.9", "something new": [1]"#)
     #expect(try Manifest(decoding: Array(minor.utf8), from: "test") == manifest)
     let fault = #expect(throws: Fault.self) {
-      try Manifest(decoding: Array(text.replacing(#""version" : "1.0""#, with: #""version" : "2.0""#).utf8), from: "test")
+      try Manifest(
+        decoding: Array(text.replacing(#""version" : "1.0""#, with: #""version" : "2.0""#).utf8), from: "test")
     }
     #expect(fault?.code == .formatTooNew)
   }
 
-  @Test(arguments: ["", "{}", "[]", #"{"format":"pgbackupd-contents","version":"1.0"}"#, #"{"format":"pgbackupd-manifest","version":"1.0"}"#])
+  @Test(arguments: [
+    "", "{}", "[]", #"{"format":"pgbackupd-contents","version":"1.0"}"#,
+    #"{"format":"pgbackupd-manifest","version":"1.0"}"#,
+  ])
   func damagedRecordsAreFaults(_ text: String) {
     let fault = #expect(throws: Fault.self) { try Manifest(decoding: Array(text.utf8), from: "test") }
     #expect(fault?.code == .manifestInvalid)

@@ -15,7 +15,8 @@ func backup(
     id: id, type: type, label: nil, job: type, run: "r", keepSeconds: keepSeconds, started: time, finished: time,
     host: "h", software: "s", dumpProgram: "d",
     server: .init(
-      version: "15", versionNumber: 150_000, systemIdentifier: nil, database: database, encoding: "UTF8", databaseBytes: 1,
+      version: "15", versionNumber: 150_000, systemIdentifier: nil, database: database, encoding: "UTF8",
+      databaseBytes: 1,
       isStandby: false),
     artifact: .init(file: file, archiveBytes: 1, compression: "zstd", level: 3), contents: file, globals: nil,
     totals: .init(tables: 0, rows: 0, rowBytes: 0, largeObjects: 0))
@@ -41,7 +42,9 @@ func catalog(_ backups: [Catalog.Backup]) -> Catalog {
 
   @Test func ageDecidesByType() {
     let result = policy.decide(
-      catalog([8, 6.9, 0.1].map { backup("daily", daysOld: $0, now: now) } + [backup("weekly", daysOld: 29, now: now)]), at: now)
+      catalog(
+        [8, 6.9, 0.1].map { backup("daily", daysOld: $0, now: now) } + [backup("weekly", daysOld: 29, now: now)]),
+      at: now)
     #expect(result.map(\.isKept) == [true, false, true, true])
     #expect(result[1].expired == now.addingTimeInterval(-86400))
   }
@@ -50,7 +53,8 @@ func catalog(_ backups: [Catalog.Backup]) -> Catalog {
   @Test func theEdgeOfAge() {
     #expect(verdicts([backup("daily", daysOld: 7, now: now), backup("daily", daysOld: 0, now: now)])[0].1 == false)
     #expect(
-      verdicts([backup("daily", daysOld: 7 - 1.0 / 86400, now: now), backup("daily", daysOld: 0, now: now)])[0].1 == true)
+      verdicts([backup("daily", daysOld: 7 - 1.0 / 86400, now: now), backup("daily", daysOld: 0, now: now)])[0].1
+        == true)
   }
 
   @Test func theNewestGoodBackupIsNeverDeleted() {
@@ -65,7 +69,9 @@ func catalog(_ backups: [Catalog.Backup]) -> Catalog {
 
   @Test func eachDatabaseKeepsItsOwnNewest() {
     let result = policy.decide(
-      catalog([backup("daily", daysOld: 100, database: "a", now: now), backup("daily", daysOld: 1, database: "b", now: now)]),
+      catalog([
+        backup("daily", daysOld: 100, database: "a", now: now), backup("daily", daysOld: 1, database: "b", now: now),
+      ]),
       at: now)
     #expect(result.map(\.isKept) == [true, true])
   }
@@ -104,7 +110,8 @@ func catalog(_ backups: [Catalog.Backup]) -> Catalog {
       let backups = (0..<Int.random(in: 0...12, using: &random)).map { _ in
         backup(
           ["daily", "weekly", "manual", "other"].randomElement(using: &random) ?? "daily",
-          daysOld: Double.random(in: -2...60, using: &random), database: Bool.random(using: &random) ? "a" : "b", now: now,
+          daysOld: Double.random(in: -2...60, using: &random), database: Bool.random(using: &random) ? "a" : "b",
+          now: now,
           isGood: Int.random(in: 0..<4, using: &random) > 0,
           pin: Int.random(in: 0..<6, using: &random) == 0 ? Pin(since: now, by: "x", note: nil) : nil)
       }
@@ -113,7 +120,9 @@ func catalog(_ backups: [Catalog.Backup]) -> Catalog {
         let gone = decision.backup
         #expect(gone.pin == nil, "seed \(seed)")
         #expect(gone.id.time <= now, "seed \(seed)")
-        let remaining = policy.decide(all, at: now).filter(\.isKept).map(\.backup).filter { $0.id.database == gone.id.database }
+        let remaining = policy.decide(all, at: now).filter(\.isKept).map(\.backup).filter {
+          $0.id.database == gone.id.database
+        }
         if gone.isGood { #expect(remaining.contains { $0.isGood && $0.id.time >= gone.id.time }, "seed \(seed)") }
       }
     }
@@ -136,11 +145,16 @@ struct SplitMix: RandomNumberGenerator {
 
   @Test func expiredBackupsAndOldLeftoversGo() {
     var all = catalog([backup("daily", daysOld: 9, now: now), backup("daily", daysOld: 1, now: now)])
-    all.add(Catalog.Leftover(store: "local", folder: "shop/daily/old", files: ["x"], lastChanged: now.addingTimeInterval(-90_000)))
-    all.add(Catalog.Leftover(store: "local", folder: "shop/daily/new", files: ["x"], lastChanged: now.addingTimeInterval(-3600)))
+    all.add(
+      Catalog.Leftover(
+        store: "local", folder: "shop/daily/old", files: ["x"], lastChanged: now.addingTimeInterval(-90_000)))
+    all.add(
+      Catalog.Leftover(
+        store: "local", folder: "shop/daily/new", files: ["x"], lastChanged: now.addingTimeInterval(-3600)))
     let plan = ReconcilePlan(all, policy: RetentionPolicy(rules: ["daily": .forDuration(.seconds(604_800))]), at: now)
     #expect(plan.steps.count == 2)
-    guard case .delete(let manifest, "local") = plan.steps[0].action, case .sweep(let leftover) = plan.steps[1].action else {
+    guard case .delete(let manifest, "local") = plan.steps[0].action, case .sweep(let leftover) = plan.steps[1].action
+    else {
       Issue.record("one delete, one sweep")
       return
     }

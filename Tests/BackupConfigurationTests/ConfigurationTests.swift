@@ -100,21 +100,22 @@ private func problems(_ text: String) -> [String] {
       daemons: { state: /x }
       """)
     #expect(
-      found == [
-        "2:9: databases.shop: 'connect' is missing: a libpq URI, or key=value words",
-        "2:11: databases.shop: unknown key 'conect'; did you mean 'connect'?",
-        "3:21: databases.other.connect: The connection text is no libpq URI and no list of key=value words. missing \"=\" after \"nonsense\" in connection info string\n see 'Connection Strings' in PostgreSQL's libpq manual",
-        "3:62: databases.other.password_file: '/nowhere' can't be read: No such file or directory",
-        "5:18: stores.local.path: 'relative/path' is no absolute path",
-        "7:22: jobs.daily.schedule: '0 25 * * *': 25 is no hour (0 to 23) (at character 3)",
-        "7:42: jobs.daily.keep: 'soon' is no time to keep: write 7d, 36h (an hour at least) or forever",
-        "8:45: jobs.weekly.stores.1: there is no store 'locl'",
-        "8:44: jobs.weekly.stores: a job needs a store",
-        "9:22: jobs.never.schedule: '0 0 30 2 *': this date never comes (at character 5)",
-        "9:42: jobs.never.zone: 'Europe/Berln' is no time zone; did you mean 'Europe/Berlin'?",
-        "10:26: backup.compression: 'zstf' is not one of zstd, gzip, none; did you mean 'zstd'?",
-        "11:1: unknown key 'daemons'; did you mean 'daemon'?",
-      ].sorted { Self.place($0) < Self.place($1) })
+      found
+        == [
+          "2:9: databases.shop: 'connect' is missing: a libpq URI, or key=value words",
+          "2:11: databases.shop: unknown key 'conect'; did you mean 'connect'?",
+          "3:21: databases.other.connect: The connection text is no libpq URI and no list of key=value words. (missing \"=\" after \"nonsense\" in connection info string) see 'Connection Strings' in PostgreSQL's libpq manual",
+          "3:63: databases.other.password_file: '/nowhere' can't be read: No such file or directory",
+          "5:18: stores.local.path: 'relative/path' is no absolute path",
+          "7:22: jobs.daily.schedule: '0 25 * * *': 25 is no hour (0 to 23) (at character 3)",
+          "7:42: jobs.daily.keep: 'soon' is no time to keep: write 7d, 36h (an hour at least) or forever",
+          "8:45: jobs.weekly.stores.1: there is no store 'locl'",
+          "8:44: jobs.weekly.stores: a job needs a store",
+          "9:22: jobs.never.schedule: '0 0 30 2 *': this date never comes (at character 5)",
+          "9:42: jobs.never.zone: 'Europe/Berln' is no time zone; did you mean 'Europe/Berlin'?",
+          "10:24: backup.compression: 'zstf' is not one of zstd, gzip, none; did you mean 'zstd'?",
+          "11:1: unknown key 'daemons'; did you mean 'daemon'?",
+        ].sorted { Self.place($0) < Self.place($1) })
   }
 
   private static func place(_ text: String) -> (Int, Int) {
@@ -123,7 +124,8 @@ private func problems(_ text: String) -> [String] {
   }
 
   static let broken: [(String, String)] = [
-    ("", "'databases' is missing"), ("databases: {}", "name at least one database"), ("- a", "expected a mapping, found a list"),
+    ("", "it needs 'databases'"), ("databases: {}", "name at least one database"),
+    ("- a", "expected a mapping, found a list"),
     ("databases: { a: x: y }", "this is no YAML"), ("databases: [a, b", "this is no YAML"),
     ("databases: { shop: postgresql://h/a, shop: postgresql://h/b }", "stand twice"),
     ("databases: { a/b: postgresql://h/a }", "letters, digits"),
@@ -136,7 +138,7 @@ private func problems(_ text: String) -> [String] {
     ("databases: { a: { connect: 'postgresql://h/a', password: x, password_file: /pw } }", "exclude each other"),
     ("databases: { a: 'postgresql://h/a?sslpassword=x' }", "sslpassword"),
     ("databases: { a: postgresql://h/a }\nencryption: {}", "unknown key 'encryption'"),
-    ("databases: &x { a: postgresql://h/a }\nstores: *x", "unknown key"),
+    ("databases: &x { a: postgresql://h/a }\nstores: *x", "expected a mapping"),
   ]
   @Test(arguments: broken) func mistakesAreNamed(_ text: String, _ message: String) {
     let found = problems(text)

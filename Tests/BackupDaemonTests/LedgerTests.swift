@@ -20,7 +20,9 @@ import Testing
 
   private func records(_ path: String) async throws -> [LedgerRecord] {
     var records: [LedgerRecord] = []
-    for await record in await (try Ledger(path: path)).records(last: 1000, andFollowing: false) { records.append(record) }
+    for await record in await (try Ledger(path: path)).records(last: 1000, andFollowing: false) {
+      records.append(record)
+    }
     return records
   }
 

@@ -29,7 +29,8 @@ import Testing
   }
 
   @Test func aTimeoutIsAFailure() {
-    guard case .conclude(.failed, let reason?) = run([.slotGranted, .stop(.timeout(.seconds(60))), .failed(fault)])[2] else {
+    guard case .conclude(.failed, let reason?) = run([.slotGranted, .stop(.timeout(.seconds(60))), .failed(fault)])[2]
+    else {
       Issue.record("a run that took too long has failed")
       return
     }

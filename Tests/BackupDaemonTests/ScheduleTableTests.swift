@@ -26,7 +26,10 @@ private func at(_ text: String) throws -> Date { try #require(Date(rfc3339: text
   @Test func missedInstantsAreOneRun() throws {
     var table = ScheduleTable()
     table.replace(["hourly": try schedule("0 * * * *")], at: try at("2026-11-22T00:30:00Z"))
-    #expect(table.takeDue(at: try at("2026-11-22T09:10:00Z")) == [.init(job: "hourly", instant: try at("2026-11-22T01:00:00Z"))])
+    #expect(
+      table.takeDue(at: try at("2026-11-22T09:10:00Z")) == [
+        .init(job: "hourly", instant: try at("2026-11-22T01:00:00Z"))
+      ])
     #expect(try table.next?.instant == at("2026-11-22T10:00:00Z"))
   }
 
@@ -46,7 +49,9 @@ private func at(_ text: String) throws -> Date { try #require(Date(rfc3339: text
   @Test func aReloadNeitherSkipsNorRepeats() throws {
     var table = ScheduleTable()
     table.replace(["a": try schedule("0 2 * * *"), "b": try schedule("0 2 * * *")], at: try at("2026-11-22T01:00:00Z"))
-    table.replace(["a": try schedule("0 2 * * *"), "b": try schedule("0 4 * * *"), "c": try schedule("@hourly")], at: try at("2026-11-22T02:00:01Z"))
+    table.replace(
+      ["a": try schedule("0 2 * * *"), "b": try schedule("0 4 * * *"), "c": try schedule("@hourly")],
+      at: try at("2026-11-22T02:00:01Z"))
     #expect(table.takeDue(at: try at("2026-11-22T02:00:02Z")).map(\.job) == ["a"])
     #expect(try table.nextDue(of: "b") == at("2026-11-22T04:00:00Z"))
     #expect(table.next?.job == "c")
@@ -57,7 +62,8 @@ private func at(_ text: String) throws -> Date { try #require(Date(rfc3339: text
   /// Over a simulated month with odd steps, every due instant of every job is taken exactly once.
   @Test func everyInstantFiresOnce() throws {
     let schedules = [
-      "a": try schedule("*/7 * * * *"), "b": try schedule("30 2 * * *", "Europe/Berlin"), "c": try schedule("15 1-3 * * 0", "America/New_York"),
+      "a": try schedule("*/7 * * * *"), "b": try schedule("30 2 * * *", "Europe/Berlin"),
+      "c": try schedule("15 1-3 * * 0", "America/New_York"),
     ]
     let start = try at("2026-10-20T00:00:00Z")
     let end = start.addingTimeInterval(30 * 86400)

@@ -27,10 +27,12 @@ struct Workshop {
 
   func backup(
     _ connection: ConnectionSettings, database: String = "shop", stores: [any ObjectStore]? = nil,
-    settings: Backup.Settings = .init(), history: Backup.History = .init(), at time: Date = Date(timeIntervalSince1970: 1_800_000_000)
+    settings: Backup.Settings = .init(), history: Backup.History = .init(),
+    at time: Date = Date(timeIntervalSince1970: 1_800_000_000)
   ) -> Backup {
     Backup(
-      .init(database: database, connection: connection, type: "daily", label: nil, job: "daily", run: "test", keep: nil),
+      .init(
+        database: database, connection: connection, type: "daily", label: nil, job: "daily", run: "test", keep: nil),
       settings: settings, stores: stores ?? [store], history: history,
       context: OperationContext(now: { time }, report: { _ in }), logger: Logger(label: "test"))
   }
@@ -59,7 +61,8 @@ func connection(_ cluster: PrivateCluster, _ database: String, user: String = "p
 
     let contents = try await ContentsReader(store: workshop.store).read(outcome.manifest)
     for table in contents.tables {
-      let count = try cluster.sql(database, "SELECT count(*) FROM ONLY \"\(table.schema)\".\"\(table.name.replacing("\"", with: "\"\""))\"")
+      let count = try cluster.sql(
+        database, "SELECT count(*) FROM ONLY \"\(table.schema)\".\"\(table.name.replacing("\"", with: "\"\""))\"")
       #expect(count == "\(table.rows ?? -1)\n", "\(table.name)")
     }
     #expect(contents.tables.count == 11)
@@ -68,9 +71,12 @@ func connection(_ cluster: PrivateCluster, _ database: String, user: String = "p
 
     let index = try #require(
       FrameIndex(
-        frameBytes: contents.frames.plainBytes, plainBytes: contents.archiveBytes, storedSizes: contents.frames.storedSizes))
+        frameBytes: contents.frames.plainBytes, plainBytes: contents.archiveBytes,
+        storedSizes: contents.frames.storedSizes))
     let key = try #require(ObjectKey(outcome.manifest.layout.path(outcome.manifest.artifact.file.name)))
-    let reader = try ArtifactReader(index: index, compression: compression) { try await workshop.store.read(key, range: $0) }
+    let reader = try ArtifactReader(index: index, compression: compression) {
+      try await workshop.store.read(key, range: $0)
+    }
     var scanner = ArchiveScanner()
     try await reader.readAll { try scanner.consume($0) }
     let scanned = try scanner.finish()
@@ -91,13 +97,18 @@ func connection(_ cluster: PrivateCluster, _ database: String, user: String = "p
     var inDocument = false
     for line in text.split(separator: "\n").map(String.init) {
       let isCommand = ["sha256sum", "createdb", "zstd"].contains { line.hasPrefix($0 + " ") }
-      if (isCommand && !line.contains("psql")) || inDocument { script.append(line.replacing("restored", with: restored)) }
+      if (isCommand && !line.contains("psql")) || inDocument {
+        script.append(line.replacing("restored", with: restored))
+      }
       if line.hasSuffix("<<END") { inDocument = true } else if line == "END" { inDocument = false }
     }
     #expect(script.count >= 9)
     try Shell.must(
       "sh", ["-c", script.joined(separator: "\n")],
-      environment: ["PGHOST": cluster.host, "PGPORT": PrivateCluster.port, "PGUSER": "postgres", "PATH": "\(cluster.binaries):/usr/bin:/bin"])
+      environment: [
+        "PGHOST": cluster.host, "PGPORT": PrivateCluster.port, "PGUSER": "postgres",
+        "PATH": "\(cluster.binaries):/usr/bin:/bin",
+      ])
     for table in try cluster.sql(database, Self.tables).split(separator: "\n") {
       let query = "SELECT count(*), md5(string_agg(t::text, E'\\n' ORDER BY t::text)) FROM ONLY \(table) AS t"
       #expect(try cluster.sql(database, query) == cluster.sql(restored, query), "\(table)")
@@ -120,7 +131,8 @@ func connection(_ cluster: PrivateCluster, _ database: String, user: String = "p
     var fingerprints: [[String: String]] = []
     for (number, change) in ["", "", "UPDATE portal.duplicates SET word = 'other' WHERE ctid = '(0,7)'"].enumerated() {
       try cluster.sql(database, change)
-      let outcome = try await workshop.backup(settings, at: Date(timeIntervalSince1970: 1_800_000_000 + Double(number))).run()
+      let outcome = try await workshop.backup(settings, at: Date(timeIntervalSince1970: 1_800_000_000 + Double(number)))
+        .run()
       let contents = try await ContentsReader(store: workshop.store).read(outcome.manifest)
       fingerprints.append(Dictionary(uniqueKeysWithValues: contents.tables.map { ($0.name, $0.fingerprint ?? "") }))
     }
@@ -132,7 +144,8 @@ func connection(_ cluster: PrivateCluster, _ database: String, user: String = "p
   @Test func anEmptyDatabase() async throws {
     let cluster = try PrivateCluster.shared()
     let database = try cluster.makeDatabase()
-    let outcome = try await Workshop().backup(try connection(cluster, database)).run()
+    let workshop = Workshop()
+    let outcome = try await workshop.backup(try connection(cluster, database)).run()
     #expect((outcome.manifest.totals.tables, outcome.manifest.totals.rows) == (0, 0))
   }
 
@@ -159,7 +172,8 @@ func connection(_ cluster: PrivateCluster, _ database: String, user: String = "p
     let settings = try connection(cluster, database)
     let started = AsyncStream<Void>.makeStream()
     let backup = Backup(
-      .init(database: "shop", connection: settings, type: "daily", label: nil, job: nil, run: "r", keep: nil), settings: .init(),
+      .init(database: "shop", connection: settings, type: "daily", label: nil, job: nil, run: "r", keep: nil),
+      settings: .init(),
       stores: [workshop.store], history: .init(),
       context: OperationContext(now: { Date(timeIntervalSince1970: 0) }) { progress in
         if progress.phase == .dump { started.continuation.yield() }
@@ -171,6 +185,10 @@ func connection(_ cluster: PrivateCluster, _ database: String, user: String = "p
     let fault = await #expect(throws: Fault.self) { try await work.value }
     #expect(fault?.code == .runAborted)
     #expect(workshop.files.isEmpty)
-    #expect(try cluster.sql("postgres", "SELECT count(*) FROM pg_stat_activity WHERE datname = '\(database)' AND application_name LIKE '%pg_dump%'") == "0\n")
+    #expect(
+      try cluster.sql(
+        "postgres",
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = '\(database)' AND application_name LIKE '%pg_dump%'")
+        == "0\n")
   }
 }

@@ -1,4 +1,5 @@
 import Foundation
+import Glibc
 import TestSupport
 import Testing
 
@@ -6,7 +7,8 @@ import Testing
 @Suite struct DaemonTests {
   /// A daemon on a database with sample data, ready.
   private func start(
-    _ jobs: String = "manual:", scale: Int? = 1, extra: String = "", prefix: [String] = [], folder: TemporaryFolder = TemporaryFolder(),
+    _ jobs: String = "manual:", scale: Int? = 1, extra: String = "", prefix: [String] = [],
+    folder: TemporaryFolder = TemporaryFolder(),
     database: String? = nil
   ) throws -> (daemon: DaemonProcess, cluster: PrivateCluster, database: String) {
     let cluster = try PrivateCluster.shared()
@@ -53,12 +55,21 @@ import Testing
   /// A schedule fires by itself, within the minute.
   @Test(.timeLimit(.minutes(2))) func aScheduleFires() throws {
     let (daemon, _, _) = try start("minutely: { schedule: '* * * * *', keep: 1h }", scale: nil)
-    let follower = try Shell.run(
-      "timeout", ["90", DaemonProcess.program("pgbackupctl"), "log", "--follow", "--lines", "0", "--json"].flatMap { [$0] }
-        + [], environment: ["PGBACKUPD_SOCKET": daemon.socket, "LOG_UNTIL": "run.finished"])
-    // `timeout` ends the endless stream; what came before counts.
-    #expect(follower.output.contains(#""kind":"run.finished""#))
-    #expect(follower.output.contains(#""reason":"schedule "#))
+    let lines = LinePipe()
+    let follower = try ChildProcess(
+      DaemonProcess.program("pgbackupctl"), ["log", "--follow", "--lines", "0", "--json", "--socket", daemon.socket],
+      output: lines.writer)
+    lines.closeWriter()
+    var finished: String?
+    while let line = lines.next() {
+      if line.contains(#""kind":"run.finished""#) {
+        finished = line
+        break
+      }
+    }
+    follower.signal(SIGTERM)
+    #expect(finished?.contains(#""reason":"schedule "#) == true)
+    #expect(finished?.contains(#""result":"succeeded""#) == true)
     #expect(try backups(daemon).count >= 1)
   }
 
@@ -81,7 +92,7 @@ import Testing
     #expect(try backups(daemon).count == 1)
     let preview = try daemon.ctl("reconcile")
     #expect(preview.output.contains("Nothing to do."))
-    #expect(preview.output.contains("newest good backup"))
+    #expect(preview.output.contains("Kept:\n  \(ids[1]) (brief): "))
     #expect(daemon.folder.files(below: "state/backups").allSatisfy { !$0.contains(ids[0].split(separator: "/")[1]) })
   }
 
@@ -135,12 +146,12 @@ import Testing
     mkdir(folder.file("state"), 0o700)
     let (daemon, _, database) = try start("manual:", extra: "backup: { compression: none }", folder: folder)
     // Only from now on, so that the ledger's first lines fit; the ledger is smaller than the limits below it.
-    try Shell.must("prlimit", ["--pid", "\(daemon.processIdentifier)", "--fsize=\(max(bytes, 4096))"])
+    try Shell.must("prlimit", ["--pid", "\(daemon.processIdentifier)", "--fsize=\(max(bytes, 4096)):"])
     let failed = try daemon.ctl("backup", "shop")
     #expect(failed.status == 1, "\(failed.errors)")
     #expect(failed.errors.contains("E-STORE-FULL"))
     #expect(folder.files(below: "state/backups").isEmpty)
-    try Shell.must("prlimit", ["--pid", "\(daemon.processIdentifier)", "--fsize=unlimited"])
+    try Shell.must("prlimit", ["--pid", "\(daemon.processIdentifier)", "--fsize=unlimited:"])
     #expect(try daemon.ctl("backup", "shop").status == 0)
     _ = database
   }
@@ -188,7 +199,9 @@ import Testing
       """, in: folder)
     try daemon.waitFor("READY=1")
     #expect(try daemon.ctl("run", "nightly").status == 0)
-    #expect(try backups(daemon).compactMap { ($0["id"] as? String)?.split(separator: "/").first.map(String.init) }.sorted() == ["main.app_one", "main.app_two"])
+    #expect(
+      try backups(daemon).compactMap { ($0["id"] as? String)?.split(separator: "/").first.map(String.init) }.sorted()
+        == ["main.app_one", "main.app_two"])
     #expect(try daemon.ctl("backup", "main.app_two", "--type", "nightly").status == 0)
     let missing = try daemon.ctl("backup", "main.app_test")
     #expect(missing.status == 6)
@@ -201,10 +214,16 @@ import Testing
     #expect(mode == "660\n")
     let reply = try Shell.must("curl", ["-sS", "--unix-socket", daemon.socket, "http://localhost/v1/status"])
     #expect(reply.contains(#""version":"0.1.0""#))
-    let missing = try Shell.must("curl", ["-sS", "--unix-socket", daemon.socket, "http://localhost/v1/backup?id=shop/latest"])
+    let missing = try Shell.must(
+      "curl", ["-sS", "--unix-socket", daemon.socket, "http://localhost/v1/backup?id=shop/latest"])
     #expect(missing.contains("E-BACKUP-MISSING"))
     // Garbage and a body of a gigabyte's promise are refused, and the daemon lives on.
-    let garbage = try Shell.run("sh", ["-c", "head -c 100000 /dev/urandom | timeout 5 curl -sS --unix-socket '\(daemon.socket)' -X POST --data-binary @- http://x/v1/backups"])
+    let garbage = try Shell.run(
+      "sh",
+      [
+        "-c",
+        "head -c 100000 /dev/urandom | timeout 5 curl -sS --unix-socket '\(daemon.socket)' -X POST --data-binary @- http://x/v1/backups",
+      ])
     #expect(!garbage.output.contains("succeeded"))
     #expect(try daemon.ctl("status").status == 0)
   }
@@ -212,23 +231,26 @@ import Testing
 
 /// Holds a lock on a table until it is released, so that a dump stands still at a known place.
 final class LockHolder {
-  private let process = Process()
-  private let input = Pipe()
+  private let process: ChildProcess
+  private let output: LinePipe
+  private let inputEnd: Int32
   private let cluster: PrivateCluster
   private let table: String
   private let database: String
 
   init(_ cluster: PrivateCluster, _ database: String, _ table: String) throws {
     (self.cluster, self.database, self.table) = (cluster, database, table)
-    let output = Pipe()
-    process.executableURL = URL(filePath: "\(cluster.binaries)/psql")
-    process.arguments = ["-X", "-q", "-A", "-t", "-d", cluster.conninfo(database)]
-    process.standardInput = input
-    process.standardOutput = output
-    try process.run()
-    input.fileHandleForWriting.write(Data("BEGIN; LOCK TABLE \(table) IN ACCESS EXCLUSIVE MODE; SELECT 'locked';\n".utf8))
+    let (reader, writer) = makePipe()
+    inputEnd = writer
+    output = LinePipe()
+    process = try ChildProcess(
+      "\(cluster.binaries)/psql", ["-X", "-q", "-A", "-t", "-d", cluster.conninfo(database)], input: reader,
+      output: output.writer)
+    close(reader)
+    output.closeWriter()
+    let statements = Array("BEGIN; LOCK TABLE \(table) IN ACCESS EXCLUSIVE MODE; SELECT 'locked';\n".utf8)
     // psql answers when it has the lock.
-    guard String(decoding: output.fileHandleForReading.availableData, as: UTF8.self).contains("locked") else {
+    guard write(inputEnd, statements, statements.count) == statements.count, output.next() == "locked" else {
       throw Shell.Failure(description: "no lock on \(table)")
     }
   }
@@ -248,9 +270,7 @@ final class LockHolder {
   }
 
   func release() {
-    try? input.fileHandleForWriting.close()
-    process.waitUntilExit()
+    close(inputEnd)
+    process.wait()
   }
-
-  deinit { if process.isRunning { process.terminate() } }
 }

@@ -3,7 +3,9 @@ import Testing
 
 @Suite struct ScannerTests {
   /// Rows, bytes, offsets and fingerprints as the server's own COPY gave them, for pieces of every awkward size.
-  @Test(arguments: Golden.all, [1, 7, 4096, 65_537, .max]) func agreesWithTheServer(_ golden: Golden, pieces: Int) throws {
+  @Test(arguments: Golden.all, [1, 7, 4096, 65_537, .max]) func agreesWithTheServer(_ golden: Golden, pieces: Int)
+    throws
+  {
     let archive = try golden.archive()
     let expected = try golden.expectation()
     let index = try scan(archive, pieces: pieces)
@@ -83,8 +85,10 @@ import Testing
       (Array("PGDMP".utf8) + [1, 17, 0, 4, 8, 1], ArchiveError(.unsupportedVersion("1.17.0"), at: 5)),
       (Array("PGDMP".utf8) + [2, 0, 0, 4, 8, 1], ArchiveError(.unsupportedVersion("2.0.0"), at: 5)),
       (Array("PGDMP".utf8) + [1, 14, 0, 4, 8, 3], ArchiveError(.wrongFormat(3), at: 10)),
-      (Array("PGDMP".utf8) + [1, 14, 0, 8, 8, 1],
-        ArchiveError(.unsupportedLayout("integers of 8 and offsets of 8 bytes"), at: 8)),
+      (
+        Array("PGDMP".utf8) + [1, 14, 0, 8, 8, 1],
+        ArchiveError(.unsupportedLayout("integers of 8 and offsets of 8 bytes"), at: 8)
+      ),
     ]
     for (bytes, expected) in table {
       #expect(throws: expected) { try scan(bytes) }
@@ -96,7 +100,9 @@ import Testing
   @Test(arguments: ["pg14", "pg18"]) func everyTruncationIsRefused(_ name: String) throws {
     let archive = try Golden(name: name).archive()
     var generator = SeededGenerator(seed: 7)
-    let cuts = Array(stride(from: 0, to: 300, by: 3)) + (0..<60).map { _ in Int.random(in: 300..<archive.count, using: &generator) }
+    let cuts =
+      Array(stride(from: 0, to: 300, by: 3))
+      + (0..<60).map { _ in Int.random(in: 300..<archive.count, using: &generator) }
       + Array(archive.count - 40..<archive.count)
     for cut in cuts {
       let error = #expect(throws: ArchiveError.self, "cut at \(cut)") { try scan(Array(archive[..<cut])) }
@@ -136,7 +142,8 @@ import Testing
     for seed in UInt64(1)...200 {
       var generator = SeededGenerator(seed: seed)
       var bytes = Array(archive[..<Int.random(in: 5...26_000, using: &generator)])
-      bytes += (0..<Int.random(in: 0...400, using: &generator)).map { _ in UInt8.random(in: 0...255, using: &generator) }
+      bytes += (0..<Int.random(in: 0...400, using: &generator)).map { _ in UInt8.random(in: 0...255, using: &generator)
+      }
       #expect(throws: ArchiveError.self, "seed \(seed)") {
         try scan(bytes) { Int.random(in: 1...3000, using: &generator) }
       }

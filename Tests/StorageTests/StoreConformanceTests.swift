@@ -24,7 +24,9 @@ struct StoreConformance {
     for (name, size) in [("empty", 0), ("one", 1), ("large", 3_000_001)] {
       let bytes = (0..<size).map { UInt8(truncatingIfNeeded: $0 &* 31) }
       let upload = try await store.upload(key("read/\(name)"))
-      for start in stride(from: 0, to: size, by: 1_000_000) { try await upload.write(Array(bytes[start..<min(start + 1_000_000, size)])) }
+      for start in stride(from: 0, to: size, by: 1_000_000) {
+        try await upload.write(Array(bytes[start..<min(start + 1_000_000, size)]))
+      }
       try await upload.finish()
       #expect(try await store.stat(key("read/\(name)"))?.size == UInt64(size))
       #expect(try await store.read(key("read/\(name)"), range: 0..<UInt64(size)) == bytes)
@@ -66,7 +68,8 @@ struct StoreConformance {
 
   private func listingIsOrderedAndByPrefix() async throws {
     for path in ["list/b/2", "list/a", "list/b/1", "list/b-x", "list/c"] { try await store.put(key(path), [0]) }
-    #expect(try await store.list(prefix: "list/").map(\.key.path) == ["list/a", "list/b-x", "list/b/1", "list/b/2", "list/c"])
+    #expect(
+      try await store.list(prefix: "list/").map(\.key.path) == ["list/a", "list/b-x", "list/b/1", "list/b/2", "list/c"])
     #expect(try await store.list(prefix: "list/b").map(\.key.path) == ["list/b-x", "list/b/1", "list/b/2"])
     #expect(try await store.list(prefix: "list/b/").count == 2)
     #expect(try await store.list(prefix: "nothing/").isEmpty)
@@ -122,7 +125,8 @@ struct StoreConformance {
     umask(0)
     try await store.put(try #require(ObjectKey("a/b/c")), [1])
     umask(0o022)
-    let modes = try Shell.must("stat", ["-c", "%a", folder.file("root/a"), folder.file("root/a/b"), folder.file("root/a/b/c")])
+    let modes = try Shell.must(
+      "stat", ["-c", "%a", folder.file("root/a"), folder.file("root/a/b"), folder.file("root/a/b/c")])
     #expect(modes == "700\n700\n600\n")
   }
 
@@ -153,6 +157,9 @@ struct StoreConformance {
     #expect(!FileManager.default.fileExists(atPath: folder.file("root")))
   }
 
-  @Test(arguments: ["", "/a", "a/", "a//b", "../a", "a/../b", ".a", "a/.b", "a b", "a\\b", "ä", "a\u{0}b", String(repeating: "x", count: 201)])
+  @Test(arguments: [
+    "", "/a", "a/", "a//b", "../a", "a/../b", ".a", "a/.b", "a b", "a\\b", "ä", "a\u{0}b",
+    String(repeating: "x", count: 201),
+  ])
   func keysCannotLeaveTheStore(_ path: String) { #expect(ObjectKey(path) == nil) }
 }

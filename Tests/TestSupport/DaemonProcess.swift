@@ -2,34 +2,28 @@ import Foundation
 import Glibc
 
 /// The built pgbackupd as a process, with the notify socket that systemd would give it: so a test waits for what it waits for.
-package final class DaemonProcess: @unchecked Sendable {
+package final class DaemonProcess: Sendable {
   package let folder: TemporaryFolder
   package let configuration: String
-  private let process = Process()
+  private let process: ChildProcess
   private let notifySocket: Int32
 
   /// - Parameter prefix: a program and its arguments to run the daemon under, such as `prlimit`.
-  package init(_ configuration: String, in folder: TemporaryFolder, prefix: [String] = [], environment: [String: String] = [:]) throws {
+  package init(
+    _ configuration: String, in folder: TemporaryFolder, prefix: [String] = [], environment: [String: String] = [:]
+  ) throws {
     self.folder = folder
     self.configuration = try folder.write("pgbackupd.yaml", configuration)
     notifySocket = try Self.makeNotifySocket(folder.file("notify"))
-    process.executableURL = URL(filePath: "/usr/bin/env")
-    process.arguments = prefix + [Self.program("pgbackupd"), "--config", self.configuration, "--log-level", "debug"]
-    process.environment = ProcessInfo.processInfo.environment
-      .merging(["NOTIFY_SOCKET": folder.file("notify")]) { $1 }.merging(environment) { $1 }
-    _ = FileManager.default.createFile(atPath: folder.file("daemon.log"), contents: nil)
-    let log = FileHandle(forWritingAtPath: folder.file("daemon.log"))
-    log?.seekToEndOfFile()
-    process.standardError = log
-    process.standardOutput = log
-    process.standardInput = FileHandle.nullDevice
-    try process.run()
+    let log = open(folder.file("daemon.log"), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0o600)
+    defer { close(log) }
+    let words = prefix + [Self.program("pgbackupd"), "--config", self.configuration, "--log-level", "debug"]
+    process = try ChildProcess(
+      words[0], Array(words.dropFirst()),
+      environment: ["NOTIFY_SOCKET": folder.file("notify")].merging(environment) { $1 }, output: log, errors: log)
   }
 
-  deinit {
-    if process.isRunning { kill(process.processIdentifier, SIGKILL) }
-    close(notifySocket)
-  }
+  deinit { close(notifySocket) }
 
   package var processIdentifier: Int32 { process.processIdentifier }
   package var log: String { (try? String(contentsOfFile: folder.file("daemon.log"), encoding: .utf8)) ?? "" }
@@ -47,13 +41,10 @@ package final class DaemonProcess: @unchecked Sendable {
     }
   }
 
-  package func signal(_ number: Int32) { kill(process.processIdentifier, number) }
+  package func signal(_ number: Int32) { process.signal(number) }
 
   /// Waits for the process's end and returns its status, negative for a signal.
-  package func waitForExit() -> Int32 {
-    process.waitUntilExit()
-    return process.terminationReason == .exit ? process.terminationStatus : -process.terminationStatus
-  }
+  package func waitForExit() -> Int32 { process.wait() }
 
   /// Runs pgbackupctl against this daemon.
   package func ctl(_ arguments: String...) throws -> Shell.Result {
@@ -62,7 +53,8 @@ package final class DaemonProcess: @unchecked Sendable {
 
   /// Runs pgbackupctl, which must succeed, and decodes its JSON.
   package func ctlJSON(_ arguments: String...) throws -> Any {
-    let text = try Shell.must(Self.program("pgbackupctl"), arguments + ["--json"], environment: ["PGBACKUPD_SOCKET": socket])
+    let text = try Shell.must(
+      Self.program("pgbackupctl"), arguments + ["--json"], environment: ["PGBACKUPD_SOCKET": socket])
     return try JSONSerialization.jsonObject(with: Data(text.utf8))
   }
 
@@ -79,7 +71,9 @@ package final class DaemonProcess: @unchecked Sendable {
     address.sun_family = sa_family_t(AF_UNIX)
     withUnsafeMutableBytes(of: &address.sun_path) { $0.copyBytes(from: path.utf8) }
     let bound = withUnsafePointer(to: &address) {
-      $0.withMemoryRebound(to: sockaddr.self, capacity: 1) { bind(descriptor, $0, socklen_t(MemoryLayout<sockaddr_un>.size)) }
+      $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+        bind(descriptor, $0, socklen_t(MemoryLayout<sockaddr_un>.size))
+      }
     }
     guard descriptor >= 0, bound == 0 else { throw Shell.Failure(description: "no notify socket at \(path)") }
     chmod(path, 0o777)

@@ -52,7 +52,9 @@ package final class FaultyStore: ObjectStore {
     try await store.check()
   }
 
-  package func list(prefix: String) async throws(StorageError) -> [StoredObject] { try await store.list(prefix: prefix) }
+  package func list(prefix: String) async throws(StorageError) -> [StoredObject] {
+    try await store.list(prefix: prefix)
+  }
   package func stat(_ key: ObjectKey) async throws(StorageError) -> StoredObject? { try await store.stat(key) }
   package func read(_ key: ObjectKey, range: Range<UInt64>) async throws(StorageError) -> [UInt8] {
     try await store.read(key, range: range)

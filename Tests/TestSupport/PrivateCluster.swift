@@ -1,20 +1,19 @@
 import Foundation
+import Glibc
+import Synchronization
 
 /// A real PostgreSQL server of a test's own: a Unix socket in a private folder, no TCP, gone with the process that started
 /// it, however that ends.
 package final class PrivateCluster: Sendable {
   package let folder = TemporaryFolder()
-  private let keeper: Keeper
+  /// Holds the server; ends it when our end of its standard input closes, also because this process was killed.
+  private let keeper: ChildProcess
+  private let lifeline: Int32
+  private let isRunning = Atomic(true)
 
   /// One server for all tests of a process that need nothing special; each makes databases of its own.
   package static func shared() throws -> PrivateCluster { try sharedResult.get() }
   private static let sharedResult = Result { try PrivateCluster() }
-
-  /// - Safety: the process and its pipe are only kept alive here, and ended once.
-  private final class Keeper: @unchecked Sendable {
-    let process = Process()
-    let lifeline = Pipe()
-  }
 
   package var host: String { folder.path }
   package static let port = "5432"
@@ -23,14 +22,15 @@ package final class PrivateCluster: Sendable {
   /// Makes and starts a server, with extra lines for pg_hba.conf in front of the trusting default.
   package init(authentication: [String] = [], settings: [String] = []) throws {
     binaries = try Self.findBinaries()
-    keeper = Keeper()
     let data = folder.file("data")
     // initdb and postgres refuse to run as root.
     let asUser = geteuid() == 0 ? ["setpriv", "--reuid=postgres", "--regid=postgres", "--init-groups"] : ["env"]
     if geteuid() == 0 { try Shell.must("chown", ["postgres", folder.path]) }
     try Shell.must(
       asUser[0],
-      asUser.dropFirst() + ["\(binaries)/initdb", "-D", data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8", "-N"])
+      asUser.dropFirst() + [
+        "\(binaries)/initdb", "-D", data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8", "-N",
+      ])
     if !authentication.isEmpty {
       let path = "\(data)/pg_hba.conf"
       let old = try String(contentsOfFile: path, encoding: .utf8)
@@ -38,32 +38,37 @@ package final class PrivateCluster: Sendable {
     }
     let server =
       asUser + ["\(binaries)/postgres", "-D", data, "-k", folder.path, "-p", Self.port]
-      + (["listen_addresses=''", "fsync=off", "shared_buffers=32MB", "max_connections=60", "max_wal_size=64MB"] + settings)
+      + (["listen_addresses=''", "fsync=off", "shared_buffers=32MB", "max_connections=60", "max_wal_size=64MB"]
+      + settings)
       .flatMap { ["-c", $0.replacing("''", with: "")] }
-    // The shell holds the server until our end of its standard input closes: also when this process is killed.
-    keeper.process.executableURL = URL(filePath: "/bin/sh")
-    keeper.process.arguments = [
-      "-c", #"folder=$1; shift; "$@" >"$folder/log" 2>&1 </dev/null & server=$!; cat >/dev/null; kill -QUIT $server; wait $server; rm -rf "$folder""#,
-      "sh", folder.path,
-    ] + server
-    keeper.process.standardInput = keeper.lifeline
-    try keeper.process.run()
+    let (reader, writer) = makePipe()
+    lifeline = writer
+    keeper = try ChildProcess(
+      "/bin/sh",
+      [
+        "-c",
+        #"folder=$1; shift; "$@" >"$folder/log" 2>&1 </dev/null & server=$!; cat >/dev/null; kill -QUIT $server; wait $server; rm -rf "$folder""#,
+        "sh", folder.path,
+      ] + server, input: reader)
+    close(reader)
     // pg_isready is PostgreSQL's own way to tell; it waits up to a second for an answer each time.
     for _ in 0..<100 {
       if try Shell.run("\(binaries)/pg_isready", ["-h", host, "-p", Self.port, "-q"]).status == 0 { return }
-      guard keeper.process.isRunning else { break }
       try Shell.run("\(binaries)/pg_ctl", ["-D", data, "status"])
     }
     throw Shell.Failure(
-      description: "the test server did not start: \((try? String(contentsOfFile: folder.file("log"), encoding: .utf8)) ?? "no log")")
+      description:
+        "the test server did not start: \((try? String(contentsOfFile: folder.file("log"), encoding: .utf8)) ?? "no log")"
+    )
   }
 
   deinit { stop() }
 
   /// Ends the server at once, as a power cut would.
   package func stop() {
-    try? keeper.lifeline.fileHandleForWriting.close()
-    keeper.process.waitUntilExit()
+    guard isRunning.exchange(false, ordering: .relaxed) else { return }
+    close(lifeline)
+    keeper.wait()
   }
 
   /// `host=… port=… user=…` words for a database.
@@ -75,7 +80,8 @@ package final class PrivateCluster: Sendable {
   @discardableResult
   package func sql(_ database: String, _ statements: String) throws -> String {
     try Shell.must(
-      "\(binaries)/psql", ["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-d", conninfo(database), "-f", "-"], input: statements)
+      "\(binaries)/psql", ["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-d", conninfo(database), "-f", "-"],
+      input: statements)
   }
 
   /// Makes a database with a name that no other test has.
@@ -93,7 +99,9 @@ package final class PrivateCluster: Sendable {
   private static func findBinaries() throws -> String {
     let root = "/usr/lib/postgresql"
     let majors = (try? FileManager.default.contentsOfDirectory(atPath: root)) ?? []
-    let newest = majors.compactMap(Int.init).filter { FileManager.default.isExecutableFile(atPath: "\(root)/\($0)/bin/initdb") }.max()
+    let newest = majors.compactMap(Int.init).filter {
+      FileManager.default.isExecutableFile(atPath: "\(root)/\($0)/bin/initdb")
+    }.max()
     guard let newest else {
       throw Shell.Failure(description: "PostgreSQL's server is not installed under \(root): run scripts/setup.sh")
     }

@@ -1,4 +1,5 @@
 import Foundation
+import Glibc
 
 /// A program's run in a test.
 package struct Shell {
@@ -10,6 +11,7 @@ package struct Shell {
 
   package struct Failure: Error, CustomStringConvertible {
     package let description: String
+    package init(description: String) { self.description = description }
   }
 
   /// Runs a program to its end. Output goes through files, so that no pipe can fill up.
@@ -18,20 +20,17 @@ package struct Shell {
     _ program: String, _ arguments: [String], environment: [String: String] = [:], input: String? = nil
   ) throws -> Result {
     let folder = TemporaryFolder()
-    let process = Process()
-    process.executableURL = URL(filePath: "/usr/bin/env")
-    process.arguments = [program] + arguments
-    process.environment = ProcessInfo.processInfo.environment.merging(environment) { $1 }
-    _ = FileManager.default.createFile(atPath: folder.file("out"), contents: nil)
-    _ = FileManager.default.createFile(atPath: folder.file("err"), contents: nil)
-    process.standardOutput = FileHandle(forWritingAtPath: folder.file("out"))
-    process.standardError = FileHandle(forWritingAtPath: folder.file("err"))
-    process.standardInput = FileHandle(forReadingAtPath: try folder.write("in", input ?? ""))
-    try process.run()
-    process.waitUntilExit()
+    _ = try folder.write("in", input ?? "")
+    let descriptors = [
+      open(folder.file("in"), O_RDONLY | O_CLOEXEC), open(folder.file("out"), O_RDWR | O_CREAT | O_CLOEXEC, 0o600),
+      open(folder.file("err"), O_RDWR | O_CREAT | O_CLOEXEC, 0o600),
+    ]
+    defer { descriptors.forEach { _ = close($0) } }
+    let child = try ChildProcess(
+      program, arguments, environment: environment, input: descriptors[0], output: descriptors[1],
+      errors: descriptors[2])
     return Result(
-      status: process.terminationReason == .exit ? process.terminationStatus : -process.terminationStatus,
-      output: try String(contentsOfFile: folder.file("out"), encoding: .utf8),
+      status: child.wait(), output: try String(contentsOfFile: folder.file("out"), encoding: .utf8),
       errors: try String(contentsOfFile: folder.file("err"), encoding: .utf8))
   }
 
@@ -42,7 +41,8 @@ package struct Shell {
   ) throws -> String {
     let result = try run(program, arguments, environment: environment, input: input)
     guard result.status == 0 else {
-      throw Failure(description: "\(program) \(arguments.joined(separator: " ")) ended with \(result.status): \(result.errors)")
+      throw Failure(
+        description: "\(program) \(arguments.joined(separator: " ")) ended with \(result.status): \(result.errors)")
     }
     return result.output
   }

@@ -26,7 +26,8 @@ package final class TemporaryFolder: Sendable {
   package func files(below folder: String) -> [String] {
     (FileManager.default.enumerator(atPath: file(folder))?.allObjects as? [String] ?? []).filter {
       var isDirectory: ObjCBool = false
-      return FileManager.default.fileExists(atPath: file("\(folder)/\($0)"), isDirectory: &isDirectory) && !isDirectory.boolValue
+      return FileManager.default.fileExists(atPath: file("\(folder)/\($0)"), isDirectory: &isDirectory)
+        && !isDirectory.boolValue
     }.sorted()
   }
 }

@@ -19,7 +19,7 @@ import Units
 
   static let spoken: [(Duration, String)] = [
     (.milliseconds(420), "0.4s"), (.seconds(59), "59s"), (.seconds(3600), "1h"), (.seconds(90_061), "1d 1h"),
-    (.seconds(86_460), "1d"), (.seconds(725), "12m 5s"),
+    (.seconds(86_460), "1d 1m"), (.seconds(725), "12m 5s"),
   ]
   @Test(arguments: spoken) func speaks(_ duration: Duration, _ text: String) { #expect(duration.spoken == text) }
 }
@@ -28,15 +28,20 @@ import Units
   static let valid: [(String, Int64)] = [
     ("0", 0), ("4096", 4096), ("16MiB", 16 << 20), ("1.5GB", 1_500_000_000), ("1K", 1024), ("2TiB", 2 << 40), ("7B", 7),
   ]
-  @Test(arguments: valid) func reads(_ text: String, _ bytes: Int64) { #expect(ByteCount(parsing: text)?.bytes == bytes) }
+  @Test(arguments: valid) func reads(_ text: String, _ bytes: Int64) {
+    #expect(ByteCount(parsing: text)?.bytes == bytes)
+  }
 
   @Test(arguments: ["", "MiB", "-1", "+1", "1 MiB", "nan", "inf", "1e300", "12XB"])
   func refuses(_ text: String) { #expect(ByteCount(parsing: text) == nil) }
 
   static let printed: [(Int64, String)] = [
-    (0, "0 B"), (1023, "1023 B"), (1024, "1.0 KiB"), (10 * 1024, "10 KiB"), (1_048_575, "1.0 MiB"), (5_583_457_485, "5.2 GiB"),
+    (0, "0 B"), (1023, "1023 B"), (1024, "1.0 KiB"), (10 * 1024, "10 KiB"), (1_048_575, "1.0 MiB"),
+    (5_583_457_485, "5.2 GiB"),
   ]
-  @Test(arguments: printed) func prints(_ bytes: Int64, _ text: String) { #expect(ByteCount(bytes).description == text) }
+  @Test(arguments: printed) func prints(_ bytes: Int64, _ text: String) {
+    #expect(ByteCount(bytes).description == text)
+  }
 }
 
 @Suite struct InstantTests {
@@ -63,7 +68,7 @@ import Units
   @Test func civilDaysAgreeWithFoundation() {
     var calendar = Calendar(identifier: .gregorian)
     calendar.timeZone = .gmt
-    for number in stride(from: -150_000, to: 150_000, by: 97) {
+    for number in stride(from: -140_000, to: 150_000, by: 97) {
       let day = CivilDay(number: number)
       let parts = calendar.dateComponents(
         [.year, .month, .day, .weekday, .era], from: Date(timeIntervalSince1970: Double(number) * 86400))

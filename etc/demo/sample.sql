@@ -44,7 +44,7 @@ CREATE TABLE portal.views (media uuid NOT NULL, viewer bigint, seconds double pr
 CREATE TABLE portal.views_2025 PARTITION OF portal.views FOR VALUES FROM ('2025-01-01 00:00+00') TO ('2026-01-01 00:00+00');
 CREATE TABLE portal.views_2026 PARTITION OF portal.views FOR VALUES FROM ('2026-01-01 00:00+00') TO ('2027-01-01 00:00+00');
 INSERT INTO portal.views
-SELECT md5('m' || 1 + i % 10000)::uuid, NULLIF(i % 500, 0), i / 3.0, timestamptz '2025-06-01 00:00+00' + i * interval '17 minutes'
+SELECT md5('m' || 1 + i % 10000)::uuid, NULLIF(i % 500, 0), i / 3.0, timestamptz '2025-06-01 00:00+00' + (i % 27000) * interval '17 minutes'
 FROM generate_series(1, 27000 * :scale) AS i;
 
 CREATE TABLE portal."Odd ""values"" – Füße" (k int PRIMARY KEY, "mixed Case" text, v text);

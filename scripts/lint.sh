@@ -1,0 +1,33 @@
+#!/usr/bin/env bash
+# Style and house rules. Prints every place that breaks one, and ends 1 where there is any.
+set -uo pipefail
+cd "$(dirname "$0")/.."
+failed=0
+
+swift format lint --recursive --strict Sources Tests Package.swift || failed=1
+
+# rule DESCRIPTION PATTERN [grep arguments]: no line of the given files may match.
+rule() {
+  local description=$1 pattern=$2
+  shift 2
+  local found
+  found=$(grep -rnE "$pattern" "$@") && { printf '%s:\n%s\n' "$description" "$found"; failed=1; }
+  return 0
+}
+rule "The clock is read in SystemClock.swift alone" '\bDate\(\)|Date\.now\b' \
+  --include='*.swift' --exclude=SystemClock.swift Sources
+rule "Unstructured tasks belong to the daemon" '\bTask( \{|\.detached)' \
+  --include='*.swift' --exclude-dir=BackupDaemon Sources
+rule "Open ends" '\bTO''DO\b|\bFIX''ME\b|\bXX''X\b' --include='*.swift' --include='*.sh' --include='*.c' --include='*.h' Sources Tests scripts
+rule "Tests wait for events" 'Task\.sleep|\busleep\(|Thread\.sleep' --include='*.swift' Tests
+rule "No force, no trap on input" '\btry!|fatalError\(| as! ' --include='*.swift' Sources
+
+for script in scripts/*.sh .ci/run Tests/*/Golden/*.sh Benchmarks/*.sh; do
+  [ -e "$script" ] || continue
+  bash -n "$script" || failed=1
+done
+long=$(find Sources Tests -name '*.swift' -print0 | xargs -0 wc -l | awk '$1 > 500 && $2 != "total"')
+[ -z "$long" ] || { printf 'Files over 500 lines:\n%s\n' "$long"; failed=1; }
+
+[ $failed -eq 0 ] && echo "lint: clean"
+exit $failed

@@ -1,0 +1,24 @@
+#!/usr/bin/env bash
+# Installs what building, testing and the demo need on Debian 12, and only what is missing. Swift itself must be there.
+set -euo pipefail
+
+command -v swift >/dev/null || { echo "Swift 6.3 is not installed: see https://www.swift.org/install" >&2; exit 1; }
+
+# Libraries to build with, the tools that tests compare against, and a PostgreSQL server to test on.
+packages=(
+  pkg-config libpq-dev libzstd-dev zlib1g-dev libxxhash-dev libsystemd-dev
+  zstd gzip curl util-linux tzdata
+  postgresql postgresql-contrib
+)
+missing=()
+for package in "${packages[@]}"; do
+  dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null | grep -qx installed || missing+=("$package")
+done
+[ ${#missing[@]} -eq 0 ] && exit 0
+
+as_root=()
+[ "$(id -u)" -eq 0 ] || as_root=(sudo)
+echo "Installing: ${missing[*]}"
+"${as_root[@]}" apt-get update -qq
+# The package's own cluster is of no use here: every test and the demo make private ones.
+"${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "${missing[@]}" >/dev/null

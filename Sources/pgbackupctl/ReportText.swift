@@ -71,7 +71,7 @@ enum ReportText {
     ])
     for backup in backups {
       table.add([
-        "\(backup.id)", backup.type, backup.label ?? "-", Duration.seconds(backup.seconds).spoken, "\(backup.tables)",
+        "\(backup.id)", backup.type, backup.label ?? "-", backup.seconds < 1 ? "<1s" : Duration.seconds(backup.seconds).spoken, "\(backup.tables)",
         "\(backup.rows)", "\(ByteCount(backup.archiveBytes))", "\(ByteCount(backup.storedBytes))",
         backup.stores.joined(separator: ","), backup.isGood ? (backup.isPinned ? "pinned" : "ok") : "DAMAGED",
         backup.retention,

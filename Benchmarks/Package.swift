@@ -1,0 +1,37 @@
+// swift-tools-version: 6.2
+import PackageDescription
+
+// A package of its own, so that normal builds don't pay for it. Its targets are links to the product's sources: what is
+// measured is the same code, reached through its `package` access.
+
+let settings: [SwiftSetting] = [
+  .swiftLanguageMode(.v6),
+  .enableUpcomingFeature("ExistentialAny"),
+  .enableUpcomingFeature("MemberImportVisibility"),
+  .enableUpcomingFeature("InternalImportsByDefault"),
+  .enableUpcomingFeature("NonisolatedNonsendingByDefault"),
+]
+
+let package = Package(
+  name: "Benchmarks",
+  dependencies: [
+    .package(url: "https://github.com/apple/swift-collections.git", from: "1.6.0"),
+    .package(url: "https://github.com/apple/swift-crypto.git", from: "4.5.0"),
+  ],
+  targets: [
+    .systemLibrary(name: "CXXHash", pkgConfig: "libxxhash"),
+    .systemLibrary(name: "CZlib", pkgConfig: "zlib"),
+    .systemLibrary(name: "CZstd", pkgConfig: "libzstd"),
+    .target(name: "Units", swiftSettings: settings),
+    .target(name: "CronSchedule", dependencies: ["Units"], swiftSettings: settings),
+    .target(name: "PostgresArchive", dependencies: ["CXXHash"], swiftSettings: settings),
+    .target(
+      name: "ArtifactFormat", dependencies: ["CZstd", "CZlib", .product(name: "Crypto", package: "swift-crypto")],
+      swiftSettings: settings),
+    .executableTarget(
+      name: "micro",
+      dependencies: [
+        "ArtifactFormat", "CronSchedule", "PostgresArchive", .product(name: "HeapModule", package: "swift-collections"),
+      ], swiftSettings: settings),
+  ]
+)

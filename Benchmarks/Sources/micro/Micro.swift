@@ -1,0 +1,91 @@
+import ArtifactFormat
+import CronSchedule
+import Foundation
+import PostgresArchive
+
+/// The figures that need no server: `micro scan ARCHIVE`, `micro read ARCHIVE`, `micro schedule`. Prints one number each:
+/// MB/s, MB/s, and the seconds of one look-up and re-arming among 10,000 jobs.
+@main struct Micro {
+  static func main() async throws {
+    let arguments = CommandLine.arguments
+    switch arguments.dropFirst().first {
+    case "scan": print(try scan(arguments[2]))
+    case "read": print(try await readBack(arguments[2]))
+    case "schedule": print(try schedule())
+    default: print("usage: micro scan ARCHIVE | read ARCHIVE | schedule")
+    }
+  }
+
+  private static func seconds(_ body: () async throws -> Void) async rethrows -> Double {
+    let clock = ContinuousClock()
+    let start = clock.now
+    try await body()
+    let passed = clock.now - start
+    return Double(passed.components.seconds) + Double(passed.components.attoseconds) / 1e18
+  }
+
+  /// Scan and fingerprint alone, of an archive in memory, one thread; the best of three.
+  private static func scan(_ path: String) throws -> Int {
+    let archive = try Data(contentsOf: URL(filePath: path), options: .alwaysMapped)
+    var best = Double.infinity
+    for _ in 0..<3 {
+      let clock = ContinuousClock()
+      let start = clock.now
+      var scanner = ArchiveScanner()
+      try archive.withUnsafeBytes { bytes in
+        for position in stride(from: 0, to: bytes.count, by: 1 << 20) {
+          let piece = position..<min(position + 1 << 20, bytes.count)
+          try scanner.consume(UnsafeRawBufferPointer(rebasing: bytes[piece]))
+        }
+      }
+      _ = try scanner.finish()
+      let passed = clock.now - start
+      best = min(best, Double(passed.components.seconds) + Double(passed.components.attoseconds) / 1e18)
+    }
+    return Int(Double(archive.count) / 1e6 / best)
+  }
+
+  /// Decompress and scan, one thread, of an artifact in memory.
+  private static func readBack(_ path: String) async throws -> Int {
+    let archive = try Data(contentsOf: URL(filePath: path), options: .alwaysMapped)
+    let codec = try Compression.standard.makeCodec()
+    var index = FrameIndex()
+    var stored: [UInt8] = []
+    try archive.withUnsafeBytes { bytes in
+      for position in stride(from: 0, to: bytes.count, by: index.frameBytes) {
+        let piece = UnsafeRawBufferPointer(rebasing: bytes[position..<min(position + index.frameBytes, bytes.count)])
+        let frame = try codec.encode(piece)
+        index.append(plain: piece.count, stored: frame.count)
+        stored += frame
+      }
+    }
+    let artifact = stored
+    let reader = try ArtifactReader(index: index, compression: .standard) {
+      Array(artifact[Int($0.lowerBound)..<Int($0.upperBound)])
+    }
+    let best = try await seconds {
+      var scanner = ArchiveScanner()
+      try await reader.readAll { try scanner.consume($0) }
+      _ = try scanner.finish()
+    }
+    return Int(Double(archive.count) / 1e6 / best)
+  }
+
+  /// The mean time to take what is due and know what is next, with 10,000 jobs.
+  private static func schedule() throws -> Double {
+    var schedules: [String: ZonedSchedule] = [:]
+    let zones = ["UTC", "Europe/Berlin", "America/New_York", "Asia/Kathmandu"].compactMap(TimeZone.init(identifier:))
+    for number in 0..<10_000 {
+      let expression = try CronExpression(parsing: "\(number % 60) \(number / 60 % 24) * * \(number % 7)")
+      schedules["job\(number)"] = ZonedSchedule(expression, in: zones[number % zones.count])
+    }
+    var table = ScheduleTable()
+    table.replace(schedules, at: Date(timeIntervalSince1970: 1_800_000_000))
+    let clock = ContinuousClock()
+    let start = clock.now
+    var fired = 0
+    while fired < 20_000, let next = table.next { fired += table.takeDue(at: next.instant).count }
+    let passed = clock.now - start
+    return (Double(passed.components.seconds) + Double(passed.components.attoseconds) / 1e18) / Double(fired)
+  }
+}

@@ -1,0 +1,1 @@
+../../../Sources/BackupDaemon/ScheduleTable.swift

@@ -71,7 +71,7 @@ enum ReportText {
     ])
     for backup in backups {
       table.add([
-        "\(backup.id)", backup.type, backup.label ?? "-", backup.seconds < 1 ? "<1s" : Duration.seconds(backup.seconds).spoken, "\(backup.tables)",
+        "\(backup.id)", backup.type, backup.label ?? "-", took(backup), "\(backup.tables)",
         "\(backup.rows)", "\(ByteCount(backup.archiveBytes))", "\(ByteCount(backup.storedBytes))",
         backup.stores.joined(separator: ","), backup.isGood ? (backup.isPinned ? "pinned" : "ok") : "DAMAGED",
         backup.retention,
@@ -168,6 +168,11 @@ enum ReportText {
       if let table = progress.table { parts.append(table) }
     }
     return parts.joined(separator: "  ")
+  }
+
+  /// Manifests know whole seconds only.
+  private static func took(_ backup: BackupSummary) -> String {
+    backup.seconds < 1 ? "<1s" : Duration.seconds(backup.seconds).spoken
   }
 
   private static func lastRuns(_ job: JobReport) -> String {

@@ -44,7 +44,8 @@ extension VersionedRecord {
       throw fault
     } catch {
       throw Fault(
-        .manifestInvalid, "\(place) can't be read.", cause: String(describing: error), hint: "pgbackupctl list")
+        .manifestInvalid, "\(place) can't be read.", cause: "it is damaged: \(error.localizedDescription)",
+        hint: "look at that folder, and remove it by hand where it is of no use")
     }
   }
 }

@@ -108,7 +108,9 @@ struct ControlRoutes {
   }
 
   private static func body<Value: Decodable>(_ request: Request) async throws -> Value {
-    let buffer = try await request.body.collect(upTo: requestLimit)
+    guard let buffer = try? await request.body.collect(upTo: requestLimit) else {
+      throw Fault(.usage, "The request is larger than \(requestLimit) bytes, or was cut off.")
+    }
     do {
       return try ControlJSON.decode(Value.self, from: Data(buffer.readableBytesView))
     } catch {

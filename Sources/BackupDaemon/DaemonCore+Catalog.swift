@@ -43,6 +43,24 @@ extension DaemonCore {
   }
 
   func pin(_ reference: BackupReference, by caller: Caller?) async throws(Fault) -> BackupDetail {
+    try await exclusively { core throws(Fault) in try await core.pinNow(reference, by: caller) }
+  }
+
+  func unpin(_ reference: BackupReference, by caller: Caller?) async throws(Fault) -> BackupDetail {
+    try await exclusively { core throws(Fault) in try await core.unpinNow(reference, by: caller) }
+  }
+
+  /// Deletes a backup everywhere. A pinned one is refused; the last good one of its database needs `force`.
+  func delete(_ reference: BackupReference, by caller: Caller?) async throws(Fault) -> BackupDetail {
+    try await exclusively { core throws(Fault) in try await core.deleteNow(reference, by: caller) }
+  }
+
+  /// What reconcile would do, or has done.
+  func reconcile(apply: Bool, by caller: Caller?) async throws(Fault) -> ReconcileReport {
+    try await exclusively { core throws(Fault) in try await core.reconcileNow(apply: apply, by: caller) }
+  }
+
+  private func pinNow(_ reference: BackupReference, by caller: Caller?) async throws(Fault) -> BackupDetail {
     let (backup, _) = try await find(reference.id)
     let who = caller.map { "uid \($0.uid)" } ?? "pgbackupd"
     try await Pinning(stores: plan.stores).pin(backup, Pin(since: now().wholeSecond, by: who, note: reference.note))
@@ -50,15 +68,14 @@ extension DaemonCore {
     return try await self.backup(backup.id.description)
   }
 
-  func unpin(_ reference: BackupReference, by caller: Caller?) async throws(Fault) -> BackupDetail {
+  private func unpinNow(_ reference: BackupReference, by caller: Caller?) async throws(Fault) -> BackupDetail {
     let (backup, _) = try await find(reference.id)
     try await Pinning(stores: plan.stores).unpin(backup)
     try await record(.backupUnpinned, backup, by: caller, reason: nil)
     return try await self.backup(backup.id.description)
   }
 
-  /// Deletes a backup everywhere. A pinned one is refused; the last good one of its database needs `force`.
-  func delete(_ reference: BackupReference, by caller: Caller?) async throws(Fault) -> BackupDetail {
+  private func deleteNow(_ reference: BackupReference, by caller: Caller?) async throws(Fault) -> BackupDetail {
     let detail = try await backup(reference.id)
     let (backup, catalog) = try await find(reference.id)
     if let pin = backup.pin {
@@ -83,8 +100,9 @@ extension DaemonCore {
     return detail
   }
 
-  /// What reconcile would do, or has done.
-  func reconcile(apply: Bool, by caller: Caller?) async throws(Fault) -> ReconcileReport {
+  private func reconcileNow(apply: Bool, by caller: Caller?) async throws(Fault) -> ReconcileReport {
+    // One plan of the daemon for all: a reload meanwhile must not lead to other stores.
+    let stores = plan.stores
     let catalog = await keeper.refresh()
     let plan = ReconcilePlan(catalog, policy: plan.retention, at: now())
     let kept = plan.kept.map {
@@ -93,7 +111,7 @@ extension DaemonCore {
     guard apply else {
       return ReconcileReport(applied: false, steps: plan.steps.map { ReconcileReport.Step($0, fault: nil) }, kept: kept)
     }
-    let results = await Reconcile(stores: self.plan.stores).apply(plan)
+    let results = await Reconcile(stores: stores).apply(plan)
     for result in results { try await record(result, by: caller) }
     if !results.isEmpty { _ = await keeper.refresh() }
     return ReconcileReport(

@@ -27,6 +27,7 @@ package actor DaemonCore {
   private let reload: @Sendable () throws(Fault) -> DaemonPlan
   private var runners: [String: JobRunner] = [:]
   private var isStopping = false
+  private var lastChange: Task<Void, Never>?
 
   /// `reload` reads the configuration anew, or throws why it can't be taken.
   package init(
@@ -80,8 +81,29 @@ package actor DaemonCore {
     isStopping = true
     notifier.stopping()
     await scheduler.stop()
-    for runner in runners.values { await runner.stopAll() }
+    // All at once: a slot that one run gives up must not start the next one.
+    for runner in runners.values { await runner.cancelAll() }
+    for runner in runners.values { await runner.waitForAll() }
     try? await ledger.append(LedgerRecord(.daemonStopped, at: now()))
+    await ledger.endFollowing()
+  }
+
+  /// One change of the catalog after the other. Each decides on what it finds and then awaits the stores: two at once could
+  /// delete a backup that was just pinned, or the last two good ones.
+  func exclusively<Value: Sendable>(
+    _ change: @escaping @Sendable (DaemonCore) async throws(Fault) -> Value
+  ) async throws(Fault) -> Value {
+    let earlier = lastChange
+    let work = Task { () -> Result<Value, Fault> in
+      await earlier?.value
+      do throws(Fault) {
+        return .success(try await change(self))
+      } catch {
+        return .failure(error)
+      }
+    }
+    lastChange = Task { _ = await work.value }
+    return try await work.value.get()
   }
 
   private func prepare(_ store: any ObjectStore) async {
@@ -131,6 +153,7 @@ package actor DaemonCore {
       do throws(Fault) {
         for database in try await entry.resolve() {
           do throws(Fault) {
+            try refuseWhileStopping()
             begun.append(try await runner(name).begin(database, plan: plan, options: options))
           } catch {
             faults.append(error)
@@ -158,10 +181,22 @@ package actor DaemonCore {
       }
       keep = duration
     }
+    try Self.check(label: command.label)
     let job = try plan.job(command.type ?? "manual")
     let database = try await database(named: command.database)
+    try refuseWhileStopping()
     return try await runner(job.name).begin(
       database, plan: plan, options: RunOptions(reason: "on demand", by: caller, label: command.label, keep: keep))
+  }
+
+  /// A label ends up in listings and terminals: short, and nothing that moves a cursor.
+  private static func check(label: String?) throws(Fault) {
+    guard let label else { return }
+    guard label.count <= 200, label.unicodeScalars.allSatisfy({ $0.value >= 32 && !(127..<160).contains($0.value) })
+    else {
+      throw Fault(
+        .usage, "A label has 200 characters at most, and no control characters.", hint: "pgbackupctl backup --help")
+    }
   }
 
   func refuseWhileStopping() throws(Fault) {

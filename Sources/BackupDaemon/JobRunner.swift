@@ -69,11 +69,11 @@ actor JobRunner {
     return report
   }
 
-  /// Stops all runs and waits for their ends.
-  func stopAll() async {
-    for id in runs.keys { handle(id, .stop(.shutdown)) }
-    for work in runs.values.compactMap(\.work) { await work.value }
-  }
+  /// Asks all runs to stop.
+  func cancelAll() { for id in runs.keys { handle(id, .stop(.shutdown)) } }
+
+  /// Waits for the ends of all runs.
+  func waitForAll() async { for work in runs.values.compactMap(\.work) { await work.value } }
 
   // MARK: - One run
 

@@ -18,7 +18,7 @@ package actor Ledger {
   package nonisolated let damage: Fault?
   package nonisolated let repairedBytes: Int
 
-  /// Opens or makes the file. A torn last line (a crash in the middle of a write) is cut off; call `noteRepair` then. A
+  /// Opens or makes the file. A torn last line (a crash in the middle of a write) is cut off, and `repairedBytes` tells how much. A
   /// broken chain is kept as it is and told in `damage`: evidence is not mended.
   package init(path: String) throws(Fault) {
     self.path = path
@@ -90,6 +90,12 @@ package actor Ledger {
       Task { await self?.unfollow(follower) }
     }
     return stream
+  }
+
+  /// Ends every stream of followers: the daemon stops.
+  package func endFollowing() {
+    for follower in followers.values { follower.finish() }
+    followers = [:]
   }
 
   private func unfollow(_ follower: UUID) { followers[follower] = nil }

@@ -51,7 +51,8 @@ struct ArchivePipeline: Sendable {
         _ = try? await reading
         throw error
       }
-      // Nil only where the flow was stopped, and then the loop above has thrown.
+      // A cancelled task's stream ends quietly instead of throwing.
+      try Task.checkCancellation()
       guard let archive = try await reading else { throw CancellationError() }
       return Result(archive: archive, frames: frames)
     } onCancel: {

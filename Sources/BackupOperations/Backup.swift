@@ -3,6 +3,7 @@ package import BackupCatalog
 import CPlatform
 package import Faults
 package import Foundation
+import Glibc
 package import Logging
 import PostgresArchive
 package import PostgresTools
@@ -46,7 +47,7 @@ package struct Backup: Sendable {
     package var workers = 2
     package var lockWait = Duration.seconds(60)
     package var stallAfter = Duration.seconds(900)
-    /// Folders with client programs, looked into first.
+    /// More folders with client programs.
     package var programs: [String] = []
 
     package init() {}
@@ -98,6 +99,7 @@ package struct Backup: Sendable {
 
   package func run() async throws(Fault) -> Outcome {
     do {
+      defer { cplatform_trim_heap() }
       context.report(RunProgress(phase: .preflight))
       let session = try await PostgresSession.connect(request.connection)
       do {
@@ -108,6 +110,8 @@ package struct Backup: Sendable {
         await session.close()
         throw error
       }
+    } catch let error as StorageError {
+      throw error.fault
     } catch {
       throw Fault(error)
     }
@@ -124,15 +128,16 @@ package struct Backup: Sendable {
     let globalsProgram = try await programs.program("pg_dumpall", forServer: server.major)
     let (usable, refused) = try await checkStores(server)
 
-    let layout = BackupLayout(
-      id: BackupID(database: request.database, time: freeTime(from: started)), type: request.type)
+    let layout = try await freeLayout(from: started, in: usable)
     let connection = await session.effectiveSettings()
     logger.info(
       "backup begins",
       metadata: ["backup": "\(layout.id)", "program": "\(dumpProgram.path)", "server": "\(server.version)"])
 
     let name = layout.artifactName(suffix: settings.compression.suffix)
-    var fan = try await FanOut(try Self.key(layout, name), into: usable, dropped: refused)
+    let key = try Self.key(layout, name)
+    let written = WrittenObjects()
+    var fan = try await FanOut(key, into: usable, dropped: refused)
     do {
       let dumped = try await dump(DumpProgram(dumpProgram, connection), snapshot, server, into: &fan)
       context.report(RunProgress(phase: .globals))
@@ -142,16 +147,22 @@ package struct Backup: Sendable {
       try Task.checkCancellation()
       context.report(RunProgress(phase: .commit))
       try await fan.finish()
+      for store in fan.stores { await written.add(key, in: store) }
 
       let commit = BackupCommit(
         layout: layout, compression: settings.compression, artifactName: name, dumped: dumped, globals: globals,
         hasRolePasswords: server.canReadRolePasswords, encoding: server.encoding)
-      return try await commit.run(on: fan.stores, dropped: fan.dropped) { artifact, contents, globals in
+      return try await commit.run(on: fan.stores, dropped: fan.dropped, written: written) {
+        artifact, contents, globals in
         manifest(layout, started, server, dumpProgram, artifact, contents, globals, dumped)
       }
     } catch {
       await fan.abort()
-      await discard(layout)
+      if let reason = await written.remove() {
+        logger.warning(
+          "leftovers of a failed backup stay until they are swept",
+          metadata: ["store": "\(reason.store)", "backup": "\(layout.id)", "cause": "\(reason.reason)"])
+      }
       throw error
     }
   }
@@ -215,26 +226,19 @@ package struct Backup: Sendable {
     return (usable, refused)
   }
 
-  /// The second that names the backup: the snapshot's, or the next free one where the clock was set back or a backup of the
-  /// same second exists.
-  private func freeTime(from started: Date) -> Date {
+  /// The second that names the backup: the snapshot's, or the next one that is free, where the clock was set back or a backup
+  /// of the same second exists. The stores are asked too: the catalog knows nothing of a damaged backup or of another daemon.
+  private func freeLayout(
+    from started: Date, in stores: [any ObjectStore]
+  ) async throws(StorageError) -> BackupLayout {
     var time = started.wholeSecond
-    while history.takenTimes.contains(time) { time = time.addingTimeInterval(1) }
-    return time
-  }
-
-  /// Removes whatever a failed run has put anywhere. Uploads in progress are aborted elsewhere; this is for finished objects.
-  private func discard(_ layout: BackupLayout) async {
-    for store in stores {
-      do throws(StorageError) {
-        try await BackupRemoval.remove(folder: layout.folder, from: store)
-      } catch {
-        logger.warning(
-          "leftovers of a failed backup stay until they are swept",
-          metadata: ["store": "\(store.name)", "backup": "\(layout.id)", "cause": "\(error.reason)"])
-      }
+    while true {
+      let layout = BackupLayout(id: BackupID(database: request.database, time: time), type: request.type)
+      var isFree = !history.takenTimes.contains(time)
+      for store in stores where isFree { isFree = try await store.list(prefix: layout.folder + "/").isEmpty }
+      if isFree { return layout }
+      time = time.addingTimeInterval(1)
     }
-    cplatform_trim_heap()
   }
 
   private func manifest(
@@ -247,7 +251,7 @@ package struct Backup: Sendable {
     return Manifest(
       id: layout.id, type: layout.type, label: request.label, job: request.job, run: request.run,
       keepSeconds: request.keep.map { $0.components.seconds }, started: started.wholeSecond,
-      finished: context.now().wholeSecond, host: ProcessInfo.processInfo.hostName, software: Self.software,
+      finished: context.now().wholeSecond, host: Self.hostName, software: Self.software,
       dumpProgram: program.versionText,
       server: Manifest.Server(
         version: server.version, versionNumber: server.versionNumber, systemIdentifier: server.systemIdentifier,
@@ -262,6 +266,13 @@ package struct Backup: Sendable {
         tables: tables.count, rows: tables.compactMap { $0.rows.map { Int64($0.count) } }.reduce(0, +),
         rowBytes: tables.compactMap { $0.rows.map { Int64($0.bytes) } }.reduce(0, +),
         largeObjects: (index?.largeObjects ?? []).compactMap { $0.objects.map { Int64($0.count) } }.reduce(0, +)))
+  }
+
+  /// gethostname(2): Foundation would ask the name service, which may take its time.
+  private static var hostName: String {
+    var name = [CChar](repeating: 0, count: 256)
+    guard gethostname(&name, name.count - 1) == 0 else { return "unknown" }
+    return String(decoding: name.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)
   }
 
   static func key(_ layout: BackupLayout, _ name: String) throws(Fault) -> ObjectKey {

@@ -19,7 +19,7 @@ struct BackupCommit {
   let encoding: String
 
   func run(
-    on stores: [any ObjectStore], dropped: [String: Fault],
+    on stores: [any ObjectStore], dropped: [String: Fault], written: WrittenObjects,
     manifest: (Manifest.StoredFile, Manifest.StoredFile, Manifest.Globals) throws -> Manifest
   ) async throws -> Backup.Outcome {
     let index = try dumped.index
@@ -44,11 +44,12 @@ struct BackupCommit {
         for (name, bytes) in files {
           guard let key = ObjectKey(layout.path(name)) else { continue }
           try await store.put(key, bytes)
+          await written.add(key, in: store)
         }
         done.append(store.name)
       } catch {
         dropped[store.name] = error.fault
-        try? await BackupRemoval.remove(folder: layout.folder, from: store)
+        _ = await written.remove(from: store.name)
       }
     }
     guard !done.isEmpty else {

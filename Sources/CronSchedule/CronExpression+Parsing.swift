@@ -19,7 +19,7 @@ extension CronExpression {
     if let first = fields.first, first.text.hasPrefix("@") {
       guard let expansion = Self.aliases[first.text.lowercased()] else {
         let known = Self.aliases.keys.sorted().joined(separator: " ")
-        let note = first.text.lowercased() == "@reboot" ? "; @reboot is no schedule, see catch_up" : ""
+        let note = first.text.lowercased() == "@reboot" ? "; @reboot is no schedule: the daemon starts at boot" : ""
         throw CronParseError(message: "unknown word '\(first.text)', known are \(known)\(note)", column: first.column)
       }
       guard fields.count == 1 else {

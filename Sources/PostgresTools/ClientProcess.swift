@@ -58,8 +58,16 @@ package struct ClientProcess: Sendable {
     guard cplatform_pipe(&ends, Self.pipeBytes) == 0 else {
       throw Fault(.internal, "No pipe for \(path).", cause: String(cString: strerror(errno)))
     }
-    let output = try ProgramOutput(descriptor: ends[0], stallDeadline: stallDeadline)
-    let complaint = try ComplaintFile()
+    let complaint: ComplaintFile
+    let output: ProgramOutput
+    do throws(Fault) {
+      // Takes the reading end, also where it throws.
+      output = try ProgramOutput(descriptor: ends[0], stallDeadline: stallDeadline)
+      complaint = try ComplaintFile()
+    } catch {
+      close(ends[1])
+      throw error
+    }
     defer { complaint.close() }
     let result = try await Subprocess.run(
       .path(FilePath(path)), arguments: Arguments(arguments), environment: environment(passwordFile),

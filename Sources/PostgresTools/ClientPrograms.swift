@@ -14,7 +14,7 @@ package struct ClientProgram: Sendable, Hashable {
 /// A client must not be older than the server (pg_dump refuses), and one of the same major is best: what it writes loads into
 /// that server without surprises. So the lowest major from the server's on is taken.
 package struct ClientPrograms: Sendable {
-  /// Folders to look into first; from the configuration.
+  /// More folders, from the configuration; of two programs of the same major, the one found there is taken.
   package let configured: [String]
 
   package init(configured: [String] = []) { self.configured = configured }

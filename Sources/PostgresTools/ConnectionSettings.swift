@@ -1,5 +1,6 @@
 import CLibPQ
 package import Faults
+import Glibc
 package import Units
 
 /// How to reach a database: libpq's own parameters, with the password kept apart.
@@ -37,13 +38,17 @@ package struct ConnectionSettings: Sendable, Hashable {
     }
   }
 
-  /// Takes the options that have a value. `options` is libpq's array, ended by a null keyword.
+  /// Takes the options that have a value, except those that have the one which is compiled in: another version's libpq may not
+  /// know them. `options` is libpq's array, ended by a null keyword.
   init(options: UnsafeMutablePointer<PQconninfoOption>) {
     var parameters: [Parameter] = []
     var password: Secret?
     var option = options
     while let keyword = option.pointee.keyword {
-      if let value = option.pointee.val, value.pointee != 0 {
+      let isCompiledIn = option.pointee.compiled.map { compiled in
+        option.pointee.val.map { strcmp($0, compiled) == 0 } ?? false
+      }
+      if let value = option.pointee.val, value.pointee != 0, isCompiledIn != true {
         let name = String(cString: keyword)
         if name == "password" {
           password = Secret(String(cString: value))
@@ -72,10 +77,12 @@ package struct ConnectionSettings: Sendable, Hashable {
 
   /// `key='value'` words with libpq's quoting; nothing secret is in them.
   package var conninfo: String {
-    parameters.map { parameter in
-      let quoted = parameter.value.replacing("\\", with: "\\\\").replacing("'", with: "\\'")
-      return "\(parameter.keyword)='\(quoted)'"
-    }.joined(separator: " ")
+    parameters.map { "\($0.keyword)=\(Self.quoted($0.value))" }.joined(separator: " ")
+  }
+
+  /// A value as libpq's connection texts quote it.
+  static func quoted(_ value: String) -> String {
+    "'" + value.replacing("\\", with: "\\\\").replacing("'", with: "\\'") + "'"
   }
 
   /// For people: `backup@db.example:5432/shop`.

@@ -33,8 +33,8 @@ package struct DumpProgram: Sendable {
 
   private func fault(_ status: ClientProcess.Status, _ complaint: String) -> Fault {
     let place = connection.summary
-    // pg_dump bounds its wait by a statement timeout around LOCK TABLE.
-    if complaint.contains("timeout") && complaint.contains("LOCK TABLE") {
+    // pg_dump bounds its wait for locks by a statement timeout, and sets none for anything else.
+    if complaint.contains("statement timeout") || complaint.contains("lock timeout") {
       return Fault(
         .dumpLockTimeout, "A table of \(place) stayed locked, and pg_dump did not wait longer.", cause: complaint,
         hint: "find the holder in pg_locks, or raise 'lock_wait'; then run the job again")
@@ -68,7 +68,10 @@ package struct GlobalsProgram: Sendable {
   /// The SQL text. Without the right to read password hashes they are left out, as `--no-role-passwords` does.
   package func dump(withRolePasswords: Bool) async throws(Fault) -> [UInt8] {
     var arguments = ["--globals-only", "--no-password", "--dbname=\(connection.conninfo)"]
-    if let database = connection["dbname"] { arguments.append("--database=\(database)") }
+    // As a connection text: libpq would read a bare name with `=` in it as one.
+    if let database = connection["dbname"] {
+      arguments.append("--database=dbname=\(ConnectionSettings.quoted(database))")
+    }
     if !withRolePasswords { arguments.append("--no-role-passwords") }
     do {
       let process = ClientProcess(path: program.path, arguments: arguments, password: connection.password)

@@ -306,7 +306,13 @@ private actor LocalUpload: ObjectUpload {
     let target = "\(store.root)/\(key.path)"
     let folder = String(target.dropLast(key.name.count + 1))
     try store.makeDirectories(folder)
-    guard cplatform_rename_exclusive(temporary, target) == 0 else { throw store.error(errno, key) }
+    var renamed = cplatform_rename_exclusive(temporary, target)
+    if renamed != 0 && errno == ENOENT {
+      // A delete took the folder away because it was empty.
+      try store.makeDirectories(folder)
+      renamed = cplatform_rename_exclusive(temporary, target)
+    }
+    guard renamed == 0 else { throw store.error(errno, key) }
     self.file = nil
     close(file)
     store.syncDirectory(folder)

@@ -44,6 +44,7 @@ struct ScheduleCommand: ParsableCommand {
   @Flag(name: .long, help: "Only the instants, one a line.") var plain = false
 
   func run() throws {
+    guard (1...1000).contains(count) else { throw Fault(.usage, "--count takes 1 to 1000.") }
     let parsed: CronExpression
     do throws(CronParseError) {
       parsed = try CronExpression(parsing: expression)
@@ -66,7 +67,7 @@ struct ScheduleCommand: ParsableCommand {
     }
     let schedule = ZonedSchedule(parsed, in: zone ?? .current)
     if !plain { print("\(parsed)  \(schedule.zone.identifier)\n\(parsed.sentence)\n") }
-    for _ in 0..<max(0, count) {
+    for _ in 0..<count {
       guard let next = schedule.next(after: instant) else { break }
       print(LocalTime.rfc3339(next, schedule.zone))
       instant = next

@@ -164,6 +164,37 @@ func connection(_ cluster: PrivateCluster, _ database: String, user: String = "p
     #expect(await workshop.catalog().backups.count == 3)
   }
 
+  /// Two daemons that share a store and a second: both backups stay whole, and neither run takes the other's away.
+  @Test func twoRunsOnOneStoreInOneSecond() async throws {
+    let cluster = try PrivateCluster.shared()
+    let settings = try connection(cluster, try cluster.makeDatabase(sample: 1))
+    let workshop = Workshop()
+    let succeeded = await withTaskGroup(of: Bool.self) { group in
+      for _ in 0..<6 {
+        group.addTask { (try? await workshop.backup(settings).run()) != nil }
+      }
+      return await group.reduce(0) { $0 + ($1 ? 1 : 0) }
+    }
+    let catalog = await workshop.catalog()
+    #expect(succeeded >= 1)
+    #expect(catalog.backups.count == succeeded)
+    #expect(!catalog.backups.map(\.isGood).contains(false))
+    #expect(catalog.problems.isEmpty && catalog.leftovers.isEmpty)
+  }
+
+  /// Names that libpq would read as connection texts, and others that are odd.
+  @Test(arguments: ["a=b c", "host=127.0.0.1 port=1", "it's", "back\\slash", "Füße %s"])
+  func oddDatabaseNames(_ name: String) async throws {
+    let cluster = try PrivateCluster.shared()
+    try cluster.sql("postgres", "CREATE DATABASE \"\(name)\" TEMPLATE template0")
+    var settings = try connection(cluster, "postgres")
+    settings["dbname"] = name
+    let workshop = Workshop()
+    let outcome = try await workshop.backup(settings, database: name).run()
+    #expect(outcome.manifest.server.database == name)
+    #expect(await workshop.catalog().backups.map(\.id.database) == [name])
+  }
+
   /// A cancelled run leaves nothing.
   @Test func aCancelledRunLeavesNothing() async throws {
     let cluster = try PrivateCluster.shared()

@@ -96,6 +96,17 @@ import Testing
     #expect(daemon.folder.files(below: "state/backups").allSatisfy { !$0.contains(ids[0].split(separator: "/")[1]) })
   }
 
+  @Test func labelsAreShortAndPlain() throws {
+    let (daemon, _, _) = try start(scale: nil)
+    for label in [
+      "two\nlines", "\u{1B}[31mred", String(repeating: "x", count: 201), String(repeating: "x", count: 100_000),
+    ] {
+      #expect(try daemon.ctl("backup", "shop", "--label", label).status == 2)
+    }
+    #expect(try daemon.ctl("backup", "shop", "--label", "Größe – v1.2").status == 0)
+    #expect(try daemon.ctl("schedule", "@daily", "--count", "100000000").status == 2)
+  }
+
   /// A second run of a job on a database that it is running on is refused, with the run's id.
   @Test func twoRunsAtOnce() async throws {
     let (daemon, cluster, database) = try start()

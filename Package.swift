@@ -129,7 +129,7 @@ let package = Package(
     tests("PostgresArchiveTests", ["PostgresArchive"], resources: [.copy("Golden")]),
     tests("BackupCatalogTests", ["BackupCatalog", "Faults", "Units"]),
     tests("ArtifactFormatTests", ["ArtifactFormat", "TestSupport"]),
-    tests("StorageTests", ["Storage", "TestSupport", "Units"]),
+    tests("StorageTests", ["Faults", "Storage", "TestSupport", "Units"]),
     tests(
       "BackupConfigurationTests",
       [

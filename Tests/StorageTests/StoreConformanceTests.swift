@@ -1,3 +1,4 @@
+import Faults
 import Foundation
 import Storage
 import TestSupport
@@ -155,6 +156,19 @@ struct StoreConformance {
       #expect(error?.kind == .storeMissing)
     }
     #expect(!FileManager.default.fileExists(atPath: folder.file("root")))
+  }
+
+  /// sysfs takes no new files from anybody, root included: a store that can be read and not written.
+  @Test func aStoreThatTakesNoWrites() async throws {
+    let store = LocalStore(name: "local", root: "/sys")
+    let key = try #require(ObjectKey("a"))
+    for error in [
+      await #expect(throws: StorageError.self) { try await store.check() },
+      await #expect(throws: StorageError.self) { _ = try await store.upload(key) },
+    ] {
+      #expect(error?.kind == .denied)
+      #expect(error?.fault.code == .storeReadOnly)
+    }
   }
 
   @Test(arguments: [

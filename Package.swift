@@ -97,7 +97,7 @@ let package = Package(
     room(
       "BackupDaemon",
       [
-        "ArtifactFormat", "BackupCatalog", "BackupOperations", "ControlAPI", "CPlatform", "CronSchedule", "Faults",
+        "ArtifactFormat", "BackupCatalog", "BackupOperations", "ControlAPI", "CronSchedule", "Faults",
         "PostgresTools", "QueueExecution",
         "Storage", "SystemdSupport", "Units", crypto, heap, httpTypes, hummingbird, hummingbirdCore, lifecycle, logging,
         nioCore,

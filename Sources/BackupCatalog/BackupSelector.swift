@@ -69,8 +69,10 @@ extension Catalog {
       case .at(let time): candidates.last { $0.isGood && $0.id.time <= time }
       }
     guard let found else {
+      let damaged = candidates.count { !$0.isGood }
       throw Fault(
-        .backupMissing, "There is no such backup of '\(database)' (\(candidates.count) are in the catalog).",
+        .backupMissing,
+        "There is no such backup of '\(database)' (\(candidates.count) are in the catalog, \(damaged) of them damaged).",
         hint: "pgbackupctl list \(database)")
     }
     return found

@@ -6,7 +6,6 @@
 #include <malloc.h>
 #include <stdio.h>
 #include <sys/mman.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -40,16 +39,6 @@ void cplatform_trim_heap(void) { malloc_trim(0); }
 void cplatform_tune_heap(void) {
   mallopt(M_ARENA_MAX, 4);
   mallopt(M_MMAP_THRESHOLD, 1 << 20);
-}
-
-int cplatform_peer(int socket, pid_t *pid, uid_t *uid, gid_t *gid) {
-  struct ucred peer;
-  socklen_t size = sizeof peer;
-  if (getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &peer, &size) != 0) return -1;
-  *pid = peer.pid;
-  *uid = peer.uid;
-  *gid = peer.gid;
-  return 0;
 }
 
 void cplatform_begin_writeback(int file, int64_t offset, int64_t count) {

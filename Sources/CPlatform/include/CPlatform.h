@@ -22,8 +22,5 @@ void cplatform_trim_heap(void);
 /// buffers really leave the process. Call once, before the first thread.
 void cplatform_tune_heap(void);
 
-/// The peer of a connected Unix socket as the kernel knows it (SO_PEERCRED). Returns 0, or -1 with errno set.
-int cplatform_peer(int socket, pid_t *pid, uid_t *uid, gid_t *gid);
-
 /// Starts writing a range of a file to the disk without waiting (sync_file_range(2), SYNC_FILE_RANGE_WRITE). A hint.
 void cplatform_begin_writeback(int file, int64_t offset, int64_t count);

@@ -15,27 +15,28 @@ final class RunBoard: Sendable {
   private let state = Mutex(State())
 
   /// Puts a run on the board, or its new state.
-  func post(_ run: RunReport) {
+  func post(_ run: RunReport) { state.withLock { Self.post(run, &$0) } }
+
+  /// How far a run is. What comes after the run's end, from a thread that was late, changes nothing.
+  func progress(_ id: String, _ progress: RunReport.Progress) {
     state.withLock { state in
-      let followers = state.followers[run.id] ?? [:]
-      for follower in followers.values { follower.yield(run) }
-      if run.state.isFinal {
-        state.runs[run.id] = nil
-        state.last[Self.key(run.job, run.database)] = run
-        state.followers[run.id] = nil
-        for follower in followers.values { follower.finish() }
-      } else {
-        state.runs[run.id] = run
-      }
+      guard var run = state.runs[id] else { return }
+      run.progress = progress
+      Self.post(run, &state)
     }
   }
 
-  func progress(_ id: String, _ progress: RunReport.Progress) {
-    let run = state.withLock { state in
-      state.runs[id]?.progress = progress
-      return state.runs[id]
+  private static func post(_ run: RunReport, _ state: inout State) {
+    let followers = state.followers[run.id] ?? [:]
+    for follower in followers.values { follower.yield(run) }
+    if run.state.isFinal {
+      state.runs[run.id] = nil
+      state.last[key(run.job, run.database)] = run
+      state.followers[run.id] = nil
+      for follower in followers.values { follower.finish() }
+    } else {
+      state.runs[run.id] = run
     }
-    if let run { post(run) }
   }
 
   /// Queued and running, the first asked first.

@@ -1,4 +1,5 @@
 package import Faults
+import Foundation
 import Glibc
 
 /// A PostgreSQL client program of a known version.
@@ -22,7 +23,9 @@ package struct ClientPrograms: Sendable {
   /// The folders in order: configured, Debian's and Red Hat's per-version folders, PATH.
   private var folders: [String] {
     let versioned = ["/usr/lib/postgresql", "/usr"].flatMap { root in
-      (Self.entries(of: root) ?? []).filter { root != "/usr" || $0.hasPrefix("pgsql-") }.sorted().map {
+      ((try? FileManager.default.contentsOfDirectory(atPath: root)) ?? []).filter {
+        root != "/usr" || $0.hasPrefix("pgsql-")
+      }.sorted().map {
         "\(root)/\($0)/bin"
       }
     }
@@ -62,16 +65,5 @@ package struct ClientPrograms: Sendable {
       let major = Int(version.prefix { $0.isNumber })
     else { return nil }
     return ClientProgram(path: path, versionText: text, major: major)
-  }
-
-  private static func entries(of path: String) -> [String]? {
-    guard let directory = opendir(path) else { return nil }
-    defer { closedir(directory) }
-    var names: [String] = []
-    while let entry = readdir(directory) {
-      let name = withUnsafeBytes(of: &entry.pointee.d_name) { String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self) }
-      if !name.hasPrefix(".") { names.append(name) }
-    }
-    return names
   }
 }

@@ -23,7 +23,7 @@ demo: build ## see the main job on a throw-away PostgreSQL; KEEP=1 leaves it run
 
 test: setup ## run every test, on real servers
 	swift build --build-tests $(STRICT)
-	swift test --skip-build
+	@scripts/test.sh
 
 lint: ## check style and house rules
 	@scripts/lint.sh

@@ -34,7 +34,8 @@ import Testing
     let backup = try daemon.ctl("backup", "shop", "--type", "daily", "--label", "v1.2")
     #expect(backup.status == 0, "\(backup.errors)")
     #expect(backup.output.hasPrefix("shop/"))
-    #expect(backup.errors.contains("daily of shop: dump"))
+    // Which phases show depends on how quickly they pass.
+    #expect(backup.errors.contains("daily of shop: "))
 
     let listed = try #require(try backups(daemon).first)
     #expect(listed["label"] as? String == "v1.2")
@@ -181,6 +182,7 @@ import Testing
     #expect(status.output.contains("E-CONFIG-INVALID"))
 
     _ = try daemon.folder.write("pgbackupd.yaml", good.replacing("0 2 * * *", with: "30 4 * * *"))
+    daemon.forgetNotifications()
     daemon.signal(SIGHUP)
     try daemon.waitFor("RELOADING=1")
     try daemon.waitFor("READY=1")

@@ -41,6 +41,12 @@ package final class DaemonProcess: Sendable {
     }
   }
 
+  /// Drops the notifications that have come so far, so that `waitFor` waits for a new one.
+  package func forgetNotifications() {
+    var buffer = [UInt8](repeating: 0, count: 8192)
+    while recv(notifySocket, &buffer, buffer.count, Int32(MSG_DONTWAIT)) > 0 {}
+  }
+
   package func signal(_ number: Int32) { process.signal(number) }
 
   /// Waits for the process's end and returns its status, negative for a signal.

@@ -122,10 +122,10 @@ let package = Package(
 
     // Tests: real servers, real processes; the helpers are a target of their own
     .target(
-      name: "TestSupport", dependencies: ["CPlatform", "Storage", "Units"], path: "Tests/TestSupport",
+      name: "TestSupport", dependencies: ["CPlatform", "CronSchedule", "Storage", "Units"], path: "Tests/TestSupport",
       swiftSettings: strict),
     tests("UnitsTests", ["Units", "Faults"]),
-    tests("CronScheduleTests", ["CronSchedule", "Units"], resources: [.copy("Vectors")]),
+    tests("CronScheduleTests", ["CronSchedule", "TestSupport", "Units"], resources: [.copy("Vectors")]),
     tests("PostgresArchiveTests", ["PostgresArchive"], resources: [.copy("Golden")]),
     tests("BackupCatalogTests", ["BackupCatalog", "Faults", "Units"]),
     tests("ArtifactFormatTests", ["ArtifactFormat", "TestSupport"]),

@@ -1,8 +1,8 @@
 import ArtifactFormat
 import BackupCatalog
-import CronSchedule
+package import CronSchedule
 package import Faults
-package import Foundation
+import Foundation
 import PostgresTools
 import Units
 import Yams
@@ -14,21 +14,25 @@ package struct ConfigurationSurroundings: Sendable {
   /// The text of a secret's file; throws a sentence that says why it can't be read.
   package var secretFile: @Sendable (String) throws(Fault) -> String
   /// The zone of schedules that name none.
-  package var zone: TimeZone
+  package var zone: ZoneRules
+  /// The zone of a name; throws where there is none.
+  package var zoneNamed: @Sendable (String) throws(Fault) -> ZoneRules
 
   package init(
     variable: @escaping @Sendable (String) -> String?, secretFile: @escaping @Sendable (String) throws(Fault) -> String,
-    zone: TimeZone
+    zone: ZoneRules, zoneNamed: @escaping @Sendable (String) throws(Fault) -> ZoneRules
   ) {
     self.variable = variable
     self.secretFile = secretFile
     self.zone = zone
+    self.zoneNamed = zoneNamed
   }
 
   /// The process's own environment and files.
   package static var process: ConfigurationSurroundings {
     ConfigurationSurroundings(
-      variable: { ProcessInfo.processInfo.environment[$0] }, secretFile: readSecretFile, zone: .current)
+      variable: { ProcessInfo.processInfo.environment[$0] }, secretFile: readSecretFile,
+      zone: SystemZones.standard.local(), zoneNamed: SystemZones.standard.zone)
   }
 
   /// A secret is the first line of its file, which others must not be able to read.
@@ -222,11 +226,7 @@ package struct ConfigurationReader {
   private func schedule(_ values: [String: ConfigurationNode]) -> ZonedSchedule? {
     var zone = surroundings.zone
     if let node = values["zone"], let name = node.text() {
-      if let named = TimeZone(identifier: name) {
-        zone = named
-      } else {
-        node.report("'\(name)' is no time zone" + suggestion(for: name, among: TimeZone.knownTimeZoneIdentifiers))
-      }
+      zone = self.zone(name, node) ?? zone
       if values["schedule"] == nil { node.report("a zone without a schedule") }
     }
     guard let node = values["schedule"], let text = node.text() else { return nil }
@@ -234,6 +234,15 @@ package struct ConfigurationReader {
       return ZonedSchedule(try CronExpression(parsing: text), in: zone)
     } catch {
       node.report("'\(text)': \(error)")
+      return nil
+    }
+  }
+
+  private func zone(_ name: String, _ node: ConfigurationNode) -> ZoneRules? {
+    do throws(Fault) {
+      return try surroundings.zoneNamed(name)
+    } catch {
+      node.report(error.message + suggestion(for: name, among: TimeZone.knownTimeZoneIdentifiers))
       return nil
     }
   }
@@ -317,7 +326,7 @@ package struct ConfigurationReader {
   private static let defaultTimeout = Duration.seconds(12 * 3600)
 
   /// The policy of a file without `jobs`.
-  private static func defaultJobs(_ stores: [Configuration.Store], _ zone: TimeZone) -> [Configuration.Job] {
+  private static func defaultJobs(_ stores: [Configuration.Store], _ zone: ZoneRules) -> [Configuration.Job] {
     let policy: [(String, String?, Int64)] = [
       ("daily", "0 2 * * *", 7), ("weekly", "0 3 * * 0", 30), ("monthly", "0 4 1 * *", 365),
       ("pre-deployment", nil, 30),

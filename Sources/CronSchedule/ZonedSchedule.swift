@@ -12,9 +12,9 @@ import Units
 /// - A change of three hours or more is a correction of the zone and no daylight saving: what it skips stays skipped.
 package struct ZonedSchedule: Sendable, Hashable {
   package let expression: CronExpression
-  package let zone: TimeZone
+  package let zone: ZoneRules
 
-  package init(_ expression: CronExpression, in zone: TimeZone) {
+  package init(_ expression: CronExpression, in zone: ZoneRules) {
     self.expression = expression
     self.zone = zone
   }
@@ -55,8 +55,8 @@ package struct ZonedSchedule: Sendable, Hashable {
   }
 
   private func localDay(of instant: Date) -> Int {
-    let local = Int(instant.timeIntervalSince1970.rounded(.down)) + zone.secondsFromGMT(for: instant)
-    return local.flooredQuotient(86400)
+    let seconds = Int(instant.timeIntervalSince1970.rounded(.down))
+    return (seconds + zone.offset(at: seconds)).flooredQuotient(86400)
   }
 }
 
@@ -75,8 +75,8 @@ private struct LocalDay {
     self.schedule = schedule
     midnight = number * 86400
     // No zone is further than 15 hours from UTC, so these two bracket the day whatever its offset is.
-    offsetBefore = Self.offset(schedule.zone, at: midnight - 86400)
-    offsetAfter = Self.offset(schedule.zone, at: midnight + 2 * 86400)
+    offsetBefore = schedule.zone.offset(at: midnight - 86400)
+    offsetAfter = schedule.zone.offset(at: midnight + 2 * 86400)
   }
 
   /// No change of the clock on this day: wall-clock time and instants run together.
@@ -135,7 +135,7 @@ private struct LocalDay {
   /// The instants at which the wall clock shows `wall` and the schedule counts them: none, one or two.
   private func instants(ofWallClock wall: Int) -> [Int] {
     let showing = Set([offsetBefore, offsetAfter]).map { wall - $0 }.filter {
-      Self.offset(schedule.zone, at: $0) == wall - $0
+      schedule.zone.offset(at: $0) == wall - $0
     }.sorted()
     let shift = abs(offsetAfter - offsetBefore)
     if schedule.expression.isWildcard || shift >= Self.correction { return showing }
@@ -149,14 +149,10 @@ private struct LocalDay {
     var high = midnight + 2 * 86400
     while high - low > 1 {
       let middle = low + (high - low) / 2
-      if Self.offset(schedule.zone, at: middle) == offsetBefore { low = middle } else { high = middle }
+      if schedule.zone.offset(at: middle) == offsetBefore { low = middle } else { high = middle }
     }
     return high
   }
 
   private func date(_ seconds: Int) -> Date { Date(timeIntervalSince1970: Double(seconds)) }
-
-  private static func offset(_ zone: TimeZone, at instant: Int) -> Int {
-    zone.secondsFromGMT(for: Date(timeIntervalSince1970: Double(instant)))
-  }
 }

@@ -52,12 +52,7 @@ struct ScheduleCommand: ParsableCommand {
       let caret = String(repeating: " ", count: max(0, error.column - 1)) + "^"
       throw Fault(.usage, error.message + ".", cause: "\(expression)\n\(caret)", hint: "man 5 crontab")
     }
-    let zone = try self.zone.map { name in
-      guard let zone = TimeZone(identifier: name) else {
-        throw Fault(.usage, "'\(name)' is no time zone.", hint: "timedatectl list-timezones")
-      }
-      return zone
-    }
+    let zone = try zone(named: zone)
     var instant = SystemClock.now()
     if let after {
       guard let date = Date(rfc3339: after) else {
@@ -65,12 +60,21 @@ struct ScheduleCommand: ParsableCommand {
       }
       instant = date
     }
-    let schedule = ZonedSchedule(parsed, in: zone ?? .current)
+    let schedule = ZonedSchedule(parsed, in: zone)
     if !plain { print("\(parsed)  \(schedule.zone.identifier)\n\(parsed.sentence)\n") }
     for _ in 0..<count {
       guard let next = schedule.next(after: instant) else { break }
       print(LocalTime.rfc3339(next, schedule.zone))
       instant = next
+    }
+  }
+
+  private func zone(named name: String?) throws(Fault) -> ZoneRules {
+    guard let name else { return SystemZones.standard.local() }
+    do throws(Fault) {
+      return try SystemZones.standard.zone(name)
+    } catch {
+      throw Fault(.usage, error.message + ".", hint: error.hint)
     }
   }
 }

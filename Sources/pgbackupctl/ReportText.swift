@@ -1,5 +1,6 @@
 import BackupCatalog
 import ControlAPI
+import CronSchedule
 import Faults
 import Foundation
 import Units
@@ -188,8 +189,8 @@ enum ReportText {
 /// Times with their zone's offset.
 enum LocalTime {
   /// `2026-11-22T02:00:00+01:00` (RFC 3339).
-  static func rfc3339(_ date: Date, _ zone: TimeZone) -> String {
-    let offset = zone.secondsFromGMT(for: date)
+  static func rfc3339(_ date: Date, _ zone: ZoneRules) -> String {
+    let offset = zone.offset(at: Int(date.timeIntervalSince1970.rounded(.down)))
     if offset == 0 { return date.rfc3339 }
     let local = date.addingTimeInterval(Double(offset)).rfc3339.dropLast()
     let (hours, minutes) = (abs(offset) / 3600, abs(offset) / 60 % 60)

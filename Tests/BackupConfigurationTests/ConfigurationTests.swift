@@ -14,7 +14,7 @@ private let surroundings = ConfigurationSurroundings(
   secretFile: { (path: String) throws(Fault) -> String in
     if path.hasSuffix("pw") { return "s3cret" }
     throw Fault(.configInvalid, "'\(path)' can't be read: No such file or directory")
-  }, zone: .gmt)
+  }, zone: .utc, zoneNamed: SystemZones.standard.zone)
 
 private func read(_ text: String) throws(ConfigurationProblems) -> Configuration {
   try ConfigurationReader.read(text, file: "test.yaml", surroundings)

@@ -1,11 +1,12 @@
 import BackupDaemon
 import CronSchedule
 import Foundation
+import TestSupport
 import Testing
 import Units
 
 private func schedule(_ text: String, _ zone: String = "UTC") throws -> ZonedSchedule {
-  ZonedSchedule(try CronExpression(parsing: text), in: try #require(TimeZone(identifier: zone)))
+  ZonedSchedule(try CronExpression(parsing: text), in: try ZoneRules.system(zone))
 }
 
 private func at(_ text: String) throws -> Date { try #require(Date(rfc3339: text)) }

@@ -81,7 +81,7 @@ let package = Package(
     room("Storage", ["CPlatform", "Faults", "QueueExecution", "Units", logging]),
     room(
       "PostgresTools", ["CLibPQ", "CPlatform", "Faults", "QueueExecution", "Units", logging, subprocess, systemPackage]),
-    room("SystemdSupport", ["CSystemd", logging]),
+    room("SystemdSupport", ["CSystemd", "Faults", logging]),
     room("ControlAPI", ["BackupCatalog", "Faults", "Units"]),
 
     // Operations: each runs once, given its collaborators
@@ -112,7 +112,8 @@ let package = Package(
       "pgbackupd",
       [
         "BackupCatalog", "BackupConfiguration", "BackupDaemon", "BackupOperations", "ControlAPI", "CPlatform", "Faults",
-        "PostgresTools", "Storage", "SystemdSupport", "Units", argumentParser, lifecycle, logging, unixSignals,
+        "CronSchedule", "PostgresTools", "Storage", "SystemdSupport", "Units", argumentParser, lifecycle, logging,
+        unixSignals,
       ]),
     program(
       "pgbackupctl",

@@ -93,6 +93,10 @@ package struct Manifest: VersionedRecord, Equatable {
   package var label: String?
   package var job: String?
   package var run: String
+  /// The due instant of a scheduled run.
+  package var due: Date?
+  /// The backup of another type whose files these are: one dump served both.
+  package var sharedFrom: BackupID?
   /// Overrides the type's `keep`, in seconds.
   package var keepSeconds: Int64?
   package var started: Date

@@ -30,8 +30,10 @@ package struct Configuration: Sendable, Hashable {
   package struct Job: Sendable, Hashable {
     /// Also the type of the backups it makes.
     package var name: String
-    /// Nil for a job that only runs on demand.
-    package var schedule: ZonedSchedule?
+    /// When it runs by itself; nil for a job that only runs on demand.
+    package var timing: JobTiming?
+    /// Whether its zone is the machine's, which may change while the daemon runs.
+    package var usesLocalZone = false
     package var keep: KeepRule
     package var stores: [String]
     /// Names of databases; all of them where nil.
@@ -50,6 +52,8 @@ package struct Configuration: Sendable, Hashable {
   package struct Daemon: Sendable, Hashable {
     package var state = "/var/lib/pgbackupd"
     package var socket = "/run/pgbackupd/control.sock"
+    /// Answers questions to everybody and changes nothing; none where nil.
+    package var monitorSocket: String?
     /// Dumps that may run at once, over all databases.
     package var parallelRuns = 2
   }

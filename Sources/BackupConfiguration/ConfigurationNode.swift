@@ -70,6 +70,20 @@ struct ConfigurationNode {
     return nil
   }
 
+  /// `true` or `false`, as YAML 1.2 writes them.
+  func boolean() -> Bool? {
+    guard let text = text() else { return nil }
+    if text == "true" || text == "false" { return text == "true" }
+    report("expected true or false, found '\(text)'")
+    return nil
+  }
+
+  /// Nil for `off`, else what `read` makes of the value.
+  func offOr<Value>(_ read: (ConfigurationNode) -> Value?) -> Value? {
+    if case .scalar(let scalar) = node, scalar.string == "off" { return nil }
+    return read(self)
+  }
+
   /// A list of texts; a single text is a list of one.
   func texts() -> [ConfigurationNode]? {
     switch node {

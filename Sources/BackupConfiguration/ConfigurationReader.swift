@@ -201,17 +201,18 @@ package struct ConfigurationReader {
     guard let entries = section.entries() else { return [] }
     let storeNames = configuration.stores.map(\.name)
     let databaseNames = configuration.databases.map(\.name)
-    return entries.compactMap { name, node in
+    return entries.enumerated().compactMap { order, entry in
+      let (name, node) = entry
       checkName(name, node, "a job")
       var job = Configuration.Job(
-        name: name, schedule: nil, keep: .untilDeleted, stores: storeNames, databases: nil, timeout: Self.defaultTimeout
+        name: name, timing: nil, keep: .untilDeleted, stores: storeNames, databases: nil, timeout: Self.defaultTimeout
       )
       if node.isNull { return job }
-      guard let values = node.section(["action", "schedule", "zone", "keep", "stores", "databases", "timeout"]) else {
-        return nil
-      }
+      let keys = ["action", "schedule", "zone", "keep", "stores", "databases", "timeout"] + Self.timingKeys
+      guard let values = node.section(keys) else { return nil }
       _ = values["action"]?.word(Action.self)
-      job.schedule = schedule(values)
+      job.timing = timing(values, order: order)
+      job.usesLocalZone = values["zone"] == nil
       if let keep = values["keep"] { job.keep = keepRule(keep) }
       if let stores = values["stores"] {
         job.stores = names(stores, among: storeNames, "store")
@@ -220,6 +221,44 @@ package struct ConfigurationReader {
       if let databases = values["databases"] { job.databases = names(databases, among: databaseNames, "database") }
       if let timeout = values["timeout"]?.duration(atLeast: .seconds(10)) { job.timeout = timeout }
       return job
+    }
+  }
+
+  private static let timingKeys = ["jitter", "not_between", "catch_up", "retry", "share"]
+
+  private func timing(_ values: [String: ConfigurationNode], order: Int) -> JobTiming? {
+    guard let schedule = schedule(values) else {
+      if values["schedule"] == nil {
+        for key in Self.timingKeys { values[key]?.report("it needs a schedule") }
+      }
+      return nil
+    }
+    var timing = JobTiming(schedule)
+    timing.order = order
+    if let jitter = values["jitter"]?.duration() { timing.jitter = jitter }
+    if let node = values["catch_up"] { timing.catchUp = node.offOr { $0.duration(atLeast: .seconds(60)) } }
+    if let node = values["retry"] { timing.retry = node.offOr(retryRule) }
+    if let share = values["share"]?.boolean() { timing.share = share }
+    timing.notBetween = (values["not_between"]?.texts() ?? []).compactMap { window($0, zone: schedule.zone) }
+    return timing
+  }
+
+  private func retryRule(_ node: ConfigurationNode) -> RetryRule? {
+    guard let text = node.text() else { return nil }
+    guard let rule = RetryRule(parsing: text) else {
+      node.report("'\(text)' is no retry rule: write 3 after 5m (20 at most), or off")
+      return nil
+    }
+    return rule
+  }
+
+  private func window(_ node: ConfigurationNode, zone: ZoneRules) -> QuietWindow? {
+    guard let text = node.text() else { return nil }
+    do throws(CronParseError) {
+      return try QuietWindow(parsing: text, zone: zone) { try? surroundings.zoneNamed($0) }
+    } catch {
+      node.report("'\(text)': \(error.message)")
+      return nil
     }
   }
 
@@ -285,10 +324,16 @@ package struct ConfigurationReader {
 
   private func daemon(_ section: ConfigurationNode) -> Configuration.Daemon {
     var daemon = Configuration.Daemon()
-    guard let values = section.section(["state", "socket", "parallel_runs"]) else { return daemon }
+    guard let values = section.section(["state", "socket", "monitor_socket", "parallel_runs"]) else { return daemon }
     for (key, target) in [("state", \Configuration.Daemon.state), ("socket", \Configuration.Daemon.socket)] {
       guard let node = values[key], let path = node.text() else { continue }
       if path.hasPrefix("/") { daemon[keyPath: target] = path } else { node.report("'\(path)' is no absolute path") }
+    }
+    if let node = values["monitor_socket"], let path = node.text() {
+      if !path.hasPrefix("/") { node.report("'\(path)' is no absolute path") }
+      if path == daemon.socket { node.report("it is the control socket's path") }
+      if path.utf8.count > 107 { node.report("a socket's path has 107 bytes at most") }
+      daemon.monitorSocket = path
     }
     // sockaddr_un's sun_path holds 108 bytes, its closing zero among them (unix(7)).
     if daemon.socket.utf8.count > 107 { values["socket"]?.report("a socket's path has 107 bytes at most") }
@@ -331,10 +376,14 @@ package struct ConfigurationReader {
       ("daily", "0 2 * * *", 7), ("weekly", "0 3 * * 0", 30), ("monthly", "0 4 1 * *", 365),
       ("pre-deployment", nil, 30),
     ]
-    return policy.map { name, expression, days in
-      Configuration.Job(
-        name: name,
-        schedule: expression.flatMap { try? CronExpression(parsing: $0) }.map { ZonedSchedule($0, in: zone) },
+    return policy.enumerated().map { order, policy in
+      let (name, expression, days) = policy
+      var timing = expression.flatMap { try? CronExpression(parsing: $0) }.map {
+        JobTiming(ZonedSchedule($0, in: zone))
+      }
+      timing?.order = order
+      return Configuration.Job(
+        name: name, timing: timing, usesLocalZone: true,
         keep: .forDuration(.seconds(days * 86400)), stores: stores.map(\.name), databases: nil, timeout: defaultTimeout)
     }
   }
@@ -344,7 +393,7 @@ package struct ConfigurationReader {
     guard !configuration.jobs.contains(where: { $0.name == "manual" }) else { return }
     configuration.jobs.append(
       Configuration.Job(
-        name: "manual", schedule: nil, keep: .untilDeleted, stores: configuration.stores.map(\.name), databases: nil,
+        name: "manual", timing: nil, keep: .untilDeleted, stores: configuration.stores.map(\.name), databases: nil,
         timeout: Self.defaultTimeout))
   }
 }

@@ -12,17 +12,33 @@ struct ControlRoutes {
   /// More than any request needs: a client that sends a gigabyte is refused at this.
   private static let requestLimit = 65_536
 
-  func router() -> Router<ControlContext> {
+  func router(_ access: ControlServer.Access) -> Router<ControlContext> {
     let router = Router(context: ControlContext.self)
     router.add(middleware: PeerMiddleware())
-    let core = core
+    addReports(to: router)
+    switch access {
+    case .operators: addCommands(to: router)
+    case .everybody:
+      // Said plainly: a monitor that tries should not think that the path is wrong.
+      router.post("**") { _, _ -> Response in
+        throw Fault(.notAllowed, "This socket only answers questions.", hint: "use the control socket")
+      }
+    }
+    return router
+  }
 
+  private func addReports(to router: Router<ControlContext>) {
+    let core = core
     router.get("v1/status") { _, _ in try Self.reply(await core.status()) }
     router.get("v1/jobs") { _, _ in try Self.reply(await core.jobs()) }
     router.get("v1/backups") { request, _ in
       try Self.reply(await core.backups(of: request.uri.queryParameters["database"].map(String.init)))
     }
     router.get("v1/backup") { request, _ in try Self.reply(try await core.backup(Self.identifier(request))) }
+  }
+
+  private func addCommands(to router: Router<ControlContext>) {
+    let core = core
     router.get("v1/contents") { request, _ in try Self.reply(try await core.contents(Self.identifier(request))) }
     router.post("v1/jobs/:job/run") { _, context in
       let job = context.parameters.get("job") ?? ""
@@ -58,7 +74,6 @@ struct ControlRoutes {
         last: max(0, min(count, 100_000)), andFollowing: request.uri.queryParameters["follow"] == "1")
       return Self.stream(records, request)
     }
-    return router
   }
 
   // MARK: - Replies

@@ -7,6 +7,7 @@ package import Logging
 import NIOCore
 import NIOPosix
 import ServiceLifecycle
+import Synchronization
 
 /// What a request brings along: the process at the other end, as the kernel knows it.
 struct ControlContext: RequestContext {
@@ -24,19 +25,31 @@ struct ControlContext: RequestContext {
 ///
 /// The socket is bound here and handed to NIO: an inherited umask would decide its mode otherwise.
 package struct ControlServer: Service {
+  package enum Access: Sendable {
+    /// The socket's group may do everything.
+    case operators
+    /// Anybody may look at what reveals nothing of the data, and change nothing.
+    case everybody
+  }
+
+  /// Connections that are open at once. More are closed at once: a client that floods takes nothing but its own turn.
+  private static let connectionLimit = 64
+
+  private let access: Access
   private let core: DaemonCore
   private let socket: Int32
   private let logger: Logger
 
   /// Binds the socket. From then on connections queue up; they are served once `run` is called.
-  package init(core: DaemonCore, socketPath: String, logger: Logger) throws(Fault) {
+  package init(core: DaemonCore, socketPath: String, access: Access, logger: Logger) throws(Fault) {
     self.core = core
+    self.access = access
     self.logger = logger
-    socket = try ControlSocket.listen(path: socketPath)
+    socket = try ControlSocket.listen(path: socketPath, mode: access == .operators ? 0o660 : 0o666)
   }
 
   package func run() async throws {
-    let responder = ControlRoutes(core: core).router().buildResponder()
+    let responder = ControlRoutes(core: core).router(access).buildResponder()
     let http = HTTP1Channel(
       responder: { request, writer, channel in
         let context = ControlContext(source: .init(channel: channel, logger: logger))
@@ -55,12 +68,20 @@ package struct ControlServer: Service {
     let server = try await ServerBootstrap(group: group)
       .childChannelOption(ChannelOptions.allowRemoteHalfClosure, value: true)
       .bind(socket) { channel in http.setup(channel: channel, logger: logger) }
+    let open = ConnectionCount(limit: Self.connectionLimit)
     await withGracefulShutdownHandler {
       await withDiscardingTaskGroup { connections in
         do {
           try await server.executeThenClose { inbound in
             for try await connection in inbound {
-              connections.addTask { await http.handle(value: connection, logger: logger) }
+              guard open.take() else {
+                connections.addTask { try? await connection.executeThenClose { _, _ in } }
+                continue
+              }
+              connections.addTask {
+                await http.handle(value: connection, logger: logger)
+                open.giveBack()
+              }
             }
           }
         } catch {
@@ -73,6 +94,24 @@ package struct ControlServer: Service {
     }
     try? await group.shutdownGracefully()
   }
+}
+
+/// How many connections are open.
+private final class ConnectionCount: Sendable {
+  private let count = Mutex(0)
+  private let limit: Int
+
+  init(limit: Int) { self.limit = limit }
+
+  func take() -> Bool {
+    count.withLock { count in
+      guard count < limit else { return false }
+      count += 1
+      return true
+    }
+  }
+
+  func giveBack() { count.withLock { $0 -= 1 } }
 }
 
 extension Channel {

@@ -1,10 +1,10 @@
 import Faults
 import Glibc
 
-/// The listening Unix socket of the control API: mode 0660, one daemon at a time.
+/// A listening Unix socket of the control API: one daemon at a time.
 enum ControlSocket {
   /// Binds and listens. A socket file that a dead daemon left is replaced; one that answers is somebody else's, and a fault.
-  static func listen(path: String) throws(Fault) -> Int32 {
+  static func listen(path: String, mode: mode_t) throws(Fault) -> Int32 {
     let descriptor = socket(
       AF_UNIX, Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue) | Int32(SOCK_NONBLOCK.rawValue), 0)
     guard descriptor >= 0 else { throw fault(errno, path) }
@@ -16,7 +16,7 @@ enum ControlSocket {
       }
       unlink(path)
       // The file is made with its final mode: nobody else can connect in between.
-      let mask = umask(0o117)
+      let mask = umask(0o777 & ~mode)
       let bound = withAddress(path) { bind(descriptor, $0, $1) }
       let reason = errno
       umask(mask)

@@ -6,6 +6,7 @@ import Faults
 import Foundation
 import Logging
 import Storage
+import SystemdSupport
 import Units
 
 /// What the control socket asks about backups, and does with them.
@@ -123,17 +124,15 @@ extension DaemonCore {
     do throws(Fault) {
       for step in try await reconcile(apply: true, by: nil).steps {
         if let fault = step.fault {
-          logger.error(
-            "\(fault.message)",
-            metadata: ["what": "\(step.what)", "store": "\(step.store)", "error": "\(fault.code.rawValue)"])
+          logger.error(.storeUnusable, fault, metadata: ["what": "\(step.what)", "store": "\(step.store)"])
         } else {
           logger.info(
-            "\(step.action) done",
+            step.action == "delete" ? .backupDeleted : .leftoversSwept, "\(step.action) done",
             metadata: ["what": "\(step.what)", "store": "\(step.store)", "reason": "\(step.reason)"])
         }
       }
     } catch {
-      logger.error("\(error.message)", metadata: ["error": "\(error.code.rawValue)"])
+      logger.error(.storeUnusable, error)
     }
   }
 

@@ -4,7 +4,9 @@ import ControlAPI
 import CronSchedule
 import Faults
 import Foundation
+import Logging
 import Storage
+import SystemdSupport
 import Units
 
 /// What `status` and `jobs` show.
@@ -36,12 +38,34 @@ extension DaemonCore {
       let databases = plan.databases(of: job).map(\.name)
       reports.append(
         JobReport(
-          name: job.name, expression: job.schedule?.expression.description, sentence: job.schedule?.expression.sentence,
-          zone: job.schedule?.zone.identifier, next: await scheduler.nextDue(of: job.name), keep: job.keep.text,
+          name: job.name, expression: job.timing?.schedule.expression.description,
+          sentence: job.timing?.schedule.expression.sentence,
+          zone: job.timing?.schedule.zone.identifier, next: await scheduler.nextStart(of: job.name),
+          keep: job.keep.text,
           stores: job.stores, databases: databases,
           lastRuns: databases.compactMap { board.last(job: job.name, database: $0) }))
     }
     return reports
+  }
+
+  /// Writes what the daemon is doing to the log, a line per thing (SIGUSR1).
+  package func dumpState() async {
+    var lines = ["state: up since \(started.rfc3339)\(isStopping ? ", stopping" : "")"]
+    for job in plan.jobs {
+      let next = await scheduler.nextStart(of: job.name)?.rfc3339 ?? "on demand"
+      lines.append("state: job \(job.name), next \(next)")
+    }
+    for run in board.active {
+      lines.append("state: run \(run.id), \(run.job) of \(run.database), \(run.progress?.phase ?? run.state.rawValue)")
+    }
+    for retry in await scheduler.pendingRetries {
+      lines.append("state: retry of \(retry.job) on \(retry.database) at \(retry.start.rfc3339)")
+    }
+    for store in plan.stores { lines.append("state: store \(store.name) at \(store.location)") }
+    for problem in standingProblems.values {
+      lines.append("state: problem \(problem.code.rawValue): \(problem.message)")
+    }
+    for line in lines { logger.notice(.stateDump, "\(line)") }
   }
 
   private func database(
@@ -52,7 +76,7 @@ extension DaemonCore {
     var next: (job: String, due: Date)?
     for job in plan.jobs
     where plan.databases(of: job).contains(where: { $0.name == name || name.hasPrefix($0.name + ".") }) {
-      if let due = await scheduler.nextDue(of: job.name), due < next?.due ?? .distantFuture { next = (job.name, due) }
+      if let due = await scheduler.nextStart(of: job.name), due < next?.due ?? .distantFuture { next = (job.name, due) }
     }
     return StatusReport.Database(
       name: name,

@@ -1,7 +1,7 @@
 import BackupCatalog
 import BackupOperations
 package import ControlAPI
-import CronSchedule
+package import CronSchedule
 package import Faults
 package import Foundation
 package import Logging
@@ -18,41 +18,49 @@ package actor DaemonCore {
   let now: @Sendable () -> Date
   let logger: Logger
   let started: Date
-  private(set) var scheduler: Scheduler
+  var scheduler: Scheduler
   /// What is wrong until somebody mends it: a refused reload, a damaged ledger.
   var standingProblems: [String: Fault] = [:]
+  var runners: [String: JobRunner] = [:]
+  var isStopping = false
+  /// Scheduled jobs that the ledger knew nothing of at the start.
+  var unknownJobs: Set<String> = []
 
-  private let slots: DumpSlots
-  private let notifier = ServiceNotifier()
+  let slots: DumpSlots
+  let status: StatusLine
+  let liveness = Liveness()
+  let notifier = ServiceNotifier()
+  /// The zone rules that a job's schedule has now; they change when the machine's zone files do.
+  let zone: @Sendable (DaemonPlan.Job) -> ZoneRules?
   private let reload: @Sendable () throws(Fault) -> DaemonPlan
-  private var runners: [String: JobRunner] = [:]
-  private var isStopping = false
   private var lastChange: Task<Void, Never>?
 
-  /// `reload` reads the configuration anew, or throws why it can't be taken.
+  /// - Parameters:
+  ///   - zone: the rules of a job's zone as its file says now; nil where it can't be read.
+  ///   - reload: reads the configuration anew, or throws why it can't be taken.
   package init(
     plan: DaemonPlan, ledger: Ledger, now: @escaping @Sendable () -> Date, logger: Logger,
+    zone: @escaping @Sendable (DaemonPlan.Job) -> ZoneRules?,
     reload: @escaping @Sendable () throws(Fault) -> DaemonPlan
   ) {
     self.plan = plan
     self.ledger = ledger
     self.now = now
     self.logger = logger
+    self.zone = zone
     self.reload = reload
     started = now()
     slots = DumpSlots(limit: plan.parallelRuns)
     keeper = CatalogKeeper(stores: plan.stores)
-    // Replaced in `start`: the closure needs `self`.
-    scheduler = Scheduler(now: now) { _ in }
+    status = StatusLine(notifier)
+    // Replaced in `start`: the closures need `self`.
+    scheduler = Scheduler(now: now, beat: .seconds(60), onDue: { _ in }, onBeat: {})
   }
 
   // MARK: - Life
 
-  /// Sweeps what a crash left, brings the stores in order and puts the schedules into force.
+  /// Closes what a crash left open, sweeps its files, and puts the schedules into force: what was missed meanwhile begins.
   package func start() async throws(Fault) {
-    scheduler = Scheduler(now: now) { [weak self] due in
-      Task { await self?.fire(due) }
-    }
     if ledger.repairedBytes > 0 {
       var record = LedgerRecord(.ledgerRepaired, at: now())
       record.detail = ["torn_bytes": "\(ledger.repairedBytes)"]
@@ -61,29 +69,74 @@ package actor DaemonCore {
     }
     if let damage = ledger.damage {
       standingProblems["ledger"] = damage
-      logger.error("\(damage.message)", metadata: ["error": "\(damage.code.rawValue)"])
+      logger.error(.ledgerDamaged, damage)
     }
     var record = LedgerRecord(.daemonStarted, at: now())
     record.detail = ["version": Backup.version]
     try await ledger.append(record)
     for store in plan.stores { await prepare(store) }
-    await scheduler.replace(schedules)
+    try await concludeInterrupted()
+    await showLastRuns()
+    scheduler = makeScheduler()
+    try await installSchedules(afterStart: true)
     await reportStatus()
     notifier.ready()
+    logger.notice(.daemonReady, "pgbackupd is ready", metadata: ["version": "\(Backup.version)"])
   }
 
-  /// Brings the stores in order after a start: what expired while nobody looked, and leftovers. Not part of `start`: a slow
-  /// store must not delay readiness.
-  package func settle() async { await expire() }
+  /// Brings the stores in order after a start: what expired while nobody looked, leftovers, and runs that only the catalog shows
+  /// to be missing. Not part of `start`: a slow store must not delay readiness.
+  package func settle() async {
+    await catchUpFromCatalog()
+    await expire()
+  }
+
+  private func makeScheduler() -> Scheduler {
+    // Three beats in a watchdog's interval: one that comes late does no harm.
+    let beat = min(.seconds(60), notifier.watchdogInterval().map { $0 / 3 } ?? .seconds(60))
+    liveness.add("daemon") { [weak self] answer in
+      Task {
+        await self?.pulse()
+        answer()
+      }
+    }
+    let liveness = liveness
+    let logger = logger
+    let notifier = notifier
+    return Scheduler(
+      now: now, beat: beat,
+      onDue: { [weak self] batch in
+        Task { await self?.begin(batch) }
+      },
+      onBeat: { [weak self] in
+        let silent = liveness.beat()
+        if silent.isEmpty {
+          notifier.alive()
+        } else {
+          logger.critical(
+            .watchdogWithheld, "parts of the daemon don't answer; systemd is not told that it lives",
+            metadata: ["parts": "\(silent.joined(separator: ", "))"])
+        }
+        Task { await self?.followZones() }
+      })
+  }
+
+  private func pulse() {}
+
+  /// For tests of the watchdog: the scheduler stops for good.
+  package func wedgeScheduler() async { await scheduler.wedge() }
 
   /// Stops every run and takes no more.
   package func stop() async {
     isStopping = true
     notifier.stopping()
+    logger.notice(.daemonStopping, "pgbackupd is stopping", metadata: ["runs": "\(board.active.count)"])
+    let winding = TimeoutExtension(notifier)
     await scheduler.stop()
     // All at once: a slot that one run gives up must not start the next one.
     for runner in runners.values { await runner.cancelAll() }
     for runner in runners.values { await runner.waitForAll() }
+    winding.end()
     try? await ledger.append(LedgerRecord(.daemonStopped, at: now()))
     await ledger.endFollowing()
   }
@@ -112,138 +165,16 @@ package actor DaemonCore {
       let swept = try await store.sweepUnfinished()
       guard swept > 0 else { return }
       logger.notice(
-        "uploads that a dead process left were swept", metadata: ["store": "\(store.name)", "files": "\(swept)"])
+        .leftoversSwept, "uploads that a dead process left were swept",
+        metadata: ["store": "\(store.name)", "files": "\(swept)"])
       var record = LedgerRecord(.leftoversSwept, at: now())
       record.store = store.name
       record.reason = "unfinished uploads of a dead process"
       record.detail = ["files": "\(swept)"]
       try? await ledger.append(record)
     } catch {
-      let fault = error.fault
-      logger.error("\(fault.message)", metadata: ["error": "\(fault.code.rawValue)", "cause": "\(error.reason)"])
+      logger.error(.storeUnusable, error.fault, metadata: ["store": "\(store.name)"])
     }
-  }
-
-  // MARK: - Runs
-
-  private var schedules: [String: ZonedSchedule] {
-    Dictionary(uniqueKeysWithValues: plan.jobs.compactMap { job in job.schedule.map { (job.name, $0) } })
-  }
-
-  private func fire(_ due: ScheduleTable.Due) async {
-    guard !isStopping else { return }
-    do throws(Fault) {
-      _ = try await run(job: due.job, options: RunOptions(reason: "schedule \(due.instant.rfc3339)"))
-    } catch {
-      logger.error(
-        "\(error.message)",
-        metadata: ["job": "\(due.job)", "error": "\(error.code.rawValue)", "cause": "\(error.cause ?? "")"])
-    }
-    await reportStatus()
-  }
-
-  /// Begins a job on all its databases. A database that can't be listed or is busy is told of and does not stop the others;
-  /// where nothing could be begun, the first reason is thrown.
-  func run(job name: String, options: RunOptions) async throws(Fault) -> [RunReport] {
-    let plan = plan
-    let job = try plan.job(name)
-    var begun: [RunReport] = []
-    var faults: [Fault] = []
-    for entry in plan.databases(of: job) {
-      do throws(Fault) {
-        for database in try await entry.resolve() {
-          do throws(Fault) {
-            try refuseWhileStopping()
-            begun.append(try await runner(name).begin(database, plan: plan, options: options))
-          } catch {
-            faults.append(error)
-          }
-        }
-      } catch {
-        faults.append(error)
-        await recordUnstarted(name, entry.name, options, error)
-      }
-    }
-    if let first = faults.first, begun.isEmpty { throw first }
-    for fault in faults {
-      logger.warning("\(fault.message)", metadata: ["job": "\(name)", "error": "\(fault.code.rawValue)"])
-    }
-    return begun
-  }
-
-  func backup(_ command: BackupCommand, by caller: Caller?) async throws(Fault) -> RunReport {
-    try refuseWhileStopping()
-    let plan = plan
-    var keep: Duration?
-    if let text = command.keep {
-      guard let duration = Duration(parsing: text) else {
-        throw Fault(.usage, "'\(text)' is no duration: write 90m, 36h or 7d.", hint: "pgbackupctl backup --help")
-      }
-      keep = duration
-    }
-    try Self.check(label: command.label)
-    let job = try plan.job(command.type ?? "manual")
-    let database = try await database(named: command.database)
-    try refuseWhileStopping()
-    return try await runner(job.name).begin(
-      database, plan: plan, options: RunOptions(reason: "on demand", by: caller, label: command.label, keep: keep))
-  }
-
-  /// A label ends up in listings and terminals: short, and nothing that moves a cursor.
-  private static func check(label: String?) throws(Fault) {
-    guard let label else { return }
-    guard label.count <= 200, label.unicodeScalars.allSatisfy({ $0.value >= 32 && !(127..<160).contains($0.value) })
-    else {
-      throw Fault(
-        .usage, "A label has 200 characters at most, and no control characters.", hint: "pgbackupctl backup --help")
-    }
-  }
-
-  func refuseWhileStopping() throws(Fault) {
-    if isStopping {
-      throw Fault(.runAborted, "The daemon is stopping and begins nothing new.", hint: "systemctl status pgbackupd")
-    }
-  }
-
-  private func database(named name: String) async throws(Fault) -> DaemonPlan.Database {
-    if let database = plan.databases.first(where: { $0.name == name && $0.includes == nil }) { return database }
-    // `server.database`, of a pattern.
-    for entry in plan.databases where entry.includes != nil && name.hasPrefix(entry.name + ".") {
-      if let member = try await entry.resolve().first(where: { $0.name == name }) { return member }
-    }
-    throw Fault(
-      .databaseMissing,
-      "No database '\(name)' is configured; there are \(plan.databases.map(\.name).joined(separator: ", ")).",
-      hint: "pgbackupctl status")
-  }
-
-  private func runner(_ job: String) -> JobRunner {
-    if let runner = runners[job] { return runner }
-    let runner = JobRunner(
-      job: job,
-      surroundings: RunSurroundings(
-        slots: slots, board: board, ledger: ledger, keeper: keeper, now: now, logger: logger,
-        afterRun: { [weak self] in
-          await self?.expire()
-          await self?.reportStatus()
-        }))
-    runners[job] = runner
-    return runner
-  }
-
-  /// A scheduled run that could not even begin is a failed run, and must not be silent.
-  private func recordUnstarted(_ job: String, _ database: String, _ options: RunOptions, _ fault: Fault) async {
-    var run = RunReport(
-      id: String(UUID().uuidString.prefix(8)).lowercased(), job: job, database: database, reason: options.reason,
-      by: options.by, asked: now())
-    run.state = .failed
-    run.fault = fault
-    run.finished = now()
-    board.post(run)
-    var record = LedgerRecord(.runFinished, at: now())
-    (record.job, record.database, record.run) = (job, database, run.id)
-    (record.by, record.reason, record.result, record.fault) = (options.by, options.reason, run.state.rawValue, fault)
-    try? await ledger.append(record)
   }
 
   // MARK: - Reload
@@ -259,9 +190,7 @@ package actor DaemonCore {
       standingProblems["configuration"] = Fault(
         error.code, "The configuration file was refused, and the old one is still in force. " + error.message,
         cause: error.cause, hint: error.hint)
-      logger.error(
-        "the configuration was refused; the old one stays in force",
-        metadata: ["cause": "\(error.cause ?? error.message)"])
+      logger.error(.configurationRejected, standingProblems["configuration"] ?? error)
       var record = LedgerRecord(.configurationRejected, at: now())
       record.by = caller
       record.fault = error
@@ -273,21 +202,20 @@ package actor DaemonCore {
     plan = new
     await keeper.use(new.stores)
     await slots.setLimit(new.parallelRuns)
-    await scheduler.replace(schedules)
+    try await installSchedules(afterStart: false)
     var record = LedgerRecord(.configurationReloaded, at: now())
     record.by = caller
     record.detail = Dictionary(uniqueKeysWithValues: changes.enumerated().map { ("change.\($0 + 1)", $1) })
     try await ledger.append(record)
     logger.notice(
-      "configuration reloaded", metadata: ["changes": "\(changes.isEmpty ? "none" : changes.joined(separator: "; "))"])
+      .configurationReloaded, "the configuration was reloaded",
+      metadata: ["changes": "\(changes.isEmpty ? "none" : changes.joined(separator: "; "))"])
     await reportStatus()
     return ReloadReport(changes: changes)
   }
 
-  private func reportStatus() async {
-    let active = board.active
-    let running = active.filter { $0.state == .running }.map { "\($0.job) of \($0.database)" }
-    let next = await scheduler.next.map { "next: \($0.job) at \($0.instant.rfc3339)" } ?? "nothing is scheduled"
-    notifier.status(running.isEmpty ? next : "running \(running.joined(separator: ", ")); \(next)")
+  func reportStatus() async {
+    let next = await scheduler.next.map { "next: \($0.job) at \($0.start.rfc3339)" } ?? "nothing is scheduled"
+    status.changed(board, next: next)
   }
 }

@@ -25,17 +25,22 @@ package struct DaemonPlan: Sendable {
 
   package struct Job: Sendable, Hashable {
     package var name: String
-    package var schedule: ZonedSchedule?
+    /// When it runs by itself; nil for a job that only runs on demand.
+    package var timing: JobTiming?
+    /// Whether its zone is the machine's, which may change while the daemon runs.
+    package var usesLocalZone: Bool
     package var keep: KeepRule
     package var stores: [String]
     package var databases: [String]?
     package var timeout: Duration
 
     package init(
-      name: String, schedule: ZonedSchedule?, keep: KeepRule, stores: [String], databases: [String]?, timeout: Duration
+      name: String, timing: JobTiming?, usesLocalZone: Bool, keep: KeepRule, stores: [String], databases: [String]?,
+      timeout: Duration
     ) {
       self.name = name
-      self.schedule = schedule
+      self.timing = timing
+      self.usesLocalZone = usesLocalZone
       self.keep = keep
       self.stores = stores
       self.databases = databases
@@ -77,6 +82,11 @@ package struct DaemonPlan: Sendable {
 
   func stores(of job: Job) -> [any ObjectStore] { job.stores.compactMap { name in stores.first { $0.name == name } } }
 
+  /// The jobs that run by themselves.
+  var timings: [String: JobTiming] {
+    Dictionary(uniqueKeysWithValues: jobs.compactMap { job in job.timing.map { (job.name, $0) } })
+  }
+
   /// The databases of a job, as they are configured.
   func databases(of job: Job) -> [Database] {
     databases.filter { job.databases?.contains($0.name) ?? true }
@@ -116,9 +126,12 @@ extension DaemonPlan {
         changes.append("job '\(job.name)' is new")
         continue
       }
-      if old.schedule != job.schedule {
+      if old.timing?.schedule != job.timing?.schedule {
         changes.append(
-          "job '\(job.name)': schedule \(Self.text(old.schedule)) is now \(Self.text(job.schedule))")
+          "job '\(job.name)': schedule \(Self.text(old.timing)) is now \(Self.text(job.timing))")
+      }
+      if let old = old.timing, let new = job.timing {
+        changes += Self.difference(old, new).map { "job '\(job.name)': \($0)" }
       }
       if old.keep != job.keep { changes.append("job '\(job.name)': keep \(old.keep.text) is now \(job.keep.text)") }
       if old.stores != job.stores {
@@ -137,8 +150,19 @@ extension DaemonPlan {
     return changes
   }
 
-  private static func text(_ schedule: ZonedSchedule?) -> String {
-    schedule.map { "'\($0.expression)' \($0.zone.identifier)" } ?? "on demand"
+  private static func text(_ timing: JobTiming?) -> String {
+    timing.map { "'\($0.schedule.expression)' \($0.schedule.zone.identifier)" } ?? "on demand"
+  }
+
+  private static func difference(_ old: JobTiming, _ new: JobTiming) -> [String] {
+    let texts: [(String, (JobTiming) -> String)] = [
+      ("jitter", { $0.jitter.configurationText }),
+      ("catch_up", { $0.catchUp?.configurationText ?? "off" }),
+      ("retry", { $0.retry?.text ?? "off" }),
+      ("not_between", { $0.notBetween.isEmpty ? "never" : $0.notBetween.map(\.description).joined(separator: ", ") }),
+      ("share", { "\($0.share)" }),
+    ]
+    return texts.filter { $0.1(old) != $0.1(new) }.map { "\($0.0) \($0.1(old)) is now \($0.1(new))" }
   }
 
   private static func difference(_ kind: String, _ old: [String], _ new: [String]) -> [String] {

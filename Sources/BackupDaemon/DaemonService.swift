@@ -2,27 +2,42 @@ package import Logging
 import ServiceLifecycle
 import UnixSignals
 
-/// The daemon's life as a service: start, reload on SIGHUP, and a graceful stop.
+/// The daemon's life as a service: start, reload on SIGHUP, a dump of the state on SIGUSR1, and a graceful
+/// stop.
 package struct DaemonService: Service {
   private let core: DaemonCore
+  private let wedgeAfter: Duration?
   private let logger: Logger
 
-  package init(core: DaemonCore, logger: Logger) {
+  /// - Parameter wedgeAfter: blocks the scheduler after so long, for a test of the watchdog.
+  package init(core: DaemonCore, wedgeAfter: Duration?, logger: Logger) {
     self.core = core
+    self.wedgeAfter = wedgeAfter
     self.logger = logger
   }
 
   package func run() async throws {
-    let hangups = await UnixSignalsSequence(trapping: .sighup)
+    let signals = await UnixSignalsSequence(trapping: .sighup, .sigusr1)
     try await core.start()
+    let wedge = wedgeAfter.map { delay in
+      Task {
+        try await Task.sleep(for: delay)
+        await core.wedgeScheduler()
+      }
+    }
     await core.settle()
     await withGracefulShutdownHandler {
-      for await _ in hangups.cancelOnGracefulShutdown() {
-        // A refused file is logged, written to the ledger and shown in status; the daemon goes on as it was.
-        _ = try? await core.reload(by: nil)
+      for await signal in signals.cancelOnGracefulShutdown() {
+        if signal == .sighup {
+          // A refused file is logged, written to the ledger and shown in status; the daemon goes on as it was.
+          _ = try? await core.reload(by: nil)
+        } else {
+          await core.dumpState()
+        }
       }
     } onGracefulShutdown: {
     }
+    wedge?.cancel()
     await core.stop()
   }
 }

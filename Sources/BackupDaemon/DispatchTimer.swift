@@ -1,6 +1,7 @@
 import ControlAPI
 import Dispatch
 import Foundation
+import Units
 
 /// A one-shot timer on a queue, armed again for each instant. Never repeating: what comes next is computed, not assumed.
 ///
@@ -34,6 +35,6 @@ final class DispatchTimer: @unchecked Sendable {
 
   /// Fires once after a span of running time, whatever the wall clock does.
   func arm(after duration: Duration) {
-    source.schedule(deadline: .now() + .milliseconds(Int(clamping: Int64(duration.components.seconds) * 1000)))
+    source.schedule(deadline: .now() + .milliseconds(Int(min(duration.inSeconds, 100 * 365 * 86400) * 1000)))
   }
 }

@@ -45,6 +45,8 @@ package struct SlotTable: Sendable {
 actor DumpSlots {
   private var table: SlotTable
   private var continuations: [Int: CheckedContinuation<Void, any Error>] = [:]
+  /// Tickets whose turn came before anybody waited for them.
+  private var granted: Set<Int> = []
 
   init(limit: Int) { table = SlotTable(limit: limit) }
 
@@ -53,9 +55,16 @@ actor DumpSlots {
     grant()
   }
 
-  /// Waits for a slot; every return without a throw needs one `release`. Throws on cancellation.
-  func acquire(_ database: String) async throws {
+  /// Queues up, in the order of the calls; what follows is `wait` with the ticket.
+  func enter(_ database: String) -> Int {
     let ticket = table.enter(database)
+    grant()
+    return ticket
+  }
+
+  /// Waits for the ticket's turn; every return without a throw needs one `release`. Throws on cancellation.
+  func wait(_ ticket: Int) async throws {
+    if granted.remove(ticket) != nil { return }
     try await withTaskCancellationHandler {
       try await withCheckedThrowingContinuation { (continuation: CheckedContinuation<Void, any Error>) in
         if Task.isCancelled {
@@ -63,7 +72,6 @@ actor DumpSlots {
           continuation.resume(throwing: CancellationError())
         } else {
           continuations[ticket] = continuation
-          grant()
         }
       }
     } onCancel: {
@@ -82,6 +90,12 @@ actor DumpSlots {
   }
 
   private func grant() {
-    for ticket in table.grant() { continuations.removeValue(forKey: ticket)?.resume() }
+    for ticket in table.grant() {
+      if let continuation = continuations.removeValue(forKey: ticket) {
+        continuation.resume()
+      } else {
+        granted.insert(ticket)
+      }
+    }
   }
 }

@@ -1,12 +1,14 @@
 import BackupCatalog
 import BackupOperations
 import ControlAPI
+import CronSchedule
 import Dispatch
 import Faults
 import Foundation
 import Logging
 import QueueExecution
 import Storage
+import SystemdSupport
 import Units
 
 /// What a run is asked for with, besides its job and its database.
@@ -15,6 +17,9 @@ struct RunOptions: Sendable {
   var by: Caller?
   var label: String?
   var keep: Duration?
+  /// The due instant of a scheduled run, and which try it is.
+  var due: Date?
+  var attempt: Int?
 }
 
 /// What a job runner needs of the daemon around it.
@@ -25,6 +30,10 @@ struct RunSurroundings: Sendable {
   let keeper: CatalogKeeper
   let now: @Sendable () -> Date
   let logger: Logger
+  /// Told of each run's progress, besides the board.
+  let status: StatusLine
+  /// Decides whether a failed run is tried again, and when.
+  let retry: @Sendable (RunReport) async -> Date?
   /// Called after each run that changed a store.
   let afterRun: @Sendable () async -> Void
 }
@@ -36,6 +45,8 @@ actor JobRunner {
     var machine = RunStateMachine()
     var work: Task<Void, Never>?
     var timer: DispatchTimer?
+    let stallClock = StallClock()
+    var stallTimer: DispatchTimer?
   }
 
   private let executor: QueueExecutor
@@ -53,7 +64,7 @@ actor JobRunner {
 
   /// Begins a run of the job on one database, or queues it. A second run of the same job on the same database is refused
   /// while the first has not ended. The run goes on under `plan`, whatever is reloaded meanwhile.
-  func begin(_ database: DaemonPlan.Database, plan: DaemonPlan, options: RunOptions) throws(Fault) -> RunReport {
+  func begin(_ database: DaemonPlan.Database, plan: DaemonPlan, options: RunOptions) async throws(Fault) -> RunReport {
     let job = try plan.job(name)
     if let other = runs.values.first(where: { $0.report.database == database.name }) {
       throw Fault(
@@ -61,13 +72,19 @@ actor JobRunner {
         cause: "run \(other.report.id), asked \(other.report.asked.rfc3339)", hint: "pgbackupctl status")
     }
     let id = String(UUID().uuidString.prefix(8)).lowercased()
-    let report = RunReport(
+    var report = RunReport(
       id: id, job: name, database: database.name, reason: options.reason, by: options.by, asked: surroundings.now())
+    (report.due, report.attempt) = (options.due, options.attempt)
     surroundings.board.post(report)
     runs[id] = Run(report: report)
-    runs[id]?.work = Task { await self.work(id, database, job, plan, options) }
+    // Here and not in the task: who was asked for first is first in the queue.
+    let ticket = await surroundings.slots.enter(database.name)
+    runs[id]?.work = Task { await self.work(id, ticket, database, job, plan, options) }
     return report
   }
+
+  /// Answers, which shows that the runner's queue gets on.
+  func pulse() {}
 
   /// Asks all runs to stop.
   func cancelAll() { for id in runs.keys { handle(id, .stop(.shutdown)) } }
@@ -78,15 +95,16 @@ actor JobRunner {
   // MARK: - One run
 
   private func work(
-    _ id: String, _ database: DaemonPlan.Database, _ job: DaemonPlan.Job, _ plan: DaemonPlan, _ options: RunOptions
+    _ id: String, _ ticket: Int, _ database: DaemonPlan.Database, _ job: DaemonPlan.Job, _ plan: DaemonPlan,
+    _ options: RunOptions
   ) async {
     do {
-      try await surroundings.slots.acquire(database.name)
+      try await surroundings.slots.wait(ticket)
     } catch {
       await end(id, .failed(Fault(error)), outcome: nil)
       return
     }
-    handle(id, .slotGranted, timeout: job.timeout)
+    handle(id, .slotGranted, timeout: job.timeout, stallAfter: plan.backup.stallAfter)
     do {
       let outcome = try await backup(id, database, job, plan, options)
       await surroundings.slots.release(database.name)
@@ -107,22 +125,51 @@ actor JobRunner {
     record.describe(runs[id]?.report)
     try await surroundings.ledger.append(record)
 
-    let board = surroundings.board
-    let backup = Backup(
-      Backup.Request(
-        database: database.name, connection: database.connection, type: name, label: options.label, job: name, run: id,
-        keep: options.keep),
-      settings: plan.backup, stores: plan.stores(of: job),
-      history: Backup.History(
-        last: catalog.newestGood(of: database.name)?.manifest,
-        takenTimes: Set(catalog.backups.filter { $0.id.database == database.name }.map(\.id.time))),
-      context: OperationContext(now: surroundings.now) { board.progress(id, RunReport.Progress($0)) },
-      logger: surroundings.logger)
-    return try await backup.run()
+    let (board, status, clock) = (surroundings.board, surroundings.status, runs[id]?.stallClock)
+    let context = OperationContext(now: surroundings.now) { progress in
+      let progress = RunReport.Progress(progress)
+      clock?.note(progress)
+      board.progress(id, progress)
+      status.progressed(board)
+    }
+    let request = Backup.Request(
+      database: database.name, connection: database.connection, type: name, label: options.label, job: name, run: id,
+      keep: options.keep, due: options.due)
+    let history = Backup.History(
+      last: catalog.newestGood(of: database.name)?.manifest,
+      takenTimes: Set(catalog.backups.filter { $0.id.database == database.name }.map(\.id.time)))
+    if let due = options.due, job.timing?.share == true,
+      let source = Self.shareable(catalog, database.name, type: name, due: due, plan)
+    {
+      return try await SharedBackup(
+        request, of: source, from: plan.stores, to: plan.stores(of: job), history: history, context: context,
+        logger: surroundings.logger
+      ).run()
+    }
+    return try await Backup(
+      request, settings: plan.backup, stores: plan.stores(of: job), history: history, context: context,
+      logger: surroundings.logger
+    ).run()
+  }
+
+  /// A backup that another job made of the same database, due within the hour of this one: the database need not be read
+  /// twice.
+  private static func shareable(
+    _ catalog: Catalog, _ database: String, type: String, due: Date, _ plan: DaemonPlan
+  ) -> Catalog.Backup? {
+    catalog.backups.last { backup in
+      guard backup.id.database == database, backup.isGood, backup.manifest.type != type,
+        let other = backup.manifest.due,
+        let job = backup.manifest.job, plan.jobs.first(where: { $0.name == job })?.timing?.share == true
+      else { return false }
+      return abs(due.timeIntervalSince(other)) <= 3600
+    }
   }
 
   /// Feeds an event to the run's state machine and carries out what it says, except the conclusion, which `end` does.
-  private func handle(_ id: String, _ event: RunStateMachine.Event, timeout: Duration? = nil) {
+  private func handle(
+    _ id: String, _ event: RunStateMachine.Event, timeout: Duration? = nil, stallAfter: Duration? = nil
+  ) {
     guard let action = runs[id]?.machine.handle(event) else { return }
     switch action {
     case .begin:
@@ -136,10 +183,32 @@ actor JobRunner {
         timer.arm(after: timeout)
         runs[id]?.timer = timer
       }
+      if let stallAfter { watchProgress(id, stallAfter) }
     case .cancelWork:
       runs[id]?.work?.cancel()
     case .conclude, .none:
       break
+    }
+  }
+
+  /// Stops a run that stands still. The dump has a deadline of its own, which says more; this one is for the other phases, and a
+  /// little later.
+  private func watchProgress(_ id: String, _ limit: Duration) {
+    let limit = limit + .seconds(30)
+    let timer = DispatchTimer(queue: executor.queue) { @Sendable [weak self] in
+      self?.assumeIsolated { $0.checkProgress(id, limit) }
+    }
+    timer.arm(after: limit)
+    runs[id]?.stallTimer = timer
+  }
+
+  private func checkProgress(_ id: String, _ limit: Duration) {
+    guard let run = runs[id] else { return }
+    let (duration, phase) = run.stallClock.standstill
+    if duration >= limit {
+      handle(id, .stop(.stalled(phase: phase, limit)))
+    } else {
+      run.stallTimer?.arm(after: limit - duration + .milliseconds(10))
     }
   }
 
@@ -156,11 +225,13 @@ actor JobRunner {
     run.report.storedBytes = outcome?.manifest.storedBytes
     run.report.rows = outcome?.manifest.totals.rows
     run.report.warnings = outcome?.dropped.sorted { $0.key < $1.key }.map(\.value) ?? []
+    run.report.retry = await surroundings.retry(run.report)
     log(run.report)
 
     var record = LedgerRecord(.runFinished, at: run.report.finished ?? surroundings.now())
     record.describe(run.report)
     record.result = state.rawValue
+    record.retry = run.report.retry
     record.fault = fault
     record.detail = outcome.map { outcome in
       [
@@ -171,7 +242,7 @@ actor JobRunner {
     do {
       try await surroundings.ledger.append(record)
     } catch {
-      surroundings.logger.error("the ledger could not be written", metadata: ["cause": "\(error.cause ?? "")"])
+      surroundings.logger.error(.ledgerDamaged, error)
     }
     _ = await surroundings.keeper.refresh()
     surroundings.board.post(run.report)
@@ -184,30 +255,29 @@ actor JobRunner {
     if let started = run.started, let finished = run.finished {
       fields["took"] = "\(Duration.seconds(finished.timeIntervalSince(started)).spoken)"
     }
+    if let retry = run.retry { fields["retry"] = "\(retry.rfc3339)" }
     if let fault = run.fault {
-      fields["error"] = "\(fault.code.rawValue)"
-      if let cause = fault.cause { fields["cause"] = "\(cause)" }
-      if let hint = fault.hint { fields["next"] = "\(hint)" }
-      surroundings.logger.error("\(fault.message)", metadata: fields)
+      surroundings.logger.error(run.state == .aborted ? .runAborted : .runFailed, fault, metadata: fields)
     } else {
-      surroundings.logger.info("backup \(run.state.rawValue)", metadata: fields)
+      surroundings.logger.notice(.backupSucceeded, "backup succeeded", metadata: fields)
     }
     for warning in run.warnings {
       surroundings.logger.warning(
-        "\(warning.message)",
-        metadata: ["run": "\(run.id)", "error": "\(warning.code.rawValue)", "cause": "\(warning.cause ?? "")"])
+        .storeUnusable, warning, metadata: ["job": "\(run.job)", "database": "\(run.database)", "run": "\(run.id)"])
     }
   }
 }
 
 extension LedgerRecord {
-  fileprivate mutating func describe(_ run: RunReport?) {
+  mutating func describe(_ run: RunReport?) {
     job = run?.job
     database = run?.database
     self.run = run?.id
     backup = run?.backup
     by = run?.by
     reason = run?.reason
+    due = run?.due
+    attempt = run?.attempt
   }
 }
 

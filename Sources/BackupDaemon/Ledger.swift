@@ -69,8 +69,12 @@ package actor Ledger {
     examination.wholeBytes += bytes.count
     examination.lastSequence = record.sequence
     examination.lastDigest = LedgerRecord.digest(ofLine: line)
+    examination.history.apply(record)
     for follower in followers.values { follower.yield(record) }
   }
+
+  /// What the records say about schedules.
+  package var history: RunHistory { examination.history }
 
   /// The last `count` records, the oldest first, and, where wanted, those that are written from now on: nothing falls between
   /// the two. A reader who does not keep up loses the oldest.

@@ -12,6 +12,12 @@ package struct LedgerRecord: Codable, Sendable, Equatable {
     case daemonStopped = "daemon.stopped"
     case configurationReloaded = "configuration.reloaded"
     case configurationRejected = "configuration.rejected"
+    /// A job's schedule is in force from now on.
+    case jobScheduled = "job.scheduled"
+    /// A job is due, for the `databases` named.
+    case jobDue = "job.due"
+    /// A job was due and does not run: it was missed by more than its `catch_up`.
+    case jobSkipped = "job.skipped"
     case runStarted = "run.started"
     case runFinished = "run.finished"
     case backupDeleted = "backup.deleted"
@@ -26,13 +32,21 @@ package struct LedgerRecord: Codable, Sendable, Equatable {
   package var kind: Kind
   package var job: String?
   package var database: String?
+  /// The databases that a job is due for.
+  package var databases: [String]?
   package var run: String?
   package var backup: BackupID?
   package var store: String?
   package var by: Caller?
   package var reason: String?
-  /// `succeeded`, `failed` or `aborted`.
+  /// The due instant of a scheduled run.
+  package var due: Date?
+  /// Which try of a scheduled run it was, from 1.
+  package var attempt: Int?
+  /// `succeeded`, `failed`, `aborted`, or `interrupted` where the daemon died in it.
   package var result: String?
+  /// When a failed run is tried again.
+  package var retry: Date?
   package var fault: Fault?
   package var detail: [String: String]?
   /// SHA-256 of the line before, without its newline; 64 zeros in the first line.
@@ -56,7 +70,7 @@ package struct LedgerRecord: Codable, Sendable, Equatable {
 }
 
 /// What reading a ledger from its beginning finds.
-package struct LedgerExamination: Sendable, Equatable {
+package struct LedgerExamination: Sendable {
   /// Whole lines that form the chain.
   package var records = 0
   package var lastDigest = LedgerRecord.noDigest
@@ -67,6 +81,7 @@ package struct LedgerExamination: Sendable, Equatable {
   package var tornBytes = 0
   /// The first line (from 1) that does not fit to the one before it, where there is one.
   package var brokenLine: Int?
+  package var history = RunHistory()
 
   package init(_ data: Data) {
     var rest = data[...]
@@ -81,6 +96,7 @@ package struct LedgerExamination: Sendable, Equatable {
       }
       lastDigest = LedgerRecord.digest(ofLine: line)
       lastSequence = record?.sequence ?? lastSequence + 1
+      if let record { history.apply(record) }
     }
     tornBytes = rest.count
   }

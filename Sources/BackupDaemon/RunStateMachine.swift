@@ -7,6 +7,8 @@ package struct RunStateMachine: Sendable {
   package enum StopReason: Sendable, Equatable {
     case shutdown
     case timeout(Duration)
+    /// No progress in a phase for so long.
+    case stalled(phase: String, Duration)
   }
 
   package enum Event: Sendable {
@@ -73,6 +75,13 @@ package struct RunStateMachine: Sendable {
         Fault(
           .runTimeout, "The run took longer than \(limit.configurationText) and was stopped; nothing of it was kept.",
           hint: "look at the server's load, or raise the job's 'timeout'"))
+    case .stalled(let phase, let limit):
+      .conclude(
+        .failed,
+        Fault(
+          .runStalled,
+          "The run made no progress in its phase '\(phase)' for \(limit.configurationText) and was stopped; nothing of it was kept.",
+          hint: "look at the server's and the stores' load, or raise 'backup: stall_after:'"))
     }
   }
 }

@@ -1,60 +1,171 @@
 package import CronSchedule
 package import Foundation
 import HeapModule
+import Units
 
 /// When each job is due next: a pure value, asked with the time. The earliest is at hand at once, however many jobs there
 /// are.
+///
+/// A job has one due instant ahead of it. What was due while nobody asked (the machine slept, the daemon was down, the clock was
+/// set forward) becomes one run for all of it, or is told as skipped. Nothing that was due is due again, unless the clock is set
+/// back by three hours or more: then the wall clock counts anew, as Debian's cron has it (cron.c, `clockShift` against three
+/// hours: a correction, not daylight saving).
 package struct ScheduleTable: Sendable {
   package struct Due: Sendable, Hashable {
+    package enum Kind: Sendable, Hashable {
+      case onTime
+      /// Late; one run for this instant and for `earlier` ones that were missed too.
+      case late(earlier: Int)
+      /// Too late for the job's `catchUp`: it does not run.
+      case skipped(earlier: Int)
+    }
     package let job: String
     /// The instant that the schedule named; the job may be told of it later.
     package let instant: Date
+    package let kind: Kind
 
-    package init(job: String, instant: Date) {
+    package init(job: String, instant: Date, kind: Kind = .onTime) {
       self.job = job
       self.instant = instant
+      self.kind = kind
     }
   }
 
   private struct Entry: Comparable, Sendable {
-    let instant: Date
+    let start: Date
+    let order: Int
     let job: String
 
-    static func < (left: Entry, right: Entry) -> Bool { (left.instant, left.job) < (right.instant, right.job) }
+    static func < (left: Entry, right: Entry) -> Bool {
+      (left.start, left.order, left.job) < (right.start, right.order, right.job)
+    }
   }
 
-  private var schedules: [String: ZonedSchedule] = [:]
-  private var instants: [String: Date] = [:]
+  private struct Job: Sendable {
+    var timing: JobTiming
+    /// The last instant that was taken, or from when on the job is in force.
+    var covered: Date
+    var due: Date?
+    var start: Date?
+  }
+
+  /// A timer may come a little late, and a run is not late for that.
+  package static let grace: TimeInterval = 300
+  /// From this size on a step back of the clock is a correction.
+  package static let correction: TimeInterval = 3 * 3600
+  /// Instants are counted no further: a year of a job that is due each minute must not take a second.
+  private static let countLimit = 1000
+
+  private var jobs: [String: Job] = [:]
   private var heap = Heap<Entry>()
+  private var latestTime: Date?
 
   package init() {}
 
-  /// Takes over a new set of schedules. A job whose schedule did not change keeps its due instant, so that a reload neither
-  /// skips nor repeats a run; the others are due from `now` on.
-  package mutating func replace(_ schedules: [String: ZonedSchedule], at now: Date) {
-    let unchanged = schedules.filter { self.schedules[$0.key] == $0.value }
-    instants = instants.filter { unchanged[$0.key] != nil }
-    self.schedules = schedules
-    for (job, schedule) in schedules where instants[job] == nil { instants[job] = schedule.next(after: now) }
-    heap = Heap(instants.map { Entry(instant: $0.value, job: $0.key) })
+  /// Takes over a new set of jobs. One whose schedule did not change keeps its due instant, so that a reload neither skips nor
+  /// repeats a run; the others are due from their anchor on (the last instant that was run before a restart), or from `now`.
+  package mutating func replace(_ timings: [String: JobTiming], anchors: [String: Date] = [:], at now: Date) {
+    latestTime = latestTime ?? now
+    jobs = Dictionary(
+      uniqueKeysWithValues: timings.map { name, timing in
+        var job = Job(timing: timing, covered: anchors[name] ?? now)
+        if let old = jobs[name], old.timing.schedule.expression == timing.schedule.expression {
+          job.covered = old.covered
+          if old.timing.schedule == timing.schedule {
+            job.due = old.due
+          } else if old.timing.schedule.zone.identifier == timing.schedule.zone.identifier {
+            // New rules for the zone: what the wall clock showed at the last run does not come again.
+            job.covered = max(old.covered, Self.sameWallClock(old.covered, old.timing.schedule, timing.schedule))
+          } else {
+            job.covered = now
+          }
+        }
+        job.due = job.due ?? timing.schedule.next(after: job.covered)
+        job.start = job.due.map(timing.start)
+        return (name, job)
+      })
+    rebuild()
   }
 
-  package func nextDue(of job: String) -> Date? { instants[job] }
+  private static func sameWallClock(_ instant: Date, _ old: ZonedSchedule, _ new: ZonedSchedule) -> Date {
+    let seconds = Int(instant.timeIntervalSince1970)
+    let wall = seconds + old.zone.offset(at: seconds)
+    let guess = wall - new.zone.offset(at: seconds)
+    return Date(timeIntervalSince1970: Double(wall - new.zone.offset(at: guess)))
+  }
 
-  /// The earliest due instant and its job.
-  package var next: Due? { heap.min.map { Due(job: $0.job, instant: $0.instant) } }
+  private mutating func rebuild() {
+    heap = Heap(
+      jobs.compactMap { name, job in job.start.map { Entry(start: $0, order: job.timing.order, job: name) } })
+  }
 
-  /// The jobs that are due by `now`, in the order of their instants; each is then due again after `now`. A job that missed
-  /// several instants (the machine slept) is told of the first one only: one run makes up for all.
+  /// When the job begins next: its due instant with the delay, and after its quiet hours.
+  package func nextStart(of job: String) -> Date? { jobs[job]?.start }
+
+  /// The due instant of the job's next run.
+  package func nextDue(of job: String) -> Date? { jobs[job]?.due }
+
+  package func timing(of job: String) -> JobTiming? { jobs[job]?.timing }
+
+  /// The earliest start and its job.
+  package var next: (job: String, start: Date)? { heap.min.map { ($0.job, $0.start) } }
+
+  /// The jobs that begin by `now`, in the order of their due instants and then of the configuration; each is then due again
+  /// after `now`.
   package mutating func takeDue(at now: Date) -> [Due] {
-    var due: [Due] = []
-    while let entry = heap.min, entry.instant <= now {
+    observe(now)
+    var taken: [Due] = []
+    while let entry = heap.min, entry.start <= now {
       heap.removeMin()
-      due.append(Due(job: entry.job, instant: entry.instant))
-      let next = schedules[entry.job]?.next(after: max(now, entry.instant))
-      instants[entry.job] = next
-      if let next { heap.insert(Entry(instant: next, job: entry.job)) }
+      guard var job = jobs[entry.job], let first = job.due else { continue }
+      let (last, earlier) = Self.lastDue(from: first, job.timing, at: now)
+      let isLate = now.timeIntervalSince(entry.start) > Self.grace
+      let lateness = now.timeIntervalSince(job.timing.start(of: last))
+      var kind = Due.Kind.onTime
+      if isLate {
+        let limit = job.timing.catchUp?.inSeconds ?? Self.grace
+        kind = lateness <= limit ? .late(earlier: earlier) : .skipped(earlier: earlier)
+      }
+      taken.append(Due(job: entry.job, instant: last, kind: kind))
+      job.covered = last
+      job.due = job.timing.schedule.next(after: last)
+      job.start = job.due.map(job.timing.start)
+      jobs[entry.job] = job
+      if let start = job.start { heap.insert(Entry(start: start, order: job.timing.order, job: entry.job)) }
     }
-    return due
+    return taken.sorted {
+      ($0.instant, jobs[$0.job]?.timing.order ?? 0, $0.job) < ($1.instant, jobs[$1.job]?.timing.order ?? 0, $1.job)
+    }
+  }
+
+  /// The last instant from `first` on that begins by `now`, and how many come before it.
+  private static func lastDue(from first: Date, _ timing: JobTiming, at now: Date) -> (Date, Int) {
+    var (last, earlier) = (first, 0)
+    while earlier < countLimit, let next = timing.schedule.next(after: last), timing.start(of: next) <= now {
+      (last, earlier) = (next, earlier + 1)
+    }
+    guard earlier == countLimit else { return (last, earlier) }
+    var newest = timing.schedule.previous(before: now.addingTimeInterval(1 - timing.delay)) ?? last
+    // Quiet hours may hold the newest ones back.
+    while newest > last, timing.start(of: newest) > now { newest = timing.schedule.previous(before: newest) ?? last }
+    return (max(last, newest), earlier)
+  }
+
+  /// Looks at the clock: after a step back that is a correction, all is due anew from `now` on. Also what was missed tells of it
+  /// (`takeDue` calls this), but a clock that was a year ahead would be noticed a year late.
+  package mutating func observe(_ now: Date) {
+    if let latest = latestTime, now < latest.addingTimeInterval(-Self.correction) {
+      for name in jobs.keys {
+        guard var job = jobs[name] else { continue }
+        job.covered = now
+        job.due = job.timing.schedule.next(after: now)
+        job.start = job.due.map(job.timing.start)
+        jobs[name] = job
+      }
+      rebuild()
+      latestTime = now
+    } else {
+      latestTime = max(latestTime ?? now, now)
+    }
   }
 }

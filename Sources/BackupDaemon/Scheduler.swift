@@ -1,45 +1,102 @@
+import ControlAPI
 import CronSchedule
 import Foundation
 import QueueExecution
 
-/// Fires jobs when they are due: one actor on its own queue, a shell around the pure `ScheduleTable`, and one timer, armed
-/// for the earliest instant of all.
+/// Fires jobs when they are due: one actor on its own queue, a shell around the pure `ScheduleTable` and `RetryTable`, and one
+/// timer, armed for the earliest start of all.
+///
+/// A second timer beats once a minute, or as often as systemd's watchdog wants: then the clock is looked at, too, so that a step
+/// of it is noticed before the next run is due.
 actor Scheduler {
+  /// What begins now, in this order.
+  struct Batch: Sendable {
+    var due: [ScheduleTable.Due]
+    var retries: [RetryTable.Retry]
+  }
+
   private let executor = QueueExecutor(label: "pgbackupd.scheduler")
   private var table = ScheduleTable()
+  private var retries = RetryTable()
   private let now: @Sendable () -> Date
-  private let onDue: @Sendable (ScheduleTable.Due) -> Void
+  private let onDue: @Sendable (Batch) -> Void
+  private let onBeat: @Sendable () -> Void
+  private let beat: Duration
   private var timer: DispatchTimer?
+  private var beatTimer: DispatchTimer?
 
   nonisolated var unownedExecutor: UnownedSerialExecutor { executor.asUnownedSerialExecutor() }
 
-  /// `onDue` is called on the scheduler's queue and must return at once.
-  init(now: @escaping @Sendable () -> Date, onDue: @escaping @Sendable (ScheduleTable.Due) -> Void) {
+  /// Both closures are called on the scheduler's queue and must return at once. `onBeat` is called at each `beat`: who hears it
+  /// knows that the scheduler lives.
+  init(
+    now: @escaping @Sendable () -> Date, beat: Duration, onDue: @escaping @Sendable (Batch) -> Void,
+    onBeat: @escaping @Sendable () -> Void
+  ) {
     self.now = now
+    self.beat = beat
     self.onDue = onDue
+    self.onBeat = onBeat
   }
 
-  /// Puts a set of schedules into force, and the timer with it.
-  func replace(_ schedules: [String: ZonedSchedule]) {
-    table.replace(schedules, at: now())
+  /// Puts a set of jobs into force, and the timers with it.
+  func replace(_ timings: [String: JobTiming], anchors: [String: Date] = [:], retries added: [RetryTable.Retry] = []) {
+    table.replace(timings, anchors: anchors, at: now())
+    retries.keep(jobs: Set(timings.keys))
+    for retry in added { retries.add(retry) }
     if timer == nil {
       timer = DispatchTimer(queue: executor.queue) { @Sendable [weak self] in
         self?.assumeIsolated { $0.fire() }
       }
+      beatTimer = DispatchTimer(queue: executor.queue) { @Sendable [weak self] in
+        self?.assumeIsolated { $0.takeBeat() }
+      }
+      takeBeat()
+    } else {
+      fire()
     }
-    timer?.arm(at: table.next?.instant)
+  }
+
+  /// Tries a failed run again later, unless its job is due by then anyway. Returns when.
+  func retry(_ retry: RetryTable.Retry) -> Date? {
+    guard timer != nil, let timing = table.timing(of: retry.job) else { return nil }
+    var retry = retry
+    retry.start = timing.afterQuiet(retry.start)
+    if let next = table.nextStart(of: retry.job), retry.start >= next { return nil }
+    retries.add(retry)
+    arm()
+    return retry.start
   }
 
   func stop() {
-    timer = nil
-    table = ScheduleTable()
+    (timer, beatTimer) = (nil, nil)
+    (table, retries) = (ScheduleTable(), RetryTable())
   }
 
-  func nextDue(of job: String) -> Date? { table.nextDue(of: job) }
-  var next: ScheduleTable.Due? { table.next }
+  func nextStart(of job: String) -> Date? { table.nextStart(of: job) }
+  var next: (job: String, start: Date)? { table.next }
+  var pendingRetries: [RetryTable.Retry] { retries.all }
+
+  /// Blocks the scheduler's queue for good, as a bug would: what the watchdog is for is tested with it.
+  func wedge() {
+    let never = DispatchSemaphore(value: 0)
+    never.wait()
+  }
+
+  private func takeBeat() {
+    fire()
+    beatTimer?.arm(after: beat)
+    onBeat()
+  }
 
   private func fire() {
-    for due in table.takeDue(at: now()) { onDue(due) }
-    timer?.arm(at: table.next?.instant)
+    let time = now()
+    let due = table.takeDue(at: time)
+    for due in due { retries.drop(job: due.job) }
+    let again = retries.takeDue(at: time)
+    if !due.isEmpty || !again.isEmpty { onDue(Batch(due: due, retries: again)) }
+    arm()
   }
+
+  private func arm() { timer?.arm(at: [table.next?.start, retries.next].compactMap { $0 }.min()) }
 }

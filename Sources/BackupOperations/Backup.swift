@@ -26,10 +26,12 @@ package struct Backup: Sendable {
     package var run: String
     /// Overrides the type's `keep`.
     package var keep: Duration?
+    /// The due instant of a scheduled run.
+    package var due: Date?
 
     package init(
       database: String, connection: ConnectionSettings, type: String, label: String?, job: String?, run: String,
-      keep: Duration?
+      keep: Duration?, due: Date? = nil
     ) {
       self.database = database
       self.connection = connection
@@ -38,6 +40,7 @@ package struct Backup: Sendable {
       self.job = job
       self.run = run
       self.keep = keep
+      self.due = due
     }
   }
 
@@ -128,7 +131,8 @@ package struct Backup: Sendable {
     let globalsProgram = try await programs.program("pg_dumpall", forServer: server.major)
     let (usable, refused) = try await checkStores(server)
 
-    let layout = try await freeLayout(from: started, in: usable)
+    let layout = try await BackupLayout.free(
+      request.database, request.type, from: started, taken: history.takenTimes, in: usable)
     let connection = await session.effectiveSettings()
     logger.info(
       "backup begins",
@@ -226,21 +230,6 @@ package struct Backup: Sendable {
     return (usable, refused)
   }
 
-  /// The second that names the backup: the snapshot's, or the next one that is free, where the clock was set back or a backup
-  /// of the same second exists. The stores are asked too: the catalog knows nothing of a damaged backup or of another daemon.
-  private func freeLayout(
-    from started: Date, in stores: [any ObjectStore]
-  ) async throws(StorageError) -> BackupLayout {
-    var time = started.wholeSecond
-    while true {
-      let layout = BackupLayout(id: BackupID(database: request.database, time: time), type: request.type)
-      var isFree = !history.takenTimes.contains(time)
-      for store in stores where isFree { isFree = try await store.list(prefix: layout.folder + "/").isEmpty }
-      if isFree { return layout }
-      time = time.addingTimeInterval(1)
-    }
-  }
-
   private func manifest(
     _ layout: BackupLayout, _ started: Date, _ server: ServerFacts, _ program: ClientProgram,
     _ artifact: Manifest.StoredFile, _ contents: Manifest.StoredFile, _ globals: Manifest.Globals,
@@ -248,10 +237,10 @@ package struct Backup: Sendable {
   ) -> Manifest {
     let index = try? dumped.index
     let tables = index?.tables ?? []
-    return Manifest(
+    var manifest = Manifest(
       id: layout.id, type: layout.type, label: request.label, job: request.job, run: request.run,
       keepSeconds: request.keep.map { $0.components.seconds }, started: started.wholeSecond,
-      finished: context.now().wholeSecond, host: Self.hostName, software: Self.software,
+      finished: context.now().wholeSecond, host: HostName.current, software: Self.software,
       dumpProgram: program.versionText,
       server: Manifest.Server(
         version: server.version, versionNumber: server.versionNumber, systemIdentifier: server.systemIdentifier,
@@ -266,13 +255,8 @@ package struct Backup: Sendable {
         tables: tables.count, rows: tables.compactMap { $0.rows.map { Int64($0.count) } }.reduce(0, +),
         rowBytes: tables.compactMap { $0.rows.map { Int64($0.bytes) } }.reduce(0, +),
         largeObjects: (index?.largeObjects ?? []).compactMap { $0.objects.map { Int64($0.count) } }.reduce(0, +)))
-  }
-
-  /// gethostname(2): Foundation would ask the name service, which may take its time.
-  private static var hostName: String {
-    var name = [CChar](repeating: 0, count: 256)
-    guard gethostname(&name, name.count - 1) == 0 else { return "unknown" }
-    return String(decoding: name.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)
+    manifest.due = request.due
+    return manifest
   }
 
   static func key(_ layout: BackupLayout, _ name: String) throws(Fault) -> ObjectKey {

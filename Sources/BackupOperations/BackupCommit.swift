@@ -23,9 +23,9 @@ struct BackupCommit {
     manifest: (Manifest.StoredFile, Manifest.StoredFile, Manifest.Globals) throws -> Manifest
   ) async throws -> Backup.Outcome {
     let index = try dumped.index
-    let contents = try packed(
-      "contents.json", try Self.contents(layout.id, index, dumped.frames, encoding: encoding).encoded())
-    let globals = try packed("globals.sql", globals)
+    let contents = try PackedFile(
+      "contents.json", try Self.contents(layout.id, index, dumped.frames, encoding: encoding).encoded(), compression)
+    let globals = try PackedFile("globals.sql", globals, compression)
     let manifest = try manifest(
       Manifest.StoredFile(name: artifactName, size: dumped.artifact.count, sha256: dumped.artifact.hexadecimal),
       contents.file,
@@ -58,14 +58,6 @@ struct BackupCommit {
     return Backup.Outcome(manifest: manifest, stores: done, dropped: dropped)
   }
 
-  /// A small file as it is stored: compressed as the archive is.
-  private func packed(_ name: String, _ plain: [UInt8]) throws -> (file: Manifest.StoredFile, bytes: [UInt8]) {
-    let bytes = try plain.withUnsafeBytes { try compression.makeCodec().encode($0) }
-    let file = Manifest.StoredFile(
-      name: name + compression.suffix, size: Int64(bytes.count), sha256: Digest.hexadecimal(of: bytes))
-    return (file, bytes)
-  }
-
   /// pg_dump writes in the database's own encoding, so that is one of the settings.
   private static func contents(
     _ id: BackupID, _ index: ArchiveIndex, _ frames: FrameIndex, encoding: String
@@ -88,5 +80,17 @@ struct BackupCommit {
           count: block.objects.map { Int64($0.count) },
           bytes: block.objects.map { Int64($0.bytes) }, fingerprint: block.objects?.fingerprint.description)
       })
+  }
+}
+
+/// A small file as it is stored: compressed as the archive is.
+struct PackedFile {
+  let file: Manifest.StoredFile
+  let bytes: [UInt8]
+
+  init(_ name: String, _ plain: [UInt8], _ compression: Compression) throws {
+    bytes = try plain.withUnsafeBytes { try compression.makeCodec().encode($0) }
+    file = Manifest.StoredFile(
+      name: name + compression.suffix, size: Int64(bytes.count), sha256: Digest.hexadecimal(of: bytes))
   }
 }

@@ -23,6 +23,8 @@ package struct RunReport: Codable, Sendable, Equatable {
     case failed
     /// Ended because somebody or something asked for it; nothing was committed.
     case aborted
+    /// The daemon died in it.
+    case interrupted
 
     package var isFinal: Bool { self != .queued && self != .running }
   }
@@ -46,8 +48,14 @@ package struct RunReport: Codable, Sendable, Equatable {
   package var id: String
   package var job: String
   package var database: String
-  /// `schedule` or `on demand`.
+  /// `on demand`, or why the schedule began it.
   package var reason: String
+  /// The due instant of a scheduled run.
+  package var due: Date?
+  /// Which try of a scheduled run it is, from 1.
+  package var attempt: Int?
+  /// When a failed run is tried again.
+  package var retry: Date?
   package var by: Caller?
   package var state: State
   package var asked: Date

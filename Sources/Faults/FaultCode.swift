@@ -45,6 +45,8 @@ package enum FaultCode: String, Sendable, Codable, CaseIterable {
   case runConflict = "E-RUN-CONFLICT"
   case runAborted = "E-RUN-ABORTED"
   case runTimeout = "E-RUN-TIMEOUT"
+  case runStalled = "E-RUN-STALLED"
+  case runInterrupted = "E-RUN-INTERRUPTED"
   case objectiveMissed = "E-OBJECTIVE-MISSED"
 
   // the daemon
@@ -68,10 +70,10 @@ extension FaultCode {
     case .databasePrivilege, .databaseRowSecurity, .toolMissing, .toolTooOld, .storeReadOnly, .storeSpace:
       .preflightFailed
     case .runConflict, .storeConflict, .daemonRunning: .conflict
-    case .runAborted: .aborted
+    case .runAborted, .runInterrupted: .aborted
     case .manifestInvalid, .artifactDamaged, .ledgerDamaged: .verificationFailed
     case .databaseQuery, .dumpFailed, .dumpLockTimeout, .dumpStalled, .globalsFailed, .archiveMalformed, .storeFull,
-      .storeFailed, .formatTooNew, .runTimeout, .internal:
+      .storeFailed, .formatTooNew, .runTimeout, .runStalled, .internal:
       .failed
     }
   }

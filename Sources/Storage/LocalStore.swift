@@ -121,6 +121,21 @@ package struct LocalStore: ObjectStore {
     }
   }
 
+  package func link(_ key: ObjectKey, as other: ObjectKey) async throws(StorageError) -> Bool {
+    try await blocking { store throws(StorageError) in
+      let target = store.path(other)
+      let folder = String(target.dropLast(other.name.count + 1))
+      try store.makeDirectories(folder)
+      if Glibc.link(store.path(key), target) != 0 {
+        // No links on this file system, or too many already: the caller copies.
+        if errno == EPERM || errno == EOPNOTSUPP || errno == EMLINK { return false }
+        throw store.error(errno, errno == EEXIST ? other : key)
+      }
+      store.syncDirectory(folder)
+      return true
+    }
+  }
+
   package func sweepUnfinished() async throws(StorageError) -> Int {
     try await blocking { store throws(StorageError) in
       try store.checkRoot()

@@ -34,6 +34,10 @@ package protocol ObjectStore: Sendable {
 
   func delete(_ key: ObjectKey) async throws(StorageError)
 
+  /// Gives an object a second key without moving its bytes through us; deleting one leaves the other. False, and nothing done,
+  /// where the store can't. Fails with `.exists` where the second key is taken.
+  func link(_ key: ObjectKey, as other: ObjectKey) async throws(StorageError) -> Bool
+
   /// Removes what uploads of dead processes left unfinished, and never an upload that is going on; returns how many.
   func sweepUnfinished() async throws(StorageError) -> Int
 
@@ -64,6 +68,8 @@ package struct StoredObject: Sendable, Hashable {
 }
 
 extension ObjectStore {
+  package func link(_ key: ObjectKey, as other: ObjectKey) async throws(StorageError) -> Bool { false }
+
   /// Writes a small object in one go.
   package func put(_ key: ObjectKey, _ bytes: [UInt8]) async throws(StorageError) {
     let upload = try await upload(key)

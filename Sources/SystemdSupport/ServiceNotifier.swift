@@ -10,6 +10,11 @@ package struct ServiceNotifier: Sendable {
   package func status(_ text: String) { send("STATUS=\(text.replacing("\n", with: " "))") }
   package func alive() { send("WATCHDOG=1") }
 
+  /// Asks for so much more time before a start or stop counts as hanging.
+  package func extendTimeout(by duration: Duration) {
+    send("EXTEND_TIMEOUT_USEC=\(duration.components.seconds * 1_000_000)")
+  }
+
   /// A reload begins; `ready()` ends it. CLOCK_MONOTONIC goes along, as `Type=notify-reload` wants to see it.
   package func reloading() {
     send("RELOADING=1\nMONOTONIC_USEC=\(DispatchTime.now().uptimeNanoseconds / 1000)")

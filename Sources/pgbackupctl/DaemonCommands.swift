@@ -133,7 +133,7 @@ struct ConfigCheckCommand: ParsableCommand {
       print("  database \(database.name): \(database.place)\(pattern)")
     }
     for job in configuration.jobs {
-      let when = job.schedule.map { "\($0.expression.sentence) (\($0.zone.identifier))" } ?? "on demand"
+      let when = job.timing.map { "\($0.schedule.expression.sentence) (\($0.schedule.zone.identifier))" } ?? "on demand"
       print("  job \(job.name): \(when)")
     }
   }

@@ -1,6 +1,7 @@
 import BackupConfiguration
 import BackupDaemon
 import BackupOperations
+import CronSchedule
 import Faults
 import Glibc
 import Storage
@@ -25,11 +26,24 @@ struct Assembly {
       },
       jobs: configuration.jobs.map { job in
         DaemonPlan.Job(
-          name: job.name, schedule: job.schedule, keep: job.keep, stores: job.stores, databases: job.databases,
-          timeout: job.timeout)
+          name: job.name, timing: timing(job), usesLocalZone: job.usesLocalZone, keep: job.keep, stores: job.stores,
+          databases: job.databases, timeout: job.timeout)
       },
       stores: configuration.stores.map(store), backup: settings, parallelRuns: configuration.daemon.parallelRuns,
       rpo: configuration.rpo)
+  }
+
+  private func timing(_ job: Configuration.Job) -> JobTiming? {
+    var timing = job.timing
+    timing?.settleDelay(host: HostName.current, job: job.name)
+    return timing
+  }
+
+  /// The zone rules of a job as the machine has them now.
+  @Sendable static func zone(_ job: DaemonPlan.Job) -> ZoneRules? {
+    guard let timing = job.timing else { return nil }
+    return job.usesLocalZone
+      ? SystemZones.standard.local() : try? SystemZones.standard.zone(timing.schedule.zone.identifier)
   }
 
   private func store(_ store: Configuration.Store) -> any ObjectStore {

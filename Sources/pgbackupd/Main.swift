@@ -27,6 +27,11 @@ struct DaemonCommand: AsyncParsableCommand {
   @Option(name: .long, help: "trace, debug, info, notice, warning or error.", transform: Self.level)
   var logLevel = Logger.Level.info
 
+  @Option(
+    name: .long,
+    help: ArgumentHelp("Block the scheduler after so many seconds, to test the watchdog.", visibility: .hidden))
+  var debugWedgeAfter: Int?
+
   private static func level(_ text: String) throws -> Logger.Level {
     guard let level = Logger.Level(rawValue: text) else { throw ValidationError("'\(text)' is no log level") }
     return level
@@ -40,8 +45,8 @@ struct DaemonCommand: AsyncParsableCommand {
       )
       return
     }
-    let level = logLevel
-    LoggingSystem.bootstrap { _ in StandardErrorLogHandler(level: level) }
+    let (level, destination) = (logLevel, DaemonLogHandler.Destination.current)
+    LoggingSystem.bootstrap { _ in DaemonLogHandler(level: level, destination: destination) }
     let logger = Logger(label: "pgbackupd")
     let assembly = Assembly(configuration: configuration)
     try assembly.prepareDirectories()
@@ -50,26 +55,32 @@ struct DaemonCommand: AsyncParsableCommand {
     let path = config
     let core = DaemonCore(
       plan: assembly.plan(), ledger: try Ledger(path: configuration.daemon.state + "/ledger.ndjson"),
-      now: SystemClock.now, logger: logger
+      now: SystemClock.now, logger: logger, zone: Assembly.zone
     ) { () throws(Fault) in
       let assembly = Assembly(configuration: try ConfigurationReader.load(path))
       try assembly.prepareDirectories()
       return assembly.plan()
     }
-    let server = try ControlServer(core: core, socketPath: configuration.daemon.socket, logger: logger)
+    var servers = [
+      try ControlServer(core: core, socketPath: configuration.daemon.socket, access: .operators, logger: logger)
+    ]
+    if let path = configuration.daemon.monitorSocket {
+      servers.append(try ControlServer(core: core, socketPath: path, access: .everybody, logger: logger))
+    }
     let services = ServiceGroup(
       configuration: .init(
-        services: [
-          // Stopped in reverse order: the socket answers until the last run has ended.
-          .init(service: server, successTerminationBehavior: .gracefullyShutdownGroup),
+        // Stopped in reverse order: the sockets answer until the last run has ended.
+        services: servers.map { .init(service: $0, successTerminationBehavior: .gracefullyShutdownGroup) } + [
           .init(
-            service: DaemonService(core: core, logger: logger), successTerminationBehavior: .gracefullyShutdownGroup),
+            service: DaemonService(core: core, wedgeAfter: debugWedgeAfter.map { .seconds($0) }, logger: logger),
+            successTerminationBehavior: .gracefullyShutdownGroup)
         ], gracefulShutdownSignals: [.sigterm, .sigint],
         logger: Logger(label: "pgbackupd.services") { _ in
-          StandardErrorLogHandler(level: .warning)
+          DaemonLogHandler(level: .warning)
         }))
     try await services.run()
     unlink(configuration.daemon.socket)
+    if let path = configuration.daemon.monitorSocket { unlink(path) }
   }
 }
 

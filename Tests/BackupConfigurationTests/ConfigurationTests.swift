@@ -37,7 +37,7 @@ private func problems(_ text: String) -> [String] {
     #expect(configuration.databases[0].place == "backup@db.example/shop_db")
     #expect(configuration.stores.map(\.name) == ["local"])
     #expect(configuration.jobs.map(\.name) == ["daily", "weekly", "monthly", "pre-deployment", "manual"])
-    #expect(configuration.jobs[0].schedule?.expression.description == "0 2 * * *")
+    #expect(configuration.jobs[0].timing?.schedule.expression.description == "0 2 * * *")
     #expect(configuration.jobs[0].keep == .forDuration(.seconds(7 * 86400)))
     #expect(configuration.jobs[4].keep == .untilDeleted)
     #expect(configuration.daemon.socket == "/run/pgbackupd/control.sock")
@@ -73,7 +73,7 @@ private func problems(_ text: String) -> [String] {
     #expect(["app_1", "main"].allSatisfy(pattern.matches))
     #expect(["app_test", "other", "mainx"].allSatisfy { !pattern.matches($0) })
     let nightly = configuration.jobs[0]
-    #expect(nightly.schedule?.zone.identifier == "Europe/Berlin")
+    #expect(nightly.timing?.schedule.zone.identifier == "Europe/Berlin")
     #expect((nightly.stores, nightly.databases) == (["disk2"], ["shop"]))
     #expect(nightly.timeout == .seconds(7200))
     #expect(configuration.jobs.map(\.name) == ["nightly", "manual", "once"])

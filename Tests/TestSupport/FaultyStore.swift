@@ -55,6 +55,10 @@ package final class FaultyStore: ObjectStore {
   package func list(prefix: String) async throws(StorageError) -> [StoredObject] {
     try await store.list(prefix: prefix)
   }
+  package func link(_ key: ObjectKey, as other: ObjectKey) async throws(StorageError) -> Bool {
+    try step()
+    return try await store.link(key, as: other)
+  }
   package func stat(_ key: ObjectKey) async throws(StorageError) -> StoredObject? { try await store.stat(key) }
   package func read(_ key: ObjectKey, range: Range<UInt64>) async throws(StorageError) -> [UInt8] {
     try await store.read(key, range: range)

@@ -1,0 +1,254 @@
+import BackupCatalog
+import BackupOperations
+import ControlAPI
+import CronSchedule
+import Faults
+import Foundation
+import Logging
+import SystemdSupport
+import Units
+
+/// How runs begin: by schedule, on demand, and again.
+extension DaemonCore {
+  // MARK: - By schedule
+
+  /// Begins what is due, in the order of the due instants.
+  func begin(_ batch: Scheduler.Batch) async {
+    guard !isStopping else { return }
+    for due in batch.due where batch.retries.isEmpty { await begin(due) }
+    if !batch.retries.isEmpty {
+      // Both kinds by their instants: what was cut off yesterday goes before what is due today.
+      let steps: [(Date, ScheduleTable.Due?, RetryTable.Retry?)] =
+        batch.due.map { ($0.instant, $0, nil) } + batch.retries.map { ($0.due, nil, $0) }
+      for (_, due, retry) in steps.sorted(by: { $0.0 < $1.0 }) {
+        if let due { await begin(due) }
+        if let retry { await begin(retry) }
+      }
+    }
+    await reportStatus()
+  }
+
+  private func begin(_ due: ScheduleTable.Due) async {
+    switch due.kind {
+    case .onTime:
+      await beginScheduled(due.job, due: due.instant, reason: "schedule \(due.instant.rfc3339)")
+    case .late(let earlier):
+      await beginScheduled(due.job, due: due.instant, reason: Self.catchUp(due.instant, earlier))
+    case .skipped(let earlier):
+      await skip(
+        due.job, due.instant,
+        "missed by \(Duration.seconds(now().timeIntervalSince(due.instant)).spoken), and 'catch_up' allows less",
+        detail: ["earlier": "\(earlier)"])
+    }
+  }
+
+  static func catchUp(_ instant: Date, _ earlier: Int) -> String {
+    "catch-up of \(instant.rfc3339)" + (earlier > 0 ? " (and \(earlier) before it)" : "")
+  }
+
+  /// A run that was due and will not be: told, and never silent.
+  func skip(_ job: String, _ due: Date, _ reason: String, detail: [String: String] = [:]) async {
+    var record = LedgerRecord(.jobSkipped, at: now())
+    (record.job, record.due, record.reason) = (job, due, reason)
+    record.detail = detail.isEmpty ? nil : detail
+    await append(record)
+    logger.warning(
+      .runSkipped, "a scheduled run is skipped",
+      metadata: ["job": "\(job)", "due": "\(due.rfc3339)", "reason": "\(reason)"])
+  }
+
+  /// Runs a job for a due instant on all its databases.
+  func beginScheduled(_ name: String, due: Date, reason: String) async {
+    let plan = plan
+    guard let job = try? plan.job(name) else { return }
+    let options = RunOptions(reason: reason, due: due, attempt: 1)
+    let found = await resolve(plan.databases(of: job))
+    var record = LedgerRecord(.jobDue, at: now())
+    (record.job, record.due, record.reason) = (name, due, reason)
+    record.databases = (found.members.map(\.name) + found.failed.map(\.name)).sorted()
+    await append(record)
+    for (entry, fault) in found.failed { await concludeUnstarted(name, entry, options, fault) }
+    for database in found.members { await beginScheduled(job, database, plan, options) }
+  }
+
+  private func beginScheduled(
+    _ job: DaemonPlan.Job, _ database: DaemonPlan.Database, _ plan: DaemonPlan, _ options: RunOptions
+  ) async {
+    do throws(Fault) {
+      try refuseWhileStopping()
+      _ = try await runner(job.name).begin(database, plan: plan, options: options)
+    } catch {
+      await concludeUnstarted(job.name, database.name, options, error)
+    }
+  }
+
+  private func begin(_ retry: RetryTable.Retry) async {
+    let plan = plan
+    guard let job = try? plan.job(retry.job) else { return }
+    let options = RunOptions(reason: retry.reason, due: retry.due, attempt: retry.attempt)
+    let entries = plan.databases(of: job).filter {
+      $0.name == retry.database || $0.includes != nil && retry.database.hasPrefix($0.name + ".")
+    }
+    let found = await resolve(entries)
+    for (_, fault) in found.failed { await concludeUnstarted(job.name, retry.database, options, fault) }
+    guard found.failed.isEmpty else { return }
+    if let database = found.members.first(where: { $0.name == retry.database }) {
+      await beginScheduled(job, database, plan, options)
+    } else if entries.contains(where: { $0.name == retry.database && $0.includes != nil }) {
+      // The pattern could not be resolved before. Now it stands for these.
+      var record = LedgerRecord(.jobDue, at: now())
+      (record.job, record.due, record.reason) = (job.name, retry.due, retry.reason)
+      let remaining = await ledger.history.jobs[job.name]?.remaining ?? []
+      record.databases = remaining.subtracting([retry.database]).union(found.members.map(\.name)).sorted()
+      await append(record)
+      for database in found.members { await beginScheduled(job, database, plan, options) }
+    } else {
+      await concludeUnstarted(
+        job.name, retry.database, RunOptions(reason: retry.reason, due: retry.due),
+        Fault(.databaseMissing, "'\(retry.database)' is not there any more.", hint: "pgbackupctl status"))
+    }
+  }
+
+  /// When a failed scheduled run is tried again; nil where it is not.
+  func retry(_ run: RunReport) async -> Date? {
+    guard run.state == .failed, let due = run.due, let attempt = run.attempt, !isStopping,
+      let rule = (try? plan.job(run.job))?.timing?.retry,
+      let start = rule.next(after: attempt, endedAt: run.finished ?? now())
+    else { return nil }
+    return await scheduler.retry(
+      RetryTable.Retry(
+        job: run.job, database: run.database, due: due, attempt: attempt + 1, start: start,
+        reason: "retry \(attempt) of \(rule.count) for \(due.rfc3339)"))
+  }
+
+  /// A scheduled run that could not even begin is a failed run, and must not be silent.
+  private func concludeUnstarted(_ job: String, _ database: String, _ options: RunOptions, _ fault: Fault) async {
+    var run = RunReport(
+      id: String(UUID().uuidString.prefix(8)).lowercased(), job: job, database: database, reason: options.reason,
+      by: options.by, asked: now())
+    (run.due, run.attempt) = (options.due, options.attempt)
+    (run.state, run.fault, run.finished) = (isStopping ? .aborted : .failed, fault, now())
+    run.retry = await retry(run)
+    board.post(run)
+    var record = LedgerRecord(.runFinished, at: now())
+    record.describe(run)
+    (record.result, record.fault, record.retry) = (run.state.rawValue, fault, run.retry)
+    await append(record)
+    logger.error(.runFailed, fault, metadata: ["job": "\(job)", "database": "\(database)", "run": "\(run.id)"])
+  }
+
+  /// The databases that entries of the configuration stand for now, and those that can't be asked.
+  private func resolve(
+    _ entries: [DaemonPlan.Database]
+  ) async -> (members: [DaemonPlan.Database], failed: [(name: String, fault: Fault)]) {
+    var members: [DaemonPlan.Database] = []
+    var failed: [(String, Fault)] = []
+    for entry in entries {
+      do throws(Fault) {
+        members += try await entry.resolve()
+      } catch {
+        failed.append((entry.name, error))
+      }
+    }
+    return (members, failed)
+  }
+
+  func append(_ record: LedgerRecord) async {
+    do throws(Fault) {
+      try await ledger.append(record)
+    } catch {
+      logger.error(.ledgerDamaged, error)
+    }
+  }
+
+  // MARK: - On demand
+
+  /// Begins a job on all its databases. A database that can't be listed or is busy is told of and does not stop the others;
+  /// where nothing could be begun, the first reason is thrown.
+  func run(job name: String, options: RunOptions) async throws(Fault) -> [RunReport] {
+    try refuseWhileStopping()
+    let plan = plan
+    let job = try plan.job(name)
+    let found = await resolve(plan.databases(of: job))
+    var begun: [RunReport] = []
+    var faults = found.failed.map(\.fault)
+    for database in found.members {
+      do throws(Fault) {
+        try refuseWhileStopping()
+        begun.append(try await runner(name).begin(database, plan: plan, options: options))
+      } catch {
+        faults.append(error)
+      }
+    }
+    if let first = faults.first, begun.isEmpty { throw first }
+    for fault in faults { logger.warning(.runFailed, fault, metadata: ["job": "\(name)"]) }
+    return begun
+  }
+
+  func backup(_ command: BackupCommand, by caller: Caller?) async throws(Fault) -> RunReport {
+    try refuseWhileStopping()
+    let plan = plan
+    var keep: Duration?
+    if let text = command.keep {
+      guard let duration = Duration(parsing: text) else {
+        throw Fault(.usage, "'\(text)' is no duration: write 90m, 36h or 7d.", hint: "pgbackupctl backup --help")
+      }
+      keep = duration
+    }
+    try Self.check(label: command.label)
+    let job = try plan.job(command.type ?? "manual")
+    let database = try await database(named: command.database)
+    try refuseWhileStopping()
+    return try await runner(job.name).begin(
+      database, plan: plan, options: RunOptions(reason: "on demand", by: caller, label: command.label, keep: keep))
+  }
+
+  /// A label ends up in listings and terminals: short, and nothing that moves a cursor.
+  private static func check(label: String?) throws(Fault) {
+    guard let label else { return }
+    guard label.count <= 200, label.unicodeScalars.allSatisfy({ $0.value >= 32 && !(127..<160).contains($0.value) })
+    else {
+      throw Fault(
+        .usage, "A label has 200 characters at most, and no control characters.", hint: "pgbackupctl backup --help")
+    }
+  }
+
+  func refuseWhileStopping() throws(Fault) {
+    if isStopping {
+      throw Fault(.runAborted, "The daemon is stopping and begins nothing new.", hint: "systemctl status pgbackupd")
+    }
+  }
+
+  private func database(named name: String) async throws(Fault) -> DaemonPlan.Database {
+    if let database = plan.databases.first(where: { $0.name == name && $0.includes == nil }) { return database }
+    // `server.database`, of a pattern.
+    for entry in plan.databases where entry.includes != nil && name.hasPrefix(entry.name + ".") {
+      if let member = try await entry.resolve().first(where: { $0.name == name }) { return member }
+    }
+    throw Fault(
+      .databaseMissing,
+      "No database '\(name)' is configured; there are \(plan.databases.map(\.name).joined(separator: ", ")).",
+      hint: "pgbackupctl status")
+  }
+
+  private func runner(_ job: String) -> JobRunner {
+    if let runner = runners[job] { return runner }
+    let runner = JobRunner(
+      job: job,
+      surroundings: RunSurroundings(
+        slots: slots, board: board, ledger: ledger, keeper: keeper, now: now, logger: logger, status: status,
+        retry: { [weak self] in await self?.retry($0) },
+        afterRun: { [weak self] in
+          await self?.expire()
+          await self?.reportStatus()
+        }))
+    runners[job] = runner
+    liveness.add("job \(job)") { [weak runner] answer in
+      Task {
+        await runner?.pulse()
+        answer()
+      }
+    }
+    return runner
+  }
+}

@@ -1,0 +1,51 @@
+package import Foundation
+
+/// Runs that are to be tried again: those that failed, and those that a crash cut off. A pure value.
+package struct RetryTable: Sendable {
+  package struct Retry: Sendable, Hashable {
+    package var job: String
+    package var database: String
+    /// The due instant that the run is for.
+    package var due: Date
+    /// Which try it will be; the first is 1.
+    package var attempt: Int
+    package var start: Date
+    /// Why there is something to try again, for the ledger.
+    package var reason: String
+
+    package init(job: String, database: String, due: Date, attempt: Int, start: Date, reason: String) {
+      self.job = job
+      self.database = database
+      self.due = due
+      self.attempt = attempt
+      self.start = start
+      self.reason = reason
+    }
+  }
+
+  /// In the order of their starts. A handful: one per job and database at most.
+  private var retries: [Retry] = []
+
+  package init() {}
+
+  package var next: Date? { retries.first?.start }
+  package var all: [Retry] { retries }
+
+  package mutating func add(_ retry: Retry) {
+    retries.removeAll { $0.job == retry.job && $0.database == retry.database }
+    retries.append(retry)
+    retries.sort { ($0.start, $0.due, $0.job, $0.database) < ($1.start, $1.due, $1.job, $1.database) }
+  }
+
+  /// A new run of the job makes up for what was to be tried again.
+  package mutating func drop(job: String) { retries.removeAll { $0.job == job } }
+
+  /// Keeps only the jobs that are still configured.
+  package mutating func keep(jobs: Set<String>) { retries.removeAll { !jobs.contains($0.job) } }
+
+  package mutating func takeDue(at now: Date) -> [Retry] {
+    let due = retries.prefix { $0.start <= now }
+    retries.removeFirst(due.count)
+    return due.sorted { ($0.due, $0.job, $0.database) < ($1.due, $1.job, $1.database) }
+  }
+}

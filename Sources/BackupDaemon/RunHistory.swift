@@ -1,0 +1,98 @@
+package import Foundation
+
+/// What the ledger says about schedules: which due instant each job was last told of, which of its databases still lack their
+/// run, and which runs never ended. The same rule reads an old ledger and follows the growing one.
+package struct RunHistory: Sendable {
+  package struct Job: Sendable, Equatable {
+    /// The schedule in force, in its normal form, and since when it is.
+    package var schedule: String?
+    package var since: Date?
+    package var lastDue: Date?
+    /// Databases whose run for `lastDue` has neither succeeded nor failed for good.
+    package var remaining: Set<String> = []
+    /// Of those, the ones to be tried again, and when.
+    package var retries: [String: Retry] = [:]
+
+    package init() {}
+  }
+
+  package struct Retry: Sendable, Equatable {
+    package var attempt: Int
+    package var start: Date
+  }
+
+  package private(set) var jobs: [String: Job] = [:]
+  /// Runs that began and did not end, by their ids.
+  package private(set) var open: [String: LedgerRecord] = [:]
+  /// How the last run of a job on a database ended.
+  package private(set) var last: [JobOnDatabase: LedgerRecord] = [:]
+
+  package struct JobOnDatabase: Sendable, Hashable {
+    package var job: String
+    package var database: String
+  }
+
+  package init() {}
+
+  package mutating func apply(_ record: LedgerRecord) {
+    switch record.kind {
+    case .jobScheduled:
+      guard let name = record.job else { return }
+      jobs[name, default: Job()].schedule = record.detail?["schedule"]
+      jobs[name, default: Job()].since = record.time
+    case .jobDue:
+      guard let name = record.job, let due = record.due else { return }
+      jobs[name, default: Job()].lastDue = due
+      jobs[name, default: Job()].remaining = Set(record.databases ?? [])
+      jobs[name, default: Job()].retries = [:]
+    case .jobSkipped:
+      guard let name = record.job, let due = record.due else { return }
+      jobs[name, default: Job()].lastDue = due
+      jobs[name, default: Job()].remaining = []
+      jobs[name, default: Job()].retries = [:]
+    case .runStarted:
+      if let run = record.run { open[run] = record }
+    case .runFinished:
+      if let run = record.run { open[run] = nil }
+      if let job = record.job, let database = record.database {
+        last[JobOnDatabase(job: job, database: database)] = record
+      }
+      conclude(record)
+    default:
+      break
+    }
+  }
+
+  private mutating func conclude(_ record: LedgerRecord) {
+    guard let name = record.job, let database = record.database, let due = record.due, var job = jobs[name],
+      job.lastDue == due
+    else { return }
+    switch record.result {
+    case "succeeded":
+      job.remaining.remove(database)
+      job.retries[database] = nil
+    case "failed":
+      if let start = record.retry {
+        job.retries[database] = Retry(attempt: (record.attempt ?? 1) + 1, start: start)
+      } else {
+        job.remaining.remove(database)
+        job.retries[database] = nil
+      }
+    case "interrupted":
+      // Still to be done, but not for ever: it may be what kills the daemon.
+      job.retries[database] = Retry(attempt: (record.attempt ?? 1) + 1, start: record.time)
+    default:
+      // Aborted: still to be done.
+      break
+    }
+    jobs[name] = job
+  }
+
+  /// From when on a job's instants count after a restart: the last one it was told of, or since when its schedule is in force.
+  /// An instant that lies far ahead was recorded while the clock was wrong, and does not count.
+  package func anchor(of name: String, schedule: String, at now: Date) -> Date? {
+    guard let job = jobs[name], job.schedule == schedule else { return nil }
+    let limit = now.addingTimeInterval(ScheduleTable.correction)
+    return [job.lastDue, job.since].compactMap { $0 }.filter { $0 <= limit }.max()
+  }
+}

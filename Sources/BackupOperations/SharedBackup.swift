@@ -1,0 +1,118 @@
+import ArtifactFormat
+package import BackupCatalog
+package import Faults
+import Foundation
+package import Logging
+package import Storage
+import Units
+
+/// A backup whose files are those of another type's backup of the same database: daily and weekly fall due together, and the
+/// database is read once. It has an id, a retention and placements of its own, and depends on the other one for nothing.
+///
+/// A store that holds the original gives its bytes a second name where it can (a hard link); any other gets a copy, which is
+/// checked against the manifest's digest on the way.
+package struct SharedBackup: Sendable {
+  private let request: Backup.Request
+  private let source: Catalog.Backup
+  private let holders: [any ObjectStore]
+  private let stores: [any ObjectStore]
+  private let history: Backup.History
+  private let context: OperationContext
+  private let logger: Logger
+
+  /// - Parameters:
+  ///   - source: the backup to take over.
+  ///   - holders: the stores that may hold it.
+  ///   - stores: where the new backup goes.
+  package init(
+    _ request: Backup.Request, of source: Catalog.Backup, from holders: [any ObjectStore], to stores: [any ObjectStore],
+    history: Backup.History, context: OperationContext, logger: Logger
+  ) {
+    self.request = request
+    self.source = source
+    self.holders = holders.filter { store in
+      source.placements.contains { $0.store == store.name && $0.isWhole }
+    }
+    self.stores = stores
+    self.history = history
+    self.context = context
+    self.logger = logger
+  }
+
+  package func run() async throws(Fault) -> Backup.Outcome {
+    do {
+      return try await copy()
+    } catch let error as StorageError {
+      throw error.fault
+    } catch {
+      throw Fault(error)
+    }
+  }
+
+  private func copy() async throws -> Backup.Outcome {
+    guard let holder = holders.first else {
+      throw Fault(.objectMissing, "No store has the whole of \(source.id).", hint: "pgbackupctl show \(source.id)")
+    }
+    context.report(RunProgress(phase: .commit))
+    let old = source.manifest
+    let layout = try await BackupLayout.free(
+      request.database, request.type, from: old.started, taken: history.takenTimes, in: stores)
+    logger.info(
+      "a backup of another type is taken over",
+      metadata: ["backup": "\(layout.id)", "from": "\(source.id)", "type": "\(request.type)"])
+    var contents = try await ContentsReader(store: holder).read(old)
+    contents.id = layout.id
+    let compression = Compression(
+      algorithm: Compression.Algorithm(rawValue: old.artifact.compression) ?? .none, level: old.artifact.level)
+    let contentsFile = try PackedFile("contents.json", try contents.encoded(), compression)
+
+    var manifest = old
+    (manifest.id, manifest.type, manifest.label) = (layout.id, request.type, request.label)
+    (manifest.job, manifest.run, manifest.due) = (request.job, request.run, request.due)
+    manifest.keepSeconds = request.keep.map { $0.components.seconds }
+    manifest.sharedFrom = old.sharedFrom ?? old.id
+    manifest.finished = context.now().wholeSecond
+    let suffix = old.artifact.file.name.dropFirst(old.layout.artifactName(suffix: "").count)
+    manifest.artifact.file.name = layout.artifactName(suffix: String(suffix))
+    manifest.contents = contentsFile.file
+
+    var taken = [(old.artifact.file, manifest.artifact.file)]
+    if let globals = old.globals { taken.append((globals.file, globals.file)) }
+    let small = [
+      (contentsFile.file.name, contentsFile.bytes),
+      (BackupLayout.recoverName, Array(RecoverText(manifest: manifest).text.utf8)),
+      (BackupLayout.manifestName, try manifest.encoded()),
+    ]
+    var done: [String] = []
+    var dropped: [String: Fault] = [:]
+    for store in stores {
+      let written = WrittenObjects()
+      do {
+        let from = holders.first { $0.name == store.name } ?? holder
+        for (file, copy) in taken {
+          let (key, target) = (try Backup.key(old.layout, file.name), try Backup.key(layout, copy.name))
+          try await ObjectCopy(key, file, from: from).run(to: target, in: store) { bytes in
+            var progress = RunProgress(phase: .commit)
+            (progress.storedBytes, progress.expectedBytes) = (Int64(bytes), file.size)
+            context.report(progress)
+          }
+          await written.add(target, in: store)
+        }
+        for (name, bytes) in small {
+          let key = try Backup.key(layout, name)
+          try await store.put(key, bytes)
+          await written.add(key, in: store)
+        }
+        done.append(store.name)
+      } catch {
+        _ = await written.remove()
+        try Task.checkCancellation()
+        dropped[store.name] = (error as? StorageError)?.fault ?? Fault(error)
+      }
+    }
+    guard !done.isEmpty else {
+      throw dropped.sorted { $0.key < $1.key }.first?.value ?? Fault(.internal, "No store took the backup.")
+    }
+    return Backup.Outcome(manifest: manifest, stores: done, dropped: dropped)
+  }
+}

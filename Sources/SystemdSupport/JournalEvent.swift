@@ -1,0 +1,23 @@
+/// What the journal's entries are about: each kind has a MESSAGE_ID of its own (journalctl(1), `-x`), which never changes. The
+/// texts that explain them are in `systemd/pgbackupd.catalog`; a test sees that none is missing.
+package enum JournalEvent: String, Sendable, CaseIterable {
+  case daemonReady = "3ceaaf30814248ea91d93080f9b439fc"
+  case daemonStopping = "9dfb369bab134faea27655daa05f1119"
+  case backupSucceeded = "6301bbfca0c5454e8ff9bb510944fe0c"
+  case runFailed = "6fced11d2bd841e6847a8387cdde8d51"
+  case runAborted = "3a124c647e024f05b7c1dce27f7695f5"
+  case runInterrupted = "66080f174c9648e29cbd0ba3a1a6bcde"
+  case runSkipped = "b120a366f0bb49cf82f2dc05873f9bd0"
+  case configurationReloaded = "78b7d0ac84774ce08e4cda11b43c589b"
+  case configurationRejected = "2330fcf1562a44b888668d77e827062c"
+  case ledgerRepaired = "c1acc9906424450aa36bf9b3ddcb369d"
+  case ledgerDamaged = "9ad9b9a25e78454db065a1c284cc4549"
+  case watchdogWithheld = "993565976fba4662b6a730b7b12e9eed"
+  case storeUnusable = "8df08078a22e418085c2c2af3977a654"
+  case backupDeleted = "f3194a3b381e43e7952c466e473a1797"
+  case leftoversSwept = "c498b6e73648445e9afa3a387f006745"
+  case zonesChanged = "ab57f985433243daa75a2e199b58ba8d"
+  case stateDump = "c1b87f1a7323491b99f9cbef0f69a4d0"
+
+  package var messageID: String { rawValue }
+}

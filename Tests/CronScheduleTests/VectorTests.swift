@@ -1,4 +1,5 @@
 import CronSchedule
+import Crypto
 import Foundation
 import TestSupport
 import Testing
@@ -95,4 +96,43 @@ import Units
       #expect(!expression.sentence.isEmpty)
     }
   }
+
+  /// A decade of every zone that tzdata has: each due instant exactly once, in order, and no other. The lists are compared by
+  /// their digests; where cronsim loses or adds instants, the calendar walk's answer holds (see the file's header).
+  @Test(arguments: ["zones.tsv", "zones-differs.tsv"]) func everyZoneForADecade(_ file: String) throws {
+    let rows = try Self.rows(file)
+    #expect(rows.count >= 30)
+    // Many names share their rules, and so their lists.
+    var known: [String: [(rules: ZoneRules, answer: String)]] = [:]
+    let start = try #require(Date(rfc3339: "2015-01-01T00:00:00Z"))
+    let end = try #require(Date(rfc3339: "2025-01-01T00:00:00Z"))
+    var zones: [String: ZoneRules] = [:]
+    for row in rows {
+      let zone = try zones[row[0]] ?? ZoneRules.system(row[0])
+      zones[row[0]] = zone
+      let answer: String
+      if let same = known[row[1]]?.first(where: { $0.rules.runsAlike(zone) }) {
+        answer = same.answer
+      } else {
+        let schedule = ZonedSchedule(try CronExpression(parsing: row[1]), in: zone)
+        var text: [UInt8] = []
+        var count = 0
+        var instant = start
+        while let due = schedule.next(after: instant), due <= end {
+          text.append(contentsOf: String(Int(due.timeIntervalSince1970)).utf8)
+          text.append(10)
+          (count, instant) = (count + 1, due)
+        }
+        let digits = SHA256.hash(data: text).prefix(8).map { ($0 < 16 ? "0" : "") + String($0, radix: 16) }.joined()
+        answer = "\(count)\t\(digits)"
+        known[row[1], default: []].append((zone, answer))
+      }
+      #expect(answer == "\(row[2])\t\(row[3])", "\(row[1]) in \(row[0])")
+    }
+  }
+}
+
+extension ZoneRules {
+  /// Whether two zones have the same rules, whatever their names.
+  fileprivate func runsAlike(_ other: ZoneRules) -> Bool { renamed("") == other.renamed("") }
 }

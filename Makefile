@@ -6,10 +6,10 @@ RELEASE := -c release --static-swift-stdlib $(STRICT)
 DESTDIR ?=
 PREFIX ?= /usr
 
-.PHONY: help setup build demo test lint format bench install clean
+.PHONY: help setup build demo test test-systemd lint format bench install clean
 
 help: ## list the targets
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
 
 setup: ## install what is missing (apt)
 	@scripts/setup.sh
@@ -25,6 +25,9 @@ test: setup ## run every test, on real servers
 	swift build --build-tests $(STRICT)
 	@scripts/test.sh
 
+test-systemd: build ## try the unit under a real systemd: Debian 13 and 12 in containers
+	@scripts/test-systemd.sh
+
 lint: ## check style and house rules
 	@scripts/lint.sh
 
@@ -34,11 +37,15 @@ format: ## bring the sources into style
 bench: build ## measure; prints ratios against pg_dump and a shell pipeline of the same run
 	@Benchmarks/run.sh
 
-install: ## put programs, unit and example in place (DESTDIR=, PREFIX=/usr)
+install: ## put programs, unit and examples in place (DESTDIR=, PREFIX=/usr)
 	install -D -m 0755 .build/release/pgbackupd $(DESTDIR)$(PREFIX)/bin/pgbackupd
 	install -D -m 0755 .build/release/pgbackupctl $(DESTDIR)$(PREFIX)/bin/pgbackupctl
-	install -D -m 0644 systemd/pgbackupd.service $(DESTDIR)/lib/systemd/system/pgbackupd.service
+	install -D -m 0644 systemd/pgbackupd.service $(DESTDIR)$(PREFIX)/lib/systemd/system/pgbackupd.service
+	install -D -m 0644 systemd/pgbackupd.catalog $(DESTDIR)$(PREFIX)/lib/systemd/catalog/pgbackupd.catalog
+	install -D -m 0644 systemd/pgbackupd.sysusers.conf $(DESTDIR)$(PREFIX)/lib/sysusers.d/pgbackupd.conf
+	install -D -m 0644 systemd/pgbackupd.tmpfiles.conf $(DESTDIR)$(PREFIX)/lib/tmpfiles.d/pgbackupd.conf
 	install -D -m 0644 etc/pgbackupd.yaml $(DESTDIR)$(PREFIX)/share/doc/pgbackupd/pgbackupd.yaml
+	install -D -m 0644 systemd/example-drop-in.conf $(DESTDIR)$(PREFIX)/share/doc/pgbackupd/example-drop-in.conf
 
 clean: ## remove what was built
 	rm -rf .build

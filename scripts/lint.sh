@@ -22,7 +22,15 @@ rule "Open ends" '\bTO''DO\b|\bFIX''ME\b|\bXX''X\b' --include='*.swift' --includ
 rule "Tests wait for events" 'Task\.sleep|\busleep\(|Thread\.sleep' --include='*.swift' Tests
 rule "No force, no trap on input" '\btry!|fatalError\(| as! ' --include='*.swift' Sources
 
-for script in scripts/*.sh .ci/run Tests/*/Golden/*.sh Benchmarks/*.sh; do
+# The programs are not installed where lint runs; whatever else verify has to say about the unit is a mistake.
+found=$(systemd-analyze verify --man=no systemd/pgbackupd.service 2>&1 |
+  grep -vE '^pgbackupd\.service: Command /usr/bin/pgbackup(d|ctl) is not executable: No such file or directory$')
+[ -z "$found" ] || { printf 'The unit:\n%s\n' "$found"; failed=1; }
+# In tenths: 0 is a fully sandboxed service, 100 one that may do everything.
+found=$(systemd-analyze security --no-pager --offline=true --threshold=13 systemd/pgbackupd.service 2>&1) ||
+  { printf 'The unit is exposed more than 1.3:\n%s\n' "$(grep -v '✓' <<<"$found")"; failed=1; }
+
+for script in scripts/*.sh scripts/*/*.sh .ci/run Tests/*/Golden/*.sh Benchmarks/*.sh; do
   [ -e "$script" ] || continue
   bash -n "$script" || failed=1
 done

@@ -1,14 +1,17 @@
 #!/usr/bin/env bash
-# Installs what building, testing and the demo need on Debian 12, and only what is missing. Swift itself must be there.
+# Installs what building, testing and the demo need on Debian 12, and only what is missing; packages given as arguments too.
+# Swift itself must be there.
 set -euo pipefail
 
 command -v swift >/dev/null || { echo "Swift 6.3 is not installed: see https://www.swift.org/install" >&2; exit 1; }
 
-# Libraries to build with, the tools that tests compare against, and a PostgreSQL server to test on.
+# Libraries to build with, the tools that tests compare against, a PostgreSQL server to test on, and systemd-analyze for lint.
 packages=(
   pkg-config libpq-dev libzstd-dev zlib1g-dev libxxhash-dev libsystemd-dev
   zstd gzip curl util-linux tzdata
   postgresql postgresql-contrib
+  systemd
+  "$@"
 )
 missing=()
 for package in "${packages[@]}"; do
@@ -21,4 +24,4 @@ as_root=()
 echo "Installing: ${missing[*]}"
 "${as_root[@]}" apt-get update -qq
 # The package's own cluster is of no use here: every test and the demo make private ones.
-"${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "${missing[@]}" >/dev/null
+"${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null

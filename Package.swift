@@ -15,8 +15,10 @@ let strict: [SwiftSetting] = [
   .treatWarning("DeprecatedDeclaration", as: .warning),
 ]
 
-func room(_ name: String, _ dependencies: [Target.Dependency] = []) -> Target {
-  .target(name: name, dependencies: dependencies, swiftSettings: strict)
+/// - Parameter isAlwaysOptimised: also in a debug build. For rules that tests walk through by the million.
+func room(_ name: String, _ dependencies: [Target.Dependency] = [], isAlwaysOptimised: Bool = false) -> Target {
+  let optimised: [SwiftSetting] = isAlwaysOptimised ? [.unsafeFlags(["-O"], .when(configuration: .debug))] : []
+  return .target(name: name, dependencies: dependencies, swiftSettings: strict + optimised)
 }
 
 func program(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
@@ -44,6 +46,12 @@ let yams = Target.Dependency.product(name: "Yams", package: "Yams")
 
 let package = Package(
   name: "pgbackupd",
+  products: [
+    .executable(name: "pgbackupd", targets: ["pgbackupd"]),
+    .executable(name: "pgbackupctl", targets: ["pgbackupctl"]),
+    // Preloaded into the daemon by tests: a clock of its own.
+    .library(name: "ClockShift", type: .dynamic, targets: ["ClockShift"]),
+  ],
   dependencies: [
     .package(url: "https://github.com/apple/swift-argument-parser.git", from: "1.8.0"),
     .package(url: "https://github.com/apple/swift-collections.git", from: "1.6.0"),
@@ -68,11 +76,11 @@ let package = Package(
 
     // Words that every layer speaks
     room("Faults"),
-    room("Units"),
+    room("Units", isAlwaysOptimised: true),
     room("QueueExecution"),
 
     // Rules: values in, values out
-    room("CronSchedule", ["Units"]),
+    room("CronSchedule", ["Units"], isAlwaysOptimised: true),
     room("PostgresArchive", ["CXXHash"]),
     room("BackupCatalog", ["Faults", "Units"]),
     room("ArtifactFormat", ["CZstd", "CZlib", crypto]),
@@ -125,8 +133,9 @@ let package = Package(
     .target(
       name: "TestSupport", dependencies: ["CPlatform", "CronSchedule", "Storage", "Units"], path: "Tests/TestSupport",
       swiftSettings: strict),
+    .target(name: "ClockShift", path: "Tests/ClockShift"),
     tests("UnitsTests", ["Units", "Faults"]),
-    tests("CronScheduleTests", ["CronSchedule", "TestSupport", "Units"], resources: [.copy("Vectors")]),
+    tests("CronScheduleTests", ["CronSchedule", "TestSupport", "Units", crypto], resources: [.copy("Vectors")]),
     tests("PostgresArchiveTests", ["PostgresArchive"], resources: [.copy("Golden")]),
     tests("BackupCatalogTests", ["BackupCatalog", "Faults", "Units"]),
     tests("ArtifactFormatTests", ["ArtifactFormat", "TestSupport"]),
@@ -145,6 +154,7 @@ let package = Package(
         "TestSupport",
         "Units", logging,
       ]),
+    tests("SystemdSupportTests", ["Faults", "SystemdSupport", "TestSupport", logging]),
     tests("EndToEndTests", ["TestSupport"]),
   ]
 )

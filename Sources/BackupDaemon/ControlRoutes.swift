@@ -14,16 +14,9 @@ struct ControlRoutes {
 
   func router(_ access: ControlServer.Access) -> Router<ControlContext> {
     let router = Router(context: ControlContext.self)
-    router.add(middleware: PeerMiddleware())
+    router.add(middleware: PeerMiddleware(access: access))
     addReports(to: router)
-    switch access {
-    case .operators: addCommands(to: router)
-    case .everybody:
-      // Said plainly: a monitor that tries should not think that the path is wrong.
-      router.post("**") { _, _ -> Response in
-        throw Fault(.notAllowed, "This socket only answers questions.", hint: "use the control socket")
-      }
-    }
+    if access == .operators { addCommands(to: router) }
     return router
   }
 
@@ -136,9 +129,16 @@ struct ControlRoutes {
 
 /// Finds out who is asking, and turns faults into replies.
 private struct PeerMiddleware: RouterMiddleware {
+  let access: ControlServer.Access
+
   @concurrent func handle(
     _ request: Request, context: ControlContext, next: @concurrent (Request, ControlContext) async throws -> Response
   ) async throws -> Response {
+    guard access == .operators || request.method == .get else {
+      // Said plainly: a monitor that tries should not think that the path is wrong.
+      return ControlRoutes.response(
+        Fault(.notAllowed, "This socket only answers questions.", hint: "use the control socket"))
+    }
     var context = context
     context.caller = try? await context.channel.peer().get()
     do {

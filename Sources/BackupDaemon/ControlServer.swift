@@ -7,7 +7,6 @@ package import Logging
 import NIOCore
 import NIOPosix
 import ServiceLifecycle
-import Synchronization
 
 /// What a request brings along: the process at the other end, as the kernel knows it.
 struct ControlContext: RequestContext {
@@ -32,9 +31,6 @@ package struct ControlServer: Service {
     case everybody
   }
 
-  /// Connections that are open at once. More are closed at once: a client that floods takes nothing but its own turn.
-  private static let connectionLimit = 64
-
   private let access: Access
   private let core: DaemonCore
   private let socket: Int32
@@ -50,8 +46,11 @@ package struct ControlServer: Service {
 
   package func run() async throws {
     let responder = ControlRoutes(core: core).router(access).buildResponder()
+    let open = OpenConnections()
     let http = HTTP1Channel(
       responder: { request, writer, channel in
+        open.beginRequest(channel)
+        defer { open.endRequest(channel) }
         let context = ControlContext(source: .init(channel: channel, logger: logger))
         let response: Response
         do {
@@ -68,19 +67,15 @@ package struct ControlServer: Service {
     let server = try await ServerBootstrap(group: group)
       .childChannelOption(ChannelOptions.allowRemoteHalfClosure, value: true)
       .bind(socket) { channel in http.setup(channel: channel, logger: logger) }
-    let open = ConnectionCount(limit: Self.connectionLimit)
     await withGracefulShutdownHandler {
       await withDiscardingTaskGroup { connections in
         do {
           try await server.executeThenClose { inbound in
             for try await connection in inbound {
-              guard open.take() else {
-                connections.addTask { try? await connection.executeThenClose { _, _ in } }
-                continue
-              }
+              open.add(connection.channel)
               connections.addTask {
                 await http.handle(value: connection, logger: logger)
-                open.giveBack()
+                open.remove(connection.channel)
               }
             }
           }
@@ -94,24 +89,6 @@ package struct ControlServer: Service {
     }
     try? await group.shutdownGracefully()
   }
-}
-
-/// How many connections are open.
-private final class ConnectionCount: Sendable {
-  private let count = Mutex(0)
-  private let limit: Int
-
-  init(limit: Int) { self.limit = limit }
-
-  func take() -> Bool {
-    count.withLock { count in
-      guard count < limit else { return false }
-      count += 1
-      return true
-    }
-  }
-
-  func giveBack() { count.withLock { $0 -= 1 } }
 }
 
 extension Channel {

@@ -66,6 +66,7 @@ extension DaemonCore {
       lines.append("state: problem \(problem.code.rawValue): \(problem.message)")
     }
     for line in lines { logger.notice(.stateDump, "\(line)") }
+    await reportStatus()
   }
 
   private func database(

@@ -15,6 +15,7 @@ extension DaemonCore {
   /// Begins what is due, in the order of the due instants.
   func begin(_ batch: Scheduler.Batch) async {
     guard !isStopping else { return }
+    if let step = batch.correction { await recordCorrection(by: step) }
     for due in batch.due where batch.retries.isEmpty { await begin(due) }
     if !batch.retries.isEmpty {
       // Both kinds by their instants: what was cut off yesterday goes before what is due today.
@@ -40,6 +41,15 @@ extension DaemonCore {
         "missed by \(Duration.seconds(now().timeIntervalSince(due.instant)).spoken), and 'catch_up' allows less",
         detail: ["earlier": "\(earlier)"])
     }
+  }
+
+  func recordCorrection(by step: TimeInterval) async {
+    var record = LedgerRecord(.clockCorrected, at: now())
+    record.reason = "set back by \(Duration.seconds(step).spoken)"
+    await append(record)
+    logger.warning(
+      .clockCorrected, "the clock was set back; schedules count from now on",
+      metadata: ["by": "\(Duration.seconds(step).spoken)"])
   }
 
   static func catchUp(_ instant: Date, _ earlier: Int) -> String {

@@ -71,6 +71,10 @@ package actor DaemonCore {
       standingProblems["ledger"] = damage
       logger.error(.ledgerDamaged, damage)
     }
+    let history = await ledger.history
+    if history.isCorrected(at: now()), let newest = history.newest {
+      await recordCorrection(by: newest.timeIntervalSince(now()))
+    }
     var record = LedgerRecord(.daemonStarted, at: now())
     record.detail = ["version": Backup.version]
     try await ledger.append(record)

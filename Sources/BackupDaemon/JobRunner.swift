@@ -130,7 +130,7 @@ actor JobRunner {
       let progress = RunReport.Progress(progress)
       clock?.note(progress)
       board.progress(id, progress)
-      status.progressed(board)
+      status.progressed(board, id, phase: progress.phase)
     }
     let request = Backup.Request(
       database: database.name, connection: database.connection, type: name, label: options.label, job: name, run: id,
@@ -176,6 +176,7 @@ actor JobRunner {
       runs[id]?.report.state = .running
       runs[id]?.report.started = surroundings.now()
       if let report = runs[id]?.report { surroundings.board.post(report) }
+      surroundings.status.progressed(surroundings.board, id, phase: "begin")
       if let timeout {
         let timer = DispatchTimer(queue: executor.queue) { @Sendable [weak self] in
           self?.assumeIsolated { $0.handle(id, .stop(.timeout(timeout))) }

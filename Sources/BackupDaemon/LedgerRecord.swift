@@ -18,6 +18,8 @@ package struct LedgerRecord: Codable, Sendable, Equatable {
     case jobDue = "job.due"
     /// A job was due and does not run: it was missed by more than its `catch_up`.
     case jobSkipped = "job.skipped"
+    /// The clock was set back by hours: what it showed since counts no more.
+    case clockCorrected = "clock.corrected"
     case runStarted = "run.started"
     case runFinished = "run.finished"
     case backupDeleted = "backup.deleted"

@@ -21,7 +21,7 @@ package struct RestartPlan: Sendable {
 
   package init(_ history: RunHistory, _ timings: [String: JobTiming], at now: Date) {
     for (name, timing) in timings {
-      anchors[name] = history.anchor(of: name, schedule: timing.schedule.text, at: now)
+      anchors[name] = history.anchor(of: name, schedule: timing.schedule.text)
     }
     for (name, job) in history.jobs.sorted(by: { $0.key < $1.key }) {
       if let timing = timings[name], job.schedule == timing.schedule.text { add(name, job, timing, now) }

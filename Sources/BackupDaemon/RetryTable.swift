@@ -43,6 +43,13 @@ package struct RetryTable: Sendable {
   /// Keeps only the jobs that are still configured.
   package mutating func keep(jobs: Set<String>) { retries.removeAll { !jobs.contains($0.job) } }
 
+  /// The clock was set back to `now`, by a step that is a correction: waits stay as long as they were, and what will be due again
+  /// by the schedule is not tried again besides.
+  package mutating func correct(by step: TimeInterval, at now: Date) {
+    retries.removeAll { $0.due > now }
+    for position in retries.indices { retries[position].start -= step }
+  }
+
   package mutating func takeDue(at now: Date) -> [Retry] {
     let due = retries.prefix { $0.start <= now }
     retries.removeFirst(due.count)

@@ -32,10 +32,21 @@ package struct RunHistory: Sendable {
     package var database: String
   }
 
+  /// The latest time of a record since the last correction of the clock.
+  package private(set) var newest: Date?
+
   package init() {}
 
   package mutating func apply(_ record: LedgerRecord) {
+    newest = record.kind == .clockCorrected ? record.time : max(newest ?? record.time, record.time)
     switch record.kind {
+    case .clockCorrected:
+      for (name, old) in jobs where old.schedule != nil {
+        var job = old
+        job.since = record.time
+        if let due = job.lastDue, due > record.time { (job.lastDue, job.remaining, job.retries) = (nil, [], [:]) }
+        jobs[name] = job
+      }
     case .jobScheduled:
       guard let name = record.job else { return }
       jobs[name, default: Job()].schedule = record.detail?["schedule"]
@@ -88,11 +99,14 @@ package struct RunHistory: Sendable {
     jobs[name] = job
   }
 
+  /// Whether the clock shows hours less than it did when the last record was written.
+  package func isCorrected(at now: Date) -> Bool {
+    newest.map { now < $0.addingTimeInterval(-ScheduleTable.correction) } ?? false
+  }
+
   /// From when on a job's instants count after a restart: the last one it was told of, or since when its schedule is in force.
-  /// An instant that lies far ahead was recorded while the clock was wrong, and does not count.
-  package func anchor(of name: String, schedule: String, at now: Date) -> Date? {
+  package func anchor(of name: String, schedule: String) -> Date? {
     guard let job = jobs[name], job.schedule == schedule else { return nil }
-    let limit = now.addingTimeInterval(ScheduleTable.correction)
-    return [job.lastDue, job.since].compactMap { $0 }.filter { $0 <= limit }.max()
+    return [job.lastDue, job.since].compactMap { $0 }.max()
   }
 }

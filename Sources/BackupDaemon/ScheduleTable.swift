@@ -151,21 +151,22 @@ package struct ScheduleTable: Sendable {
     return (max(last, newest), earlier)
   }
 
-  /// Looks at the clock: after a step back that is a correction, all is due anew from `now` on. Also what was missed tells of it
-  /// (`takeDue` calls this), but a clock that was a year ahead would be noticed a year late.
-  package mutating func observe(_ now: Date) {
-    if let latest = latestTime, now < latest.addingTimeInterval(-Self.correction) {
-      for name in jobs.keys {
-        guard var job = jobs[name] else { continue }
-        job.covered = now
-        job.due = job.timing.schedule.next(after: now)
-        job.start = job.due.map(job.timing.start)
-        jobs[name] = job
-      }
-      rebuild()
-      latestTime = now
-    } else {
+  /// Looks at the clock. After a step back that is a correction, all is due anew from `now` on, and the step's size is returned.
+  /// `takeDue` looks too, but a clock that was a year ahead would be noticed a year late.
+  @discardableResult package mutating func observe(_ now: Date) -> TimeInterval? {
+    guard let latest = latestTime, now < latest.addingTimeInterval(-Self.correction) else {
       latestTime = max(latestTime ?? now, now)
+      return nil
     }
+    for name in jobs.keys {
+      guard var job = jobs[name] else { continue }
+      job.covered = now
+      job.due = job.timing.schedule.next(after: now)
+      job.start = job.due.map(job.timing.start)
+      jobs[name] = job
+    }
+    rebuild()
+    latestTime = now
+    return latest.timeIntervalSince(now)
   }
 }

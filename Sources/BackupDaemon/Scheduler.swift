@@ -11,6 +11,8 @@ import QueueExecution
 actor Scheduler {
   /// What begins now, in this order.
   struct Batch: Sendable {
+    /// By how much the clock was set back, where that was noticed now.
+    var correction: TimeInterval?
     var due: [ScheduleTable.Due]
     var retries: [RetryTable.Retry]
   }
@@ -91,10 +93,12 @@ actor Scheduler {
 
   private func fire() {
     let time = now()
+    let step = table.observe(time)
+    if let step { retries.correct(by: step, at: time) }
     let due = table.takeDue(at: time)
     for due in due { retries.drop(job: due.job) }
     let again = retries.takeDue(at: time)
-    if !due.isEmpty || !again.isEmpty { onDue(Batch(due: due, retries: again)) }
+    if step != nil || !due.isEmpty || !again.isEmpty { onDue(Batch(correction: step, due: due, retries: again)) }
     arm()
   }
 

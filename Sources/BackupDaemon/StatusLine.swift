@@ -6,13 +6,14 @@ import SystemdSupport
 import Units
 
 /// The line that `systemctl status` shows: what runs, how far it is and how fast, and what comes next. Sent when something
-/// begins or ends, and at most once a second in between.
+/// begins, enters its next phase or ends, and at most once a second in between.
 final class StatusLine: Sendable {
   private struct State {
     var next = ""
     var sent: UInt64 = 0
     /// Per run, what had passed at the last line, and when.
     var passed: [String: (bytes: Int64, time: UInt64)] = [:]
+    var phases: [String: String] = [:]
   }
 
   private let notifier: ServiceNotifier
@@ -31,11 +32,12 @@ final class StatusLine: Sendable {
       })
   }
 
-  /// A run got on. Called often.
-  func progressed(_ board: RunBoard) {
+  /// A run began or got on. Called often.
+  func progressed(_ board: RunBoard, _ id: String, phase: String) {
     let time = DispatchTime.now().uptimeNanoseconds
     let text: String? = state.withLock { state in
-      guard time - state.sent >= Self.interval else { return nil }
+      let isNew = state.phases.updateValue(phase, forKey: id) != phase
+      guard isNew || time - state.sent >= Self.interval else { return nil }
       return Self.text(board.active, &state, time)
     }
     if let text { send(text) }
@@ -46,6 +48,7 @@ final class StatusLine: Sendable {
   private static func text(_ active: [RunReport], _ state: inout State, _ time: UInt64) -> String {
     state.sent = time
     state.passed = state.passed.filter { id, _ in active.contains { $0.id == id } }
+    state.phases = state.phases.filter { id, _ in active.contains { $0.id == id } }
     var parts: [String] = []
     for run in active where run.state == .running {
       var part = "\(run.job) of \(run.database)"

@@ -178,6 +178,9 @@ package struct Backup: Sendable {
     let pipeline = ArchivePipeline(compression: settings.compression, workers: settings.workers)
     // pg_dump's text is about the size of the tables without indexes; the last archive is the better guess.
     let expected = history.last?.artifact.archiveBytes ?? server.databaseBytes
+    var begin = RunProgress(phase: .dump)
+    begin.expectedBytes = expected
+    context.report(begin)
     let progress = ProgressMeter(expectedBytes: expected, report: context.report)
     let destination = FrameDestination(fan)
     let dumped: DumpedArchive

@@ -1,5 +1,5 @@
 package import Faults
-import Foundation
+package import Foundation
 import Glibc
 
 /// The operator's end of the control socket. It blocks: a command-line program has nothing else to do.
@@ -32,13 +32,18 @@ package struct ControlClient: Sendable {
   package func stream<Line: Decodable>(
     _ type: Line.Type, _ path: String, _ query: [String: String] = [:], _ line: (Line) throws -> Bool
   ) throws {
+    try streamLines(path, query) { try line(ControlJSON.decode(type, from: $0)) }
+  }
+
+  /// The same, each line as the daemon sent it.
+  package func streamLines(_ path: String, _ query: [String: String] = [:], _ line: (Data) throws -> Bool) throws {
     var rest = Data()
     _ = try exchange("GET", path, query, body: nil) { piece in
       rest.append(piece)
       while let end = rest.firstIndex(of: 10) {
         let text = rest[rest.startIndex..<end]
         rest = Data(rest[rest.index(after: end)...])
-        if !text.isEmpty, try !line(ControlJSON.decode(type, from: Data(text))) { return false }
+        if !text.isEmpty, try !line(Data(text)) { return false }
       }
       return true
     }

@@ -7,7 +7,7 @@ import Units
 /// machine, which its package manager keeps up to date. So does this.
 package struct ZoneRules: Sendable, Hashable {
   /// `Europe/Berlin`: the file's name below the zone directory.
-  package let identifier: String
+  package private(set) var identifier: String
 
   /// Unix seconds at which the offset changes, ascending, and the offset from each on.
   private let transitions: [Int]
@@ -72,6 +72,13 @@ package struct ZoneRules: Sendable, Hashable {
       if transitions[middle] <= instant { low = middle + 1 } else { high = middle }
     }
     return low == 0 ? firstOffset : offsets[low - 1]
+  }
+
+  /// The same rules under another name.
+  package func renamed(_ identifier: String) -> ZoneRules {
+    var zone = self
+    zone.identifier = identifier
+    return zone
   }
 
   package func hash(into hasher: inout Hasher) { hasher.combine(identifier) }

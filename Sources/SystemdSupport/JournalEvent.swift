@@ -17,6 +17,7 @@ package enum JournalEvent: String, Sendable, CaseIterable {
   case backupDeleted = "f3194a3b381e43e7952c466e473a1797"
   case leftoversSwept = "c498b6e73648445e9afa3a387f006745"
   case zonesChanged = "ab57f985433243daa75a2e199b58ba8d"
+  case clockCorrected = "3f1c5c0be4a84bb0a2d8b7b90f2c6d11"
   case stateDump = "c1b87f1a7323491b99f9cbef0f69a4d0"
 
   package var messageID: String { rawValue }

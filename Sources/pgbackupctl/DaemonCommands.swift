@@ -89,10 +89,11 @@ struct LogCommand: ParsableCommand {
 
   func run() throws {
     let query = ["lines": "\(lines)", "follow": follow ? "1" : "0"]
-    try connection.client.stream(LedgerLine.self, "/v1/log", query) { line in
-      // Written at once, whatever standard output is: who follows wants each line when it comes.
-      let text = connection.json ? String(decoding: try ControlJSON.encode(line), as: UTF8.self) : line.text
-      FileHandle.standardOutput.write(Data((text + "\n").utf8))
+    try connection.client.streamLines("/v1/log", query) { line in
+      // As it is where it is for programs: a record may hold more than this version knows. Written at once, whatever standard
+      // output is: who follows wants each line when it comes.
+      let text = connection.json ? line : Data(try ControlJSON.decode(LedgerLine.self, from: line).text.utf8)
+      FileHandle.standardOutput.write(text + Data("\n".utf8))
       return true
     }
   }

@@ -3,14 +3,12 @@ import Faults
 import Foundation
 import Units
 
-/// A ledger record as the client reads it: what it prints, and all else that is there for `--json`.
-struct LedgerLine: Codable {
-  var sequence: Int
+/// A ledger record as the client reads it: what it prints.
+struct LedgerLine: Decodable {
   var time: Date
   var kind: String
   var job: String?
   var database: String?
-  var run: String?
   var backup: String?
   var store: String?
   var by: Caller?
@@ -18,13 +16,23 @@ struct LedgerLine: Codable {
   var result: String?
   var fault: Fault?
   var detail: [String: String]?
-  var previous: String
+  var due: Date?
+  var databases: [String]?
+  var retry: Date?
 
   var text: String {
     var parts = [time.rfc3339, kind]
-    if let job, let database { parts.append("\(job) of \(database)") } else if let database { parts.append(database) }
+    if let job, let database {
+      parts.append("\(job) of \(database)")
+    } else if let name = job ?? database {
+      parts.append(name)
+    }
+    if let databases { parts.append("on \(databases.joined(separator: ", "))") }
+    if kind == "job.scheduled" { parts.append(detail?["schedule"] ?? "no schedule any more") }
+    if kind == "job.skipped", let due { parts.append("due \(due.rfc3339)") }
     parts += [result, backup, store.map { "in \($0)" }, reason.map { "(\($0))" }].compactMap { $0 }
     if let by { parts.append("by uid \(by.uid)") }
+    if let retry { parts.append("again at \(retry.rfc3339)") }
     if let fault { parts.append("\(fault.code.rawValue): \(fault.message)") }
     if kind.hasPrefix("configuration") || kind.hasPrefix("ledger"), let detail {
       parts.append(detail.sorted { $0.key < $1.key }.map(\.value).joined(separator: "; "))

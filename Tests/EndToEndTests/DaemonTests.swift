@@ -56,21 +56,9 @@ import Testing
   /// A schedule fires by itself, within the minute.
   @Test(.timeLimit(.minutes(2))) func aScheduleFires() throws {
     let (daemon, _, _) = try start("minutely: { schedule: '* * * * *', keep: 1h }", scale: nil)
-    let lines = LinePipe()
-    let follower = try ChildProcess(
-      DaemonProcess.program("pgbackupctl"), ["log", "--follow", "--lines", "0", "--json", "--socket", daemon.socket],
-      output: lines.writer)
-    lines.closeWriter()
-    var finished: String?
-    while let line = lines.next() {
-      if line.contains(#""kind":"run.finished""#) {
-        finished = line
-        break
-      }
-    }
-    follower.signal(SIGTERM)
-    #expect(finished?.contains(#""reason":"schedule "#) == true)
-    #expect(finished?.contains(#""result":"succeeded""#) == true)
+    let finished = try daemon.followLedger().wait(for: #""kind":"run.finished""#)
+    #expect(finished.contains(#""reason":"schedule "#))
+    #expect(finished.contains(#""result":"succeeded""#))
     #expect(try backups(daemon).count >= 1)
   }
 

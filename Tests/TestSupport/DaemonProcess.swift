@@ -10,14 +10,16 @@ package final class DaemonProcess: Sendable {
 
   /// - Parameter prefix: a program and its arguments to run the daemon under, such as `prlimit`.
   package init(
-    _ configuration: String, in folder: TemporaryFolder, prefix: [String] = [], environment: [String: String] = [:]
+    _ configuration: String, in folder: TemporaryFolder, prefix: [String] = [], arguments: [String] = [],
+    environment: [String: String] = [:]
   ) throws {
     self.folder = folder
     self.configuration = try folder.write("pgbackupd.yaml", configuration)
     notifySocket = try Self.makeNotifySocket(folder.file("notify"))
     let log = open(folder.file("daemon.log"), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0o600)
     defer { close(log) }
-    let words = prefix + [Self.program("pgbackupd"), "--config", self.configuration, "--log-level", "debug"]
+    let words =
+      prefix + [Self.program("pgbackupd"), "--config", self.configuration, "--log-level", "debug"] + arguments
     process = try ChildProcess(
       words[0], Array(words.dropFirst()),
       environment: ["NOTIFY_SOCKET": folder.file("notify")].merging(environment) { $1 }, output: log, errors: log)
@@ -31,14 +33,34 @@ package final class DaemonProcess: Sendable {
 
   /// Waits for a notification with this line; fails where the daemon ends or says nothing for 30 s.
   package func waitFor(_ line: String) throws {
-    while true {
-      var buffer = [UInt8](repeating: 0, count: 8192)
-      let count = recv(notifySocket, &buffer, buffer.count, 0)
-      guard count > 0 else {
-        throw Shell.Failure(description: "no '\(line)' from the daemon within 30 s; its log:\n\(log)")
-      }
-      if String(decoding: buffer[..<count], as: UTF8.self).split(separator: "\n").contains(Substring(line)) { return }
+    while try !receive("'\(line)'").split(separator: "\n").contains(Substring(line)) {}
+  }
+
+  private func receive(_ what: String) throws -> String {
+    var buffer = [UInt8](repeating: 0, count: 8192)
+    let count = recv(notifySocket, &buffer, buffer.count, 0)
+    guard count > 0 else {
+      throw Shell.Failure(description: "no \(what) from the daemon within 30 s; its log:\n\(log)")
     }
+    return String(decoding: buffer[..<count], as: UTF8.self)
+  }
+
+  /// Waits for a notification that begins so, and returns it whole.
+  package func waitFor(prefix: String) throws -> String {
+    while true {
+      let lines = try receive("a notification like '\(prefix)…'").split(separator: "\n")
+      if let line = lines.first(where: { $0.hasPrefix(prefix) }) { return String(line) }
+    }
+  }
+
+  /// Whether the daemon falls silent: no notification with this line for so many seconds, after what is queued already.
+  package func fallsSilent(about line: String, for seconds: Int) throws -> Bool {
+    var patience = pollfd(fd: notifySocket, events: Int16(POLLIN), revents: 0)
+    for _ in 0..<100 {
+      guard poll(&patience, 1, Int32(seconds) * 1000) > 0 else { return true }
+      _ = try receive(line)
+    }
+    return false
   }
 
   /// Drops the notifications that have come so far, so that `waitFor` waits for a new one.
@@ -56,6 +78,9 @@ package final class DaemonProcess: Sendable {
   package func ctl(_ arguments: String...) throws -> Shell.Result {
     try Shell.run(Self.program("pgbackupctl"), arguments, environment: ["PGBACKUPD_SOCKET": socket])
   }
+
+  /// Follows the ledger from its beginning.
+  package func followLedger() throws -> LedgerFollower { try LedgerFollower(socket: socket) }
 
   /// Runs pgbackupctl, which must succeed, and decodes its JSON.
   package func ctlJSON(_ arguments: String...) throws -> Any {
@@ -86,5 +111,34 @@ package final class DaemonProcess: Sendable {
     var limit = timeval(tv_sec: 30, tv_usec: 0)
     setsockopt(descriptor, SOL_SOCKET, SO_RCVTIMEO, &limit, socklen_t(MemoryLayout<timeval>.size))
     return descriptor
+  }
+}
+
+/// `pgbackupctl log --follow`, for a minute at most: so that a test waits for what is done, and not for a while.
+package final class LedgerFollower {
+  private let lines = LinePipe()
+  private let process: ChildProcess
+  /// What has passed by.
+  package private(set) var seen: [String] = []
+
+  init(socket: String) throws {
+    process = try ChildProcess(
+      "timeout",
+      [
+        "60", DaemonProcess.program("pgbackupctl"), "log", "--follow", "--lines", "10000", "--json", "--socket", socket,
+      ], output: lines.writer)
+    lines.closeWriter()
+  }
+
+  deinit { process.signal(SIGTERM) }
+
+  /// Waits for a record that holds all of these texts, and returns it.
+  @discardableResult
+  package func wait(for texts: String...) throws -> String {
+    while let line = lines.next() {
+      seen.append(line)
+      if texts.allSatisfy(line.contains) { return line }
+    }
+    throw Shell.Failure(description: "the ledger ended without \(texts):\n\(seen.joined(separator: "\n"))")
   }
 }

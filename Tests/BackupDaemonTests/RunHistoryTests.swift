@@ -1,0 +1,144 @@
+import BackupDaemon
+import CronSchedule
+import Foundation
+import TestSupport
+import Testing
+import Units
+
+/// What a restart makes of the ledger.
+@Suite struct RunHistoryTests {
+  private let timing: JobTiming
+  private let now: Date
+
+  init() throws {
+    timing = JobTiming(ZonedSchedule(try CronExpression(parsing: "0 2 * * *"), in: .utc))
+    now = try #require(Date(rfc3339: "2026-11-22T09:00:00Z"))
+  }
+
+  private func at(_ text: String) throws -> Date { try #require(Date(rfc3339: text)) }
+
+  private func scheduled(_ time: String) throws -> LedgerRecord {
+    var record = LedgerRecord(.jobScheduled, at: try at(time))
+    (record.job, record.detail) = ("daily", ["schedule": timing.schedule.text])
+    return record
+  }
+
+  private func due(_ time: String, _ databases: [String] = ["a", "b"]) throws -> LedgerRecord {
+    var record = LedgerRecord(.jobDue, at: try at(time))
+    (record.job, record.due, record.databases) = ("daily", try at(time), databases)
+    return record
+  }
+
+  private func finished(
+    _ database: String, _ due: String, _ result: String, attempt: Int = 1, retry: String? = nil
+  ) throws -> LedgerRecord {
+    var record = LedgerRecord(.runFinished, at: try at(due).addingTimeInterval(60))
+    (record.job, record.database, record.run) = ("daily", database, "\(database)\(attempt)")
+    (record.due, record.attempt, record.result) = (try at(due), attempt, result)
+    record.retry = try retry.map(at)
+    return record
+  }
+
+  private func plan(_ records: [LedgerRecord], _ change: (inout JobTiming) -> Void = { _ in }) -> RestartPlan {
+    var history = RunHistory()
+    for record in records { history.apply(record) }
+    var timing = timing
+    change(&timing)
+    return RestartPlan(history, ["daily": timing], at: now)
+  }
+
+  @Test func aNewJobHasNoPast() {
+    let plan = plan([])
+    #expect(plan.anchors.isEmpty)
+    #expect(plan.retries.isEmpty)
+  }
+
+  /// Down since the day before yesterday: the anchor makes the table see what was missed.
+  @Test func theAnchorIsTheLastInstant() throws {
+    let records = try [
+      scheduled("2026-11-01T12:00:00Z"), due("2026-11-20T02:00:00Z"),
+      finished("a", "2026-11-20T02:00:00Z", "succeeded"), finished("b", "2026-11-20T02:00:00Z", "succeeded"),
+    ]
+    #expect(try plan(records).anchors == ["daily": at("2026-11-20T02:00:00Z")])
+    #expect(plan(records).retries.isEmpty)
+    // Never run yet: since the schedule is in force. With another schedule: from now on.
+    #expect(try plan([records[0]]).anchors == ["daily": at("2026-11-01T12:00:00Z")])
+    let other = ZonedSchedule(try CronExpression(parsing: "0 3 * * *"), in: .utc)
+    #expect(plan(records) { $0.schedule = other }.anchors.isEmpty)
+  }
+
+  /// What was recorded while the clock was a year ahead counts no more once it is put right.
+  @Test func aCorrectionOfTheClock() throws {
+    var history = RunHistory()
+    for record in try [scheduled("2026-11-01T12:00:00Z"), due("2027-11-20T02:00:00Z")] { history.apply(record) }
+    #expect(history.isCorrected(at: now))
+    history.apply(LedgerRecord(.clockCorrected, at: now))
+    #expect(!history.isCorrected(at: now))
+    let plan = RestartPlan(history, ["daily": timing], at: now)
+    #expect(plan.anchors == ["daily": now])
+    #expect(plan.retries.isEmpty)
+  }
+
+  /// Only what is missing is done again: a run that was cut off, aborted, or never began.
+  @Test(arguments: ["interrupted", "aborted", nil]) func whatIsLeftIsDoneAgain(_ result: String?) throws {
+    var records = try [
+      scheduled("2026-11-01T12:00:00Z"), due("2026-11-22T02:00:00Z"),
+      finished("a", "2026-11-22T02:00:00Z", "succeeded"),
+    ]
+    if let result { records.append(try finished("b", "2026-11-22T02:00:00Z", result)) }
+    let plan = plan(records)
+    #expect(plan.retries.map(\.database) == ["b"])
+    #expect(plan.retries.first?.start == now)
+    #expect(plan.retries.first?.reason == "catch-up of 2026-11-22T02:00:00Z")
+    #expect(plan.skips.isEmpty)
+  }
+
+  @Test func aFailureForGoodIsDone() throws {
+    let plan = try plan([
+      scheduled("2026-11-01T12:00:00Z"), due("2026-11-22T02:00:00Z", ["a"]),
+      finished("a", "2026-11-22T02:00:00Z", "failed"),
+    ])
+    #expect(plan.retries.isEmpty)
+  }
+
+  @Test(arguments: [("2026-11-22T10:00:00Z", "2026-11-22T10:00:00Z"), ("2026-11-22T08:00:00Z", "2026-11-22T09:00:00Z")])
+  func aRetryIsKept(_ retry: String, _ start: String) throws {
+    let plan = try plan([
+      scheduled("2026-11-01T12:00:00Z"), due("2026-11-22T02:00:00Z", ["a"]),
+      finished("a", "2026-11-22T02:00:00Z", "failed", retry: retry),
+    ])
+    #expect(try plan.retries.map(\.start) == [at(start)])
+    #expect(plan.retries.map(\.attempt) == [2])
+  }
+
+  /// What kills the daemon each time is not tried for ever.
+  @Test func aRunThatKillsIsGivenUp() throws {
+    var records = try [scheduled("2026-11-01T12:00:00Z"), due("2026-11-22T02:00:00Z", ["a"])]
+    for attempt in 1...4 {
+      records.append(try finished("a", "2026-11-22T02:00:00Z", "interrupted", attempt: attempt))
+      #expect(plan(records).retries.map(\.attempt) == (attempt < 4 ? [attempt + 1] : []))
+    }
+    #expect(plan(records).skips.map(\.reason) == ["its run on 'a' was cut off 4 times"])
+  }
+
+  @Test func catchUpReachesBackSoFar() throws {
+    let records = try [scheduled("2026-11-01T12:00:00Z"), due("2026-11-22T02:00:00Z", ["a"])]
+    #expect(plan(records) { $0.catchUp = .seconds(6 * 3600) }.skips.count == 1)
+    #expect(plan(records) { $0.catchUp = nil }.skips.count == 1)
+    #expect(plan(records) { $0.catchUp = .seconds(8 * 3600) }.retries.count == 1)
+    // A later instant was missed as well: the table tells of that one.
+    let often = ZonedSchedule(try CronExpression(parsing: "0 */2 * * *"), in: .utc)
+    var record = records[0]
+    record.detail = ["schedule": often.text]
+    #expect(plan([record, records[1]]) { $0.schedule = often }.retries.isEmpty)
+  }
+
+  @Test func retriesGrow() throws {
+    let rule = try #require(RetryRule(parsing: "3 after 5m"))
+    #expect((1...4).map { rule.next(after: $0, endedAt: now)?.timeIntervalSince(now) } == [300, 600, 1200, nil])
+    #expect(RetryRule(parsing: rule.text) == rule)
+    for text in ["", "3", "0 after 5m", "21 after 5m", "3 after", "3 in 5m", "3 after soon", "3 after 0s"] {
+      #expect(RetryRule(parsing: text) == nil, "\(text)")
+    }
+  }
+}

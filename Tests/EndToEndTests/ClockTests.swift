@@ -1,0 +1,163 @@
+import Foundation
+import Glibc
+import TestSupport
+import Testing
+
+/// The daemon under a clock that is moved for it alone. Its beat is once a second here, so that it looks at the clock as often.
+@Suite struct ClockTests {
+  /// A clock file, and what preloads it.
+  private struct Clock {
+    let path: String
+
+    /// Sets the clock that the daemon sees.
+    func set(_ text: String) throws {
+      let wanted = try #require(ISO8601DateFormatter().date(from: text))
+      var shift = Int64(wanted.timeIntervalSinceNow.rounded())
+      let file = open(path, O_RDWR | O_CREAT, 0o600)
+      defer { close(file) }
+      #expect(pwrite(file, &shift, 8, 0) == 8)
+    }
+
+    var environment: [String: String] {
+      ["LD_PRELOAD": DaemonProcess.program("libClockShift.so"), "CLOCK_SHIFT": path, "WATCHDOG_USEC": "3000000"]
+    }
+  }
+
+  private func start(
+    _ jobs: String, at time: String, folder: TemporaryFolder = TemporaryFolder(), connect: String? = nil
+  ) throws -> (DaemonProcess, Clock) {
+    let cluster = try PrivateCluster.shared()
+    let clock = Clock(path: folder.file("clock"))
+    try clock.set(time)
+    let daemon = try DaemonProcess(
+      """
+      databases: { shop: { connect: "\(try connect ?? cluster.conninfo(cluster.makeDatabase()))" } }
+      jobs: { \(jobs) }
+      daemon: { state: \(folder.file("state")), socket: \(folder.file("control.sock")) }
+      """, in: folder, environment: clock.environment)
+    try daemon.waitFor("READY=1")
+    return (daemon, clock)
+  }
+
+  private func next(_ job: String, _ daemon: DaemonProcess) throws -> String? {
+    let jobs = try #require(try daemon.ctlJSON("jobs") as? [[String: Any]])
+    return jobs.first { $0["name"] as? String == job }?["next"] as? String
+  }
+
+  /// A real timer on a real clock: due in two seconds, and there it is.
+  @Test func aDueInstantComes() throws {
+    let (daemon, _) = try start("daily: { schedule: '0 2 * * *', zone: UTC }", at: "2026-12-01T01:59:58Z")
+    let line = try daemon.followLedger().wait(for: "run.finished")
+    #expect(line.contains(#""due":"2026-12-01T02:00:00"#))
+    #expect(line.contains("schedule 2026-12-01T02:00:00Z"))
+    #expect(try next("daily", daemon)?.hasPrefix("2026-12-02T02:00:00") == true)
+  }
+
+  /// Three days forward is one run for all that was missed. An hour back repeats nothing. A year forward and back is a correction:
+  /// the schedule goes on from now.
+  @Test func stepsOfTheClock() throws {
+    let (daemon, clock) = try start("daily: { schedule: '0 2 * * *', zone: UTC }", at: "2026-12-01T12:00:00Z")
+    let ledger = try daemon.followLedger()
+    try clock.set("2026-12-04T11:00:00Z")
+    var line = try ledger.wait(for: "run.finished")
+    #expect(line.contains("catch-up of 2026-12-04T02:00:00Z (and 2 before it)"))
+    try clock.set("2026-12-04T10:00:00Z")
+    #expect(try next("daily", daemon)?.hasPrefix("2026-12-05T02:00:00") == true)
+    try clock.set("2027-12-04T12:00:00Z")
+    line = try ledger.wait(for: "run.finished")
+    #expect(line.contains(#""due":"2027-12-04T02:00:00"#))
+    try clock.set("2026-12-04T12:00:00Z")
+    try ledger.wait(for: "clock.corrected")
+    #expect(try next("daily", daemon)?.hasPrefix("2026-12-05T02:00:00") == true)
+    try clock.set("2026-12-05T01:59:59Z")
+    line = try ledger.wait(for: "run.finished")
+    #expect(line.contains("schedule 2026-12-05T02:00:00Z"))
+    #expect(ledger.seen.count { $0.contains("run.finished") } == 3)
+  }
+
+  /// kill -9 in a scheduled dump: the run is recorded as interrupted and caught up, and what was missed meanwhile is one run.
+  @Test func aKillIsCaughtUp() throws {
+    let folder = TemporaryFolder()
+    let cluster = try PrivateCluster.shared()
+    let database = try cluster.makeDatabase(sample: 1)
+    let jobs = "daily: { schedule: '0 2 * * *', zone: UTC }, hourly: { schedule: '30 * * * *', zone: UTC }"
+    do {
+      let (daemon, _) = try start(
+        jobs, at: "2026-12-01T01:59:59Z", folder: folder, connect: cluster.conninfo(database))
+      let holder = try LockHolder(cluster, database, "portal.users")
+      try holder.waitForWaiter()
+      daemon.signal(SIGKILL)
+      #expect(daemon.waitForExit() == -SIGKILL)
+      holder.release()
+    }
+    let (daemon, _) = try start(jobs, at: "2026-12-01T05:40:00Z", folder: folder, connect: cluster.conninfo(database))
+    let ledger = try daemon.followLedger()
+    try ledger.wait(for: "run.finished", #""result":"interrupted""#, #""due":"2026-12-01T02:00:00"#)
+    // In the order of their due instants.
+    let first = try ledger.wait(for: "run.finished", "succeeded")
+    #expect(first.contains("catch-up of 2026-12-01T02:00:00Z"))
+    let second = try ledger.wait(for: "run.finished", "succeeded")
+    #expect(second.contains("catch-up of 2026-12-01T05:30:00Z (and 3 before it)"))
+    #expect(try daemon.ctl("status").output.contains("no problems"))
+  }
+
+  /// Missed by more than the job's `catch_up`: told, and not run.
+  @Test func whatIsTooLateIsSkipped() throws {
+    let folder = TemporaryFolder()
+    let jobs = "daily: { schedule: '0 2 * * *', zone: UTC, catch_up: 2h }"
+    let connect = try PrivateCluster.shared().conninfo(PrivateCluster.shared().makeDatabase())
+    do {
+      let (daemon, _) = try start(jobs, at: "2026-12-01T12:00:00Z", folder: folder, connect: connect)
+      daemon.signal(SIGTERM)
+      #expect(daemon.waitForExit() == 0)
+    }
+    let (daemon, _) = try start(jobs, at: "2026-12-03T12:00:00Z", folder: folder, connect: connect)
+    let line = try daemon.followLedger().wait(for: "job.skipped")
+    #expect(line.contains(#""due":"2026-12-03T02:00:00"#))
+    #expect(line.contains(#""earlier":"1""#))
+  }
+
+  /// A run that fails is tried again, later each time, and the last failure is the run's end.
+  @Test func aFailureIsTriedAgain() throws {
+    let (daemon, _) = try start(
+      "daily: { schedule: '0 2 * * *', zone: UTC, retry: 2 after 1s }", at: "2026-12-01T01:59:59Z",
+      connect: "host=/nonexistent dbname=shop")
+    let ledger = try daemon.followLedger()
+    for attempt in 1...3 {
+      let line = try ledger.wait(for: "run.finished", "failed")
+      #expect(line.contains(#""attempt":\#(attempt)"#))
+      #expect(line.contains(#""retry":"#) == (attempt < 3))
+    }
+    #expect(try daemon.ctl("status").status == 10)
+  }
+
+  /// Daily and weekly fall due together: the database is dumped once, and both are whole backups of their own.
+  @Test func oneDumpForTwoTypes() throws {
+    let folder = TemporaryFolder()
+    let cluster = try PrivateCluster.shared()
+    let database = try cluster.makeDatabase(sample: 1)
+    let (daemon, _) = try start(
+      """
+      daily: { schedule: '0 2 * * *', zone: UTC, keep: 7d }, weekly: { schedule: '0 2 * * 0', zone: UTC, keep: 30d },
+        apart: { schedule: '0 2 * * *', zone: UTC, share: false }
+      """, at: "2026-12-06T01:59:58Z", folder: folder, connect: cluster.conninfo(database))
+    let ledger = try daemon.followLedger()
+    for _ in 1...3 { try ledger.wait(for: "run.finished", "succeeded") }
+    #expect(daemon.log.components(separatedBy: "backup begins").count == 3)
+    let backups = try #require(try daemon.ctlJSON("list") as? [[String: Any]])
+    #expect(Set(backups.compactMap { $0["type"] as? String }) == ["daily", "weekly", "apart"])
+    let id = { (type: String) in backups.first { $0["type"] as? String == type }?["id"] as? String ?? "" }
+    #expect(try daemon.ctl("contents", id("weekly")).output.contains("portal.users"))
+    // It stands alone: without the other one it still is what RECOVER.txt says.
+    #expect(try daemon.ctl("delete", id("daily"), "--force").status == 0)
+    let weekly = try #require(
+      folder.files(below: "state/backups").first { $0.contains("/weekly/") && $0.hasSuffix("RECOVER.txt") })
+    let home = "\(folder.file("state/backups"))/\(weekly.dropLast("/RECOVER.txt".count))"
+    let text = try String(contentsOfFile: "\(home)/RECOVER.txt", encoding: .utf8)
+    let check = try #require(text.range(of: #"(?s)sha256sum -c.*?\nEND\n"#, options: .regularExpression))
+    try Shell.must("sh", ["-c", "cd '\(home)' && \(text[check])"])
+    #expect(
+      try Shell.must("sh", ["-c", "zstd -dc '\(home)'/*.dump.zst | \(cluster.binaries)/pg_restore --list"]).contains(
+        "users"))
+  }
+}

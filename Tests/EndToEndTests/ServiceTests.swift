@@ -1,0 +1,123 @@
+import Foundation
+import Glibc
+import TestSupport
+import Testing
+
+/// What systemd and monitors see, and what careless clients can do.
+@Suite struct ServiceTests {
+  private func start(
+    extra: String = "", scale: Int? = nil, arguments: [String] = [], environment: [String: String] = [:]
+  ) throws -> (DaemonProcess, PrivateCluster, String) {
+    let folder = TemporaryFolder()
+    let cluster = try PrivateCluster.shared()
+    let database = try cluster.makeDatabase(sample: scale)
+    let daemon = try DaemonProcess(
+      """
+      databases: { shop: { connect: "\(cluster.conninfo(database))" } }
+      jobs: { daily: { schedule: "0 2 * * *", zone: UTC } }
+      daemon: { state: \(folder.file("state")), socket: \(folder.file("control.sock")), \(extra) }
+      """, in: folder, arguments: arguments, environment: environment)
+    try daemon.waitFor("READY=1")
+    return (daemon, cluster, database)
+  }
+
+  /// The watchdog hears of the daemon as long as the scheduler turns, and no longer.
+  @Test func theWatchdog() throws {
+    let (daemon, _, _) = try start(environment: ["WATCHDOG_USEC": "600000"])
+    for _ in 0..<3 { try daemon.waitFor("WATCHDOG=1") }
+    let (wedged, _, _) = try start(arguments: ["--debug-wedge-after", "0"], environment: ["WATCHDOG_USEC": "600000"])
+    #expect(try wedged.fallsSilent(about: "WATCHDOG=1", for: 3))
+    #expect(!(try daemon.fallsSilent(about: "WATCHDOG=1", for: 3)))
+    wedged.signal(SIGKILL)
+  }
+
+  @Test func theStatusLine() throws {
+    let (daemon, cluster, database) = try start(scale: 1)
+    let holder = try LockHolder(cluster, database, "portal.users")
+    daemon.forgetNotifications()
+    #expect(try daemon.ctl("backup", "shop", "--no-wait").status == 0)
+    // pg_dump stands before the locked table.
+    let status = try daemon.waitFor(prefix: "STATUS=manual of shop: dump")
+    #expect(status.hasSuffix("; next: daily at " + status.suffix(20)))
+    // A stop while a run winds down asks for patience.
+    daemon.signal(SIGTERM)
+    try daemon.waitFor("STOPPING=1")
+    #expect(try daemon.waitFor(prefix: "EXTEND_TIMEOUT_USEC=") == "EXTEND_TIMEOUT_USEC=30000000")
+    #expect(daemon.waitForExit() == 0)
+    holder.release()
+  }
+
+  @Test func theStateDump() throws {
+    let (daemon, _, _) = try start()
+    daemon.forgetNotifications()
+    daemon.signal(SIGUSR1)
+    _ = try daemon.waitFor(prefix: "STATUS=")
+    #expect(daemon.log.contains("state: job daily, next "))
+    #expect(daemon.log.contains("state: store local at "))
+    // Priorities, because standard error is a file here.
+    #expect(daemon.log.contains("<5>pgbackupd is ready"))
+  }
+
+  /// The monitors' socket answers everybody, and changes nothing.
+  @Test func theMonitorSocket() throws {
+    let folder = TemporaryFolder()
+    let path = folder.file("monitor.sock")
+    let (daemon, _, _) = try start(extra: "monitor_socket: \(path)")
+    #expect(try Shell.must("stat", ["-c", "%a", path]) == "666\n")
+    let reply = try Shell.must("curl", ["-sS", "--unix-socket", path, "http://localhost/v1/status"])
+    #expect(reply.contains(#""databases""#))
+    for request in ["v1/reload", "v1/backups", "v1/jobs/daily/run", "v1/delete", "v1/anything"] {
+      let refused = try Shell.must(
+        "curl", ["-sS", "-w", "%{http_code}", "--unix-socket", path, "-X", "POST", "http://localhost/\(request)"])
+      #expect(refused.hasSuffix("403"), "\(request): \(refused)")
+      #expect(refused.contains("E-NOT-ALLOWED"))
+    }
+    for request in ["v1/log", "v1/contents?id=shop/latest"] {
+      let missing = try Shell.must(
+        "curl", ["-sS", "-o", "/dev/null", "-w", "%{http_code}", "--unix-socket", path, "http://localhost/\(request)"])
+      #expect(missing == "404", "\(request)")
+    }
+    #expect(try daemon.ctl("status").status == 0)
+  }
+
+  /// Three hundred clients that connect and say nothing, and one that says half a request: the operator gets through.
+  @Test func clientsThatHang() throws {
+    let (daemon, _, _) = try start()
+    let idle = (0..<300).map { _ in Self.connect(daemon.socket) }
+    defer { for client in idle { close(client) } }
+    let half = Array("POST /v1/backups HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000000\r\n\r\n{".utf8)
+    for client in idle.suffix(10) { _ = send(client, half, half.count, Int32(MSG_NOSIGNAL)) }
+    for _ in 0..<3 { #expect(try daemon.ctl("status").status == 0) }
+    #expect(try daemon.ctl("backup", "shop", "--type", "daily").status == 0)
+  }
+
+  /// Garbage on the socket, a line that never ends, a gigabyte of body: none of it is kept.
+  @Test func clientsThatFlood() throws {
+    let (daemon, _, _) = try start()
+    for garbage in [
+      "head -c 3000000 /dev/urandom", "yes AAAAAAAA | tr -d '\\n' | head -c 50000000",
+      "printf 'POST /v1/backups HTTP/1.1\\r\\nHost: x\\r\\nContent-Length: 1000000000\\r\\n\\r\\n'; head -c 1000000000 /dev/zero",
+    ] {
+      _ = try Shell.run(
+        "sh", ["-c", "(\(garbage)) | timeout 20 curl -s --max-time 20 telnet://x --unix-socket '\(daemon.socket)'"])
+    }
+    #expect(try daemon.ctl("status").status == 0)
+    let memory = try String(contentsOfFile: "/proc/\(daemon.processIdentifier)/status", encoding: .utf8)
+      .split(separator: "\n").first { $0.hasPrefix("VmHWM") }.map(String.init)
+    let peak = try #require(memory?.split(separator: " ").compactMap { Int($0) }.first)
+    #expect(peak < 200_000, "\(peak) kB")
+  }
+
+  private static func connect(_ path: String) -> Int32 {
+    let client = socket(AF_UNIX, Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue), 0)
+    var address = sockaddr_un()
+    address.sun_family = sa_family_t(AF_UNIX)
+    withUnsafeMutableBytes(of: &address.sun_path) { $0.copyBytes(from: path.utf8) }
+    _ = withUnsafePointer(to: &address) {
+      $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+        Glibc.connect(client, $0, socklen_t(MemoryLayout<sockaddr_un>.size))
+      }
+    }
+    return client
+  }
+}

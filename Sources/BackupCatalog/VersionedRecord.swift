@@ -45,7 +45,7 @@ extension VersionedRecord {
     } catch {
       throw Fault(
         .manifestInvalid, "\(place) can't be read.", cause: "it is damaged: \(error.localizedDescription)",
-        hint: "look at that folder, and remove it by hand where it is of no use")
+        hint: "pgbackupctl status; pgbackupctl delete DATABASE/TIME removes it where it is of no use")
     }
   }
 }

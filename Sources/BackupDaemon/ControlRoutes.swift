@@ -32,6 +32,11 @@ struct ControlRoutes {
 
   private func addCommands(to router: Router<ControlContext>) {
     let core = core
+    router.get("v1/damaged") { request, _ in try Self.reply(await core.damaged(try Self.identifier(request))) }
+    router.post("v1/damaged/delete") { request, context in
+      let reference: BackupReference = try await Self.body(request)
+      return try Self.reply(try await core.deleteDamaged(reference.id, by: context.caller))
+    }
     router.get("v1/contents") { request, _ in try Self.reply(try await core.contents(Self.identifier(request))) }
     router.post("v1/jobs/:job/run") { _, context in
       let job = context.parameters.get("job") ?? ""

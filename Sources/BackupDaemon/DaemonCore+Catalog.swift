@@ -56,6 +56,45 @@ extension DaemonCore {
     try await exclusively { core throws(Fault) in try await core.deleteNow(reference, by: caller) }
   }
 
+  /// Folders of a backup whose manifest is damaged: no selector finds them. A newer version's backup is not one of them.
+  func damaged(_ id: String) async -> [DamagedBackup] {
+    await keeper.refresh().problems.compactMap { problem in
+      guard problem.fault.code == .manifestInvalid, let folder = problem.folder,
+        let layout = BackupLayout(folder: folder), layout.id.description == id
+      else {
+        return nil
+      }
+      return DamagedBackup(id: layout.id, type: layout.type, store: problem.store, folder: folder, fault: problem.fault)
+    }
+  }
+
+  /// Deletes what is left of a damaged backup, in every store where its manifest can't be read. Where another store has it whole,
+  /// that copy stays.
+  func deleteDamaged(_ id: String, by caller: Caller?) async throws(Fault) -> [DamagedBackup] {
+    try await exclusively { core throws(Fault) in try await core.deleteDamagedNow(id, by: caller) }
+  }
+
+  private func deleteDamagedNow(_ id: String, by caller: Caller?) async throws(Fault) -> [DamagedBackup] {
+    let found = await damaged(id)
+    guard !found.isEmpty else {
+      throw Fault(.backupMissing, "There is no damaged backup '\(id)'.", hint: "pgbackupctl status")
+    }
+    for damaged in found {
+      guard let store = plan.stores.first(where: { $0.name == damaged.store }) else { continue }
+      do throws(StorageError) {
+        try await BackupRemoval.remove(folder: damaged.folder, from: store)
+      } catch {
+        throw error.fault
+      }
+      var record = LedgerRecord(.backupDeleted, at: now())
+      (record.backup, record.database, record.store) = (damaged.id, damaged.id.database, damaged.store)
+      (record.by, record.reason, record.fault) = (caller, "on demand, damaged", damaged.fault)
+      try await ledger.append(record)
+    }
+    _ = await keeper.refresh()
+    return found
+  }
+
   /// What reconcile would do, or has done.
   func reconcile(apply: Bool, by caller: Caller?) async throws(Fault) -> ReconcileReport {
     try await exclusively { core throws(Fault) in try await core.reconcileNow(apply: apply, by: caller) }

@@ -206,3 +206,20 @@ package struct ReloadReport: Codable, Sendable {
   package var changes: [String]
   package init(changes: [String]) { self.changes = changes }
 }
+
+/// A folder in a store that is a backup's, with a manifest that can't be read.
+package struct DamagedBackup: Codable, Sendable {
+  package var id: BackupID
+  package var type: String
+  package var store: String
+  package var folder: String
+  package var fault: Fault
+
+  package init(id: BackupID, type: String, store: String, folder: String, fault: Fault) {
+    self.id = id
+    self.type = type
+    self.store = store
+    self.folder = folder
+    self.fault = fault
+  }
+}

@@ -92,4 +92,31 @@ package struct ConnectionSettings: Sendable, Hashable {
     let place = self["host"] ?? self["hostaddr"] ?? self["service"].map { "service " + $0 } ?? "local socket"
     return "\(user)\(place)\(port)/\(self["dbname"] ?? "")"
   }
+
+  /// The same connection, host by host where several are named (libpq manual, "Specifying Multiple Hosts"): libpq's own way through
+  /// the list has no time limit for each of them when it is driven from outside. `prefer-standby` is two rounds, as in libpq.
+  var candidates: [ConnectionSettings] {
+    let lists = ["host", "hostaddr", "port"].compactMap { keyword in
+      self[keyword].map { (keyword, $0.split(separator: ",", omittingEmptySubsequences: false).map(String.init)) }
+    }
+    let count = lists.filter { $0.0 != "port" }.map(\.1.count).max() ?? 1
+    guard count > 1 else { return [self] }
+    let singles = (0..<count).map { position in
+      var single = self
+      for (keyword, values) in lists {
+        // One port stands for all hosts.
+        let value = values.count == 1 ? values[0] : position < values.count ? values[position] : ""
+        single[keyword] = value.isEmpty ? nil : value
+      }
+      return single
+    }
+    guard self["target_session_attrs"] == "prefer-standby" else { return singles }
+    return ["standby", "any"].flatMap { wanted in
+      singles.map { single in
+        var single = single
+        single["target_session_attrs"] = wanted
+        return single
+      }
+    }
+  }
 }

@@ -1,4 +1,5 @@
 import CLibPQ
+import Dispatch
 package import Faults
 import Glibc
 import QueueExecution
@@ -101,14 +102,32 @@ private final class Connection: @unchecked Sendable {
     handle = nil
   }
 
+  /// Asks the server to end the running query. PQcancel makes a connection of its own and waits for it, for as long as a dead
+  /// network lets it: that is nothing for the thread that cancels.
   func cancel() {
-    guard let canceller else { return }
-    withUnsafeTemporaryAllocation(of: CChar.self, capacity: 256) { buffer in
-      _ = PQcancel(canceller, buffer.baseAddress, Int32(buffer.count))
+    DispatchQueue.global().async { [self] in
+      guard let canceller else { return }
+      withUnsafeTemporaryAllocation(of: CChar.self, capacity: 256) { buffer in
+        _ = PQcancel(canceller, buffer.baseAddress, Int32(buffer.count))
+      }
     }
   }
 
+  /// Connects to the first of the named hosts that answers and is what `target_session_attrs` asks for.
   func open(_ settings: ConnectionSettings) throws(PostgresError) {
+    var failures: [PostgresError] = []
+    for candidate in settings.candidates {
+      do throws(PostgresError) {
+        return try connect(candidate)
+      } catch {
+        failures.append(error)
+      }
+    }
+    // A host that is down is no reason to hide that another one refused the password.
+    throw failures.first { $0.state != nil } ?? failures.last ?? PostgresError(message: "no host is named", state: nil)
+  }
+
+  private func connect(_ settings: ConnectionSettings) throws(PostgresError) {
     var parameters = settings.parameters.map { ($0.keyword, $0.value) }
     if let password = settings.password { parameters.append(("password", password.revealed)) }
     let keywords = parameters.map { strdup($0.0) }
@@ -132,13 +151,16 @@ private final class Connection: @unchecked Sendable {
     canceller = PQgetCancel(handle)
   }
 
-  /// Drives the connection until it is made, refused, or silent for too long.
+  /// Drives the connection until it is made, refused, or has taken too long.
   private static func poll(_ handle: OpaquePointer, seconds: Int32) -> Bool {
+    let deadline = DispatchTime.now().uptimeNanoseconds + UInt64(seconds) * 1_000_000_000
     var state = PGRES_POLLING_WRITING
     while state != PGRES_POLLING_OK && state != PGRES_POLLING_FAILED {
       var descriptor = pollfd(
         fd: PQsocket(handle), events: Int16(state == PGRES_POLLING_READING ? POLLIN : POLLOUT), revents: 0)
-      let ready = Glibc.poll(&descriptor, 1, seconds * 1000)
+      let now = DispatchTime.now().uptimeNanoseconds
+      guard now < deadline else { return false }
+      let ready = Glibc.poll(&descriptor, 1, Int32((deadline - now) / 1_000_000 + 1))
       if ready == 0 { return false }
       if ready < 0 && errno != EINTR { return false }
       state = PQconnectPoll(handle)

@@ -73,13 +73,18 @@ struct UnpinCommand: ParsableCommand {
 struct DeleteCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "delete", abstract: "Deletes one backup from every store.",
-    discussion: "Asks for the database's name on a terminal; off one it needs --force. A pinned backup is refused.")
+    discussion: """
+      Asks for the database's name on a terminal; off one it needs --force. A pinned backup is refused. A damaged one, whose \
+      manifest can't be read, goes by its whole name.
+      """)
 
   @Argument(help: ArgumentHelp(BackupArgument.help)) var id: String
   @Flag(name: .long, help: "Don't ask, and delete also the only good backup of its database.") var force = false
   @OptionGroup var connection: ConnectionOptions
 
   func run() throws {
+    let damaged = try connection.client.get([DamagedBackup].self, "/v1/damaged", ["id": id])
+    if let first = damaged.first { return try delete(first, damaged) }
     let found = try connection.client.get(BackupDetail.self, "/v1/backup", ["id": id]).backup
     try Terminal.confirm(
       "Deleting \(found.id) (\(found.manifest.type), \(ByteCount(found.manifest.storedBytes))) can't be undone",
@@ -88,6 +93,17 @@ struct DeleteCommand: ParsableCommand {
     let gone = try connection.client.post(BackupDetail.self, "/v1/delete", reference)
     try connection.show(gone) {
       "\($0.backup.id) is deleted; \(ByteCount($0.backup.manifest.storedBytes)) are free again."
+    }
+  }
+
+  private func delete(_ first: DamagedBackup, _ damaged: [DamagedBackup]) throws {
+    try Terminal.confirm(
+      "Deleting what is left of \(first.id) (\(first.type), \(first.fault.code.rawValue)) can't be undone",
+      database: first.id.database, force: force)
+    let gone = try connection.client.post(
+      [DamagedBackup].self, "/v1/damaged/delete", BackupReference(id: first.id.description, force: force))
+    try connection.show(gone) { gone in
+      gone.map { "\($0.id) was damaged in '\($0.store)' and is deleted there." }.joined(separator: "\n")
     }
   }
 }

@@ -85,6 +85,63 @@ import Testing
     #expect(daemon.folder.files(below: "state/backups").allSatisfy { !$0.contains(ids[0].split(separator: "/")[1]) })
   }
 
+  /// A manifest that a disk has cut off: told in `status`, and deleted by the backup's whole name.
+  @Test func aDamagedBackupCanBeDeleted() throws {
+    let (daemon, _, _) = try start(scale: nil)
+    for _ in 0..<2 { #expect(try daemon.ctl("backup", "shop").status == 0) }
+    let ids = try backups(daemon).compactMap { $0["id"] as? String }
+    let stamp = try #require(ids.first).split(separator: "/")[1]
+    let manifest = try #require(
+      daemon.folder.files(below: "state/backups").first { $0.contains(stamp) && $0.hasSuffix("/manifest.json") })
+    #expect(truncate(daemon.folder.file("state/backups/\(manifest)"), 100) == 0)
+    #expect(try daemon.ctl("status").output.contains("E-MANIFEST-INVALID"))
+    #expect(try daemon.ctl("delete", ids[0]).status == 3)
+    let deleted = try daemon.ctl("delete", ids[0], "--force")
+    #expect(deleted.status == 0, "\(deleted.errors)")
+    #expect(try daemon.ctl("status").status == 0)
+    #expect(try backups(daemon).compactMap { $0["id"] as? String } == [ids[1]])
+    #expect(try daemon.ctl("delete", ids[0], "--force").status == 6)
+  }
+
+  /// Several hosts: one that does not exist, one that accepts and says nothing, and the one that answers.
+  @Test func aSilentHostIsPassedOver() throws {
+    let folder = TemporaryFolder()
+    let cluster = try PrivateCluster.shared()
+    let (silent, port) = try Self.listenSilently()
+    defer { close(silent) }
+    let own = cluster.conninfo(try cluster.makeDatabase())
+    let words = own.replacing("host=", with: "host=/nonexistent,127.0.0.1,").split(separator: " ")
+      .filter { !$0.hasPrefix("port=") }.joined(separator: " ")
+    let ownPort = own.split(separator: " ").first { $0.hasPrefix("port=") }?.dropFirst(5) ?? "5432"
+    let daemon = try DaemonProcess(
+      """
+      databases: { shop: { connect: "\(words) port=\(ownPort),\(port),\(ownPort) connect_timeout=2" } }
+      jobs: { manual: }
+      daemon: { state: \(folder.file("state")), socket: \(folder.file("control.sock")) }
+      """, in: folder)
+    try daemon.waitFor("READY=1")
+    let backup = try daemon.ctl("backup", "shop")
+    #expect(backup.status == 0, "\(backup.errors)")
+  }
+
+  /// A TCP port that takes connections and never says a word.
+  private static func listenSilently() throws -> (socket: Int32, port: UInt16) {
+    let listener = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
+    var address = sockaddr_in()
+    address.sin_family = sa_family_t(AF_INET)
+    address.sin_addr.s_addr = inet_addr("127.0.0.1")
+    var size = socklen_t(MemoryLayout<sockaddr_in>.size)
+    let port = withUnsafeMutablePointer(to: &address) {
+      $0.withMemoryRebound(to: sockaddr.self, capacity: 1) { pointer in
+        _ = bind(listener, pointer, size)
+        getsockname(listener, pointer, &size)
+      }
+      return $0.pointee.sin_port.bigEndian
+    }
+    guard listen(listener, 8) == 0 else { throw Shell.Failure(description: "no port") }
+    return (listener, port)
+  }
+
   @Test func labelsAreShortAndPlain() throws {
     let (daemon, _, _) = try start(scale: nil)
     for label in [

@@ -161,7 +161,8 @@ struct ConfigurationNode {
       }
       let name = String(rest[start.upperBound..<end])
       guard let value = surroundings.variable(name) else {
-        report("the environment has no '\(name)'")
+        let credentials = "; systemd sets it for the service alone, so check with: systemctl reload pgbackupd"
+        report("the environment has no '\(name)'" + (name == "CREDENTIALS_DIRECTORY" ? credentials : ""))
         return nil
       }
       result += value

@@ -21,7 +21,8 @@ build: setup ## build both programs for release
 demo: build ## see the main job on a throw-away PostgreSQL; KEEP=1 leaves it running
 	@scripts/demo.sh
 
-test: setup ## run every test, on real servers
+test: ## run every test, on real servers
+	@PGBACKUPD_TEST_PYTHON=1 scripts/setup.sh
 	swift build --build-tests $(STRICT)
 	@scripts/test.sh
 

@@ -31,6 +31,7 @@ func tests(_ name: String, _ dependencies: [Target.Dependency], resources: [Reso
 
 let argumentParser = Target.Dependency.product(name: "ArgumentParser", package: "swift-argument-parser")
 let crypto = Target.Dependency.product(name: "Crypto", package: "swift-crypto")
+let cryptoExtras = Target.Dependency.product(name: "CryptoExtras", package: "swift-crypto")
 let heap = Target.Dependency.product(name: "HeapModule", package: "swift-collections")
 let hummingbird = Target.Dependency.product(name: "Hummingbird", package: "hummingbird")
 let hummingbirdCore = Target.Dependency.product(name: "HummingbirdCore", package: "hummingbird")
@@ -83,7 +84,8 @@ let package = Package(
     room("CronSchedule", ["Units"], isAlwaysOptimised: true),
     room("PostgresArchive", ["CXXHash"]),
     room("BackupCatalog", ["Faults", "Units"]),
-    room("ArtifactFormat", ["CZstd", "CZlib", crypto]),
+    room("AgeEncryption", [crypto, cryptoExtras]),
+    room("ArtifactFormat", ["AgeEncryption", "CZstd", "CZlib", crypto]),
 
     // Edges: each hides one thing outside the process
     room("Storage", ["CPlatform", "Faults", "QueueExecution", "Units", logging]),
@@ -96,7 +98,8 @@ let package = Package(
     room(
       "BackupOperations",
       [
-        "ArtifactFormat", "BackupCatalog", "CPlatform", "Faults", "PostgresArchive", "PostgresTools", "QueueExecution",
+        "AgeEncryption", "ArtifactFormat", "BackupCatalog", "CPlatform", "Faults", "PostgresArchive", "PostgresTools",
+        "QueueExecution",
         "Storage",
         "Units", crypto, logging,
       ]),
@@ -105,7 +108,7 @@ let package = Package(
     room(
       "BackupDaemon",
       [
-        "ArtifactFormat", "BackupCatalog", "BackupOperations", "ControlAPI", "CronSchedule", "Faults",
+        "AgeEncryption", "ArtifactFormat", "BackupCatalog", "BackupOperations", "ControlAPI", "CronSchedule", "Faults",
         "PostgresTools", "QueueExecution",
         "Storage", "SystemdSupport", "Units", crypto, heap, httpTypes, hummingbird, hummingbirdCore, lifecycle, logging,
         nioCore,
@@ -115,18 +118,22 @@ let package = Package(
     // Composition: a file becomes values, values become objects
     room(
       "BackupConfiguration",
-      ["ArtifactFormat", "BackupCatalog", "CronSchedule", "Faults", "PostgresTools", "Units", yams]),
+      [
+        "AgeEncryption", "ArtifactFormat", "BackupCatalog", "CronSchedule", "Faults", "PostgresTools", "Units", yams,
+      ]),
     program(
       "pgbackupd",
       [
-        "BackupCatalog", "BackupConfiguration", "BackupDaemon", "BackupOperations", "ControlAPI", "CPlatform", "Faults",
+        "AgeEncryption", "ArtifactFormat", "BackupCatalog", "BackupConfiguration", "BackupDaemon", "BackupOperations",
+        "ControlAPI", "CPlatform", "Faults",
         "CronSchedule", "PostgresTools", "Storage", "SystemdSupport", "Units", argumentParser, lifecycle, logging,
         unixSignals,
       ]),
     program(
       "pgbackupctl",
       [
-        "BackupCatalog", "BackupConfiguration", "ControlAPI", "CronSchedule", "Faults", "Units", argumentParser,
+        "AgeEncryption", "BackupCatalog", "BackupConfiguration", "ControlAPI", "CronSchedule", "Faults", "Units",
+        argumentParser,
       ]),
 
     // Tests: real servers, real processes; the helpers are a target of their own
@@ -138,6 +145,7 @@ let package = Package(
     tests("CronScheduleTests", ["CronSchedule", "TestSupport", "Units", crypto], resources: [.copy("Vectors")]),
     tests("PostgresArchiveTests", ["PostgresArchive"], resources: [.copy("Golden")]),
     tests("BackupCatalogTests", ["BackupCatalog", "Faults", "Units"]),
+    tests("AgeEncryptionTests", ["AgeEncryption", "TestSupport"]),
     tests("ArtifactFormatTests", ["ArtifactFormat", "TestSupport"]),
     tests("StorageTests", ["Faults", "Storage", "TestSupport", "Units"]),
     tests(
@@ -150,8 +158,8 @@ let package = Package(
     tests(
       "BackupOperationsTests",
       [
-        "ArtifactFormat", "BackupCatalog", "BackupOperations", "Faults", "PostgresArchive", "PostgresTools", "Storage",
-        "TestSupport",
+        "AgeEncryption", "ArtifactFormat", "BackupCatalog", "BackupOperations", "Faults", "PostgresArchive",
+        "PostgresTools", "Storage", "TestSupport",
         "Units", logging,
       ]),
     tests("SystemdSupportTests", ["Faults", "SystemdSupport", "TestSupport", logging]),

@@ -31,7 +31,7 @@ let package = Package(
     .executableTarget(
       name: "micro",
       dependencies: [
-        "ArtifactFormat", "CronSchedule", "PostgresArchive", .product(name: "HeapModule", package: "swift-collections"),
+        "ArtifactFormat", "CronSchedule", "PostgresArchive", "Units", .product(name: "HeapModule", package: "swift-collections"),
       ], swiftSettings: settings),
   ]
 )

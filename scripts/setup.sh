@@ -2,13 +2,14 @@
 # Installs what building, testing and the demo need on Debian 12, and only what is missing; packages given as arguments too.
 # Swift itself must be there.
 set -euo pipefail
+cd "$(dirname "$0")/.."
 
 command -v swift >/dev/null || { echo "Swift 6.3 is not installed: see https://www.swift.org/install" >&2; exit 1; }
 
 # Libraries to build with, the tools that tests compare against, a PostgreSQL server to test on, and systemd-analyze for lint.
 packages=(
   pkg-config libpq-dev libzstd-dev zlib1g-dev libxxhash-dev libsystemd-dev
-  zstd gzip curl util-linux tzdata
+  zstd gzip curl util-linux tzdata age python3-venv
   postgresql postgresql-contrib
   systemd
   "$@"
@@ -17,11 +18,20 @@ missing=()
 for package in "${packages[@]}"; do
   dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null | grep -qx installed || missing+=("$package")
 done
-[ ${#missing[@]} -eq 0 ] && exit 0
+if [ ${#missing[@]} -gt 0 ]; then
+  as_root=()
+  [ "$(id -u)" -eq 0 ] || as_root=(sudo)
+  echo "Installing: ${missing[*]}"
+  "${as_root[@]}" apt-get update -qq
+  # The package's own cluster is of no use here: every test and the demo make private ones.
+  "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+fi
 
-as_root=()
-[ "$(id -u)" -eq 0 ] || as_root=(sudo)
-echo "Installing: ${missing[*]}"
-"${as_root[@]}" apt-get update -qq
-# The package's own cluster is of no use here: every test and the demo make private ones.
-"${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+# What only PyPI has, in an environment of its own: pyrage, a second implementation of age to test against.
+python=.build/python
+if [ -n "${PGBACKUPD_TEST_PYTHON:-}" ] && ! "$python/bin/python3" -c 'import pyrage' 2>/dev/null; then
+  echo "Installing: pyrage (into $python)"
+  mkdir -p .build
+  python3 -m venv "$python"
+  "$python/bin/pip" install --quiet --disable-pip-version-check 'pyrage==1.3.0'
+fi

@@ -35,6 +35,18 @@ package struct Manifest: VersionedRecord, Equatable {
     }
   }
 
+  package struct Encryption: Codable, Sendable, Equatable {
+    /// `age`.
+    package var method: String
+    /// Who can open the files: public keys, no secrets.
+    package var recipients: [String]
+
+    package init(method: String, recipients: [String]) {
+      self.method = method
+      self.recipients = recipients
+    }
+  }
+
   package struct Globals: Codable, Sendable, Equatable {
     package var file: StoredFile
     package var compression: String
@@ -110,6 +122,8 @@ package struct Manifest: VersionedRecord, Equatable {
   package var artifact: Artifact
   package var contents: StoredFile
   package var globals: Globals?
+  /// How all of the files are encrypted; nil where they are not.
+  package var encryption: Encryption?
   package var totals: Totals
 
   package init(

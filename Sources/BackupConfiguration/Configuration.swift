@@ -1,3 +1,4 @@
+package import AgeEncryption
 package import ArtifactFormat
 package import BackupCatalog
 package import CronSchedule
@@ -47,6 +48,9 @@ package struct Configuration: Sendable, Hashable {
     package var lockWait = Duration.seconds(60)
     package var stallAfter = Duration.seconds(900)
     package var programs: [String] = []
+    package var encryption = Encryption.none
+    /// What opens encrypted backups on this host.
+    package var identities: [AgeIdentity] = []
   }
 
   package struct Daemon: Sendable, Hashable {

@@ -1,3 +1,4 @@
+import AgeEncryption
 import ArtifactFormat
 import BackupCatalog
 package import CronSchedule
@@ -13,6 +14,8 @@ package struct ConfigurationSurroundings: Sendable {
   package var variable: @Sendable (String) -> String?
   /// The text of a secret's file; throws a sentence that says why it can't be read.
   package var secretFile: @Sendable (String) throws(Fault) -> String
+  /// The whole text of a file with identities; throws a sentence that says why it can't be read.
+  package var keyFile: @Sendable (String) throws(Fault) -> String
   /// The zone of schedules that name none.
   package var zone: ZoneRules
   /// The zone of a name; throws where there is none.
@@ -20,10 +23,12 @@ package struct ConfigurationSurroundings: Sendable {
 
   package init(
     variable: @escaping @Sendable (String) -> String?, secretFile: @escaping @Sendable (String) throws(Fault) -> String,
+    keyFile: @escaping @Sendable (String) throws(Fault) -> String,
     zone: ZoneRules, zoneNamed: @escaping @Sendable (String) throws(Fault) -> ZoneRules
   ) {
     self.variable = variable
     self.secretFile = secretFile
+    self.keyFile = keyFile
     self.zone = zone
     self.zoneNamed = zoneNamed
   }
@@ -32,18 +37,24 @@ package struct ConfigurationSurroundings: Sendable {
   package static var process: ConfigurationSurroundings {
     ConfigurationSurroundings(
       variable: { ProcessInfo.processInfo.environment[$0] }, secretFile: readSecretFile,
+      keyFile: readKeyFile,
       zone: SystemZones.standard.local(), zoneNamed: SystemZones.standard.zone)
   }
 
-  /// A secret is the first line of its file, which others must not be able to read.
+  /// A secret is the first line of its file.
   @Sendable private static func readSecretFile(_ path: String) throws(Fault) -> String {
+    let text = try readKeyFile(path)
+    return text.split(omittingEmptySubsequences: false, whereSeparator: \.isNewline).first.map(String.init) ?? ""
+  }
+
+  /// Others must not be able to read it.
+  @Sendable private static func readKeyFile(_ path: String) throws(Fault) -> String {
     do {
       let attributes = try FileManager.default.attributesOfItem(atPath: path)
       if let mode = (attributes[.posixPermissions] as? NSNumber)?.intValue, mode & 0o004 != 0 {
         throw Fault(.configInvalid, "everybody may read '\(path)': chmod 0600 it")
       }
-      let text = try String(contentsOfFile: path, encoding: .utf8)
-      return text.split(separator: "\n", omittingEmptySubsequences: false).first.map(String.init) ?? ""
+      return try String(contentsOfFile: path, encoding: .utf8)
     } catch let fault as Fault {
       throw fault
     } catch {
@@ -101,13 +112,15 @@ package struct ConfigurationReader {
       return nil
     }
     let root = ConfigurationNode(node: node, path: "", diagnostics: diagnostics, surroundings: surroundings)
-    guard let sections = root.section(["databases", "stores", "jobs", "backup", "daemon", "objectives"]) else {
+    guard let sections = root.section(["databases", "stores", "jobs", "backup", "encryption", "daemon", "objectives"])
+    else {
       return nil
     }
 
     var configuration = Configuration()
     if let section = sections["daemon"] { configuration.daemon = daemon(section) }
     if let section = sections["backup"] { configuration.dump = dump(section) }
+    if let section = sections["encryption"] { encryption(section, &configuration.dump) }
     if let section = sections["objectives"] {
       configuration.rpo = section.section(["rpo"])?["rpo"]?.duration(atLeast: .seconds(60))
     }
@@ -320,6 +333,32 @@ package struct ConfigurationReader {
     if let stall = values["stall_after"]?.duration(atLeast: .seconds(5)) { dump.stallAfter = stall }
     if let programs = values["programs"]?.texts() { dump.programs = programs.compactMap { $0.text() } }
     return dump
+  }
+
+  private func encryption(_ section: ConfigurationNode, _ dump: inout Configuration.Dump) {
+    guard let values = section.section(["recipients", "identity_file"]) else { return }
+    var recipients: [AgeRecipient] = []
+    for node in values["recipients"]?.texts() ?? [] {
+      guard let text = node.text() else { continue }
+      do throws(AgeError) {
+        recipients.append(try AgeRecipient(parsing: text))
+      } catch {
+        // An identity here would be a secret in a file that many may read, and in the error.
+        node.report(text.uppercased().hasPrefix("AGE-SECRET") ? "an identity is no recipient" : "\(error)")
+      }
+    }
+    if values["recipients"] == nil { section.report("'recipients' is missing: name at least one, age1…") }
+    if !recipients.isEmpty { dump.encryption = .age(recipients) }
+    if let node = values["identity_file"], let path = node.text() {
+      do {
+        let text = try surroundings.keyFile(path)
+        dump.identities = try AgeIdentity.identities(inFile: text)
+      } catch let fault as Fault {
+        node.report(fault.message)
+      } catch {
+        node.report("'\(path)': \(error)")
+      }
+    }
   }
 
   private func daemon(_ section: ConfigurationNode) -> Configuration.Daemon {

@@ -34,7 +34,7 @@ extension DaemonCore {
     for placement in backup.placements where placement.isWhole {
       guard let store = plan.stores.first(where: { $0.name == placement.store }) else { continue }
       do throws(Fault) {
-        return try await ContentsReader(store: store).read(backup.manifest)
+        return try await ContentsReader(store: store, identities: plan.identities).read(backup.manifest)
       } catch {
         reason = error
       }

@@ -1,3 +1,5 @@
+import AgeEncryption
+import ArtifactFormat
 import BackupCatalog
 import BackupOperations
 import ControlAPI
@@ -29,7 +31,14 @@ extension DaemonCore {
       + databases.compactMap { $0.lastRun?.fault } + databases.compactMap(Self.overdue)
     return StatusReport(
       version: Backup.version, now: time, started: started, databases: databases, stores: stores, runs: board.active,
-      problems: problems)
+      encryption: encryption, problems: problems)
+  }
+
+  private var encryption: StatusReport.Encryption? {
+    let recipients = plan.backup.encryption.recipients
+    guard !recipients.isEmpty else { return nil }
+    let own = Set(plan.identities.compactMap { $0.recipient?.description })
+    return StatusReport.Encryption(recipients: recipients, opensHere: !own.isDisjoint(with: recipients))
   }
 
   func jobs() async -> [JobReport] {

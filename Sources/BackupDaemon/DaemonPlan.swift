@@ -1,3 +1,4 @@
+package import AgeEncryption
 package import BackupCatalog
 package import BackupOperations
 package import CronSchedule
@@ -54,11 +55,14 @@ package struct DaemonPlan: Sendable {
   package var backup: Backup.Settings
   package var parallelRuns: Int
   package var rpo: Duration?
+  /// What opens encrypted files here; empty where that is another host's.
+  package var identities: [AgeIdentity]
 
   package init(
     databases: [Database], jobs: [Job], stores: [any ObjectStore], backup: Backup.Settings, parallelRuns: Int,
-    rpo: Duration?
+    rpo: Duration?, identities: [AgeIdentity] = []
   ) {
+    self.identities = identities
     self.databases = databases
     self.jobs = jobs
     self.stores = stores

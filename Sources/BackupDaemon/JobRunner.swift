@@ -1,3 +1,4 @@
+import ArtifactFormat
 import BackupCatalog
 import BackupOperations
 import ControlAPI
@@ -152,13 +153,14 @@ actor JobRunner {
     ).run()
   }
 
-  /// A backup that another job made of the same database, due within the hour of this one: the database need not be read
-  /// twice.
+  /// A backup that another job made of the same database, due within the hour of this one and encrypted to the same recipients:
+  /// the database need not be read twice.
   private static func shareable(
     _ catalog: Catalog, _ database: String, type: String, due: Date, _ plan: DaemonPlan
   ) -> Catalog.Backup? {
     catalog.backups.last { backup in
       guard backup.id.database == database, backup.isGood, backup.manifest.type != type,
+        Set(backup.manifest.encryption?.recipients ?? []) == Set(plan.backup.encryption.recipients),
         let other = backup.manifest.due,
         let job = backup.manifest.job, plan.jobs.first(where: { $0.name == job })?.timing?.share == true
       else { return false }

@@ -8,7 +8,8 @@ import QueueExecution
 /// nowhere else.
 ///
 ///     pipe → block (4 MiB) → scanner (reads only) → zstd on several threads → frames in order → `write`
-///                                        └ here encryption will stand, behind compression and before `write`
+///
+/// Encryption and the digest are `write`'s (`FrameDestination`): age's chunks follow each other in one stream.
 ///
 /// One thread reads and meters while the bytes are in its cache; each compressing thread has its own codec. Blocking work
 /// stays off the cooperative pool.

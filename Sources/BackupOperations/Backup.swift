@@ -46,6 +46,7 @@ package struct Backup: Sendable {
 
   package struct Settings: Sendable, Hashable {
     package var compression = Compression.standard
+    package var encryption = Encryption.none
     /// Threads that compress.
     package var workers = 2
     package var lockWait = Duration.seconds(60)
@@ -138,7 +139,7 @@ package struct Backup: Sendable {
       "backup begins",
       metadata: ["backup": "\(layout.id)", "program": "\(dumpProgram.path)", "server": "\(server.version)"])
 
-    let name = layout.artifactName(suffix: settings.compression.suffix)
+    let name = layout.artifactName(suffix: settings.compression.suffix + settings.encryption.suffix)
     let key = try Self.key(layout, name)
     let written = WrittenObjects()
     var fan = try await FanOut(key, into: usable, dropped: refused)
@@ -154,7 +155,8 @@ package struct Backup: Sendable {
       for store in fan.stores { await written.add(key, in: store) }
 
       let commit = BackupCommit(
-        layout: layout, compression: settings.compression, artifactName: name, dumped: dumped, globals: globals,
+        layout: layout, compression: settings.compression, encryption: settings.encryption, artifactName: name,
+        dumped: dumped, globals: globals,
         hasRolePasswords: server.canReadRolePasswords, encoding: server.encoding)
       return try await commit.run(on: fan.stores, dropped: fan.dropped, written: written) {
         artifact, contents, globals in
@@ -182,7 +184,7 @@ package struct Backup: Sendable {
     begin.expectedBytes = expected
     context.report(begin)
     let progress = ProgressMeter(expectedBytes: expected, report: context.report)
-    let destination = FrameDestination(fan)
+    let destination = try FrameDestination(fan, settings.encryption)
     let dumped: DumpedArchive
     do {
       dumped = try await program.dump(snapshot: snapshot, lockWait: settings.lockWait, stallAfter: settings.stallAfter)
@@ -192,6 +194,7 @@ package struct Backup: Sendable {
           try await destination.write(bytes)
           progress.wrote(bytes.count)
         }
+        try await destination.finish()
         return DumpedArchive(archive: result.archive, frames: result.frames, artifact: await destination.digest)
       }
     } catch {
@@ -259,6 +262,9 @@ package struct Backup: Sendable {
         rowBytes: tables.compactMap { $0.rows.map { Int64($0.bytes) } }.reduce(0, +),
         largeObjects: (index?.largeObjects ?? []).compactMap { $0.objects.map { Int64($0.count) } }.reduce(0, +)))
     manifest.due = request.due
+    if settings.encryption != .none {
+      manifest.encryption = Manifest.Encryption(method: "age", recipients: settings.encryption.recipients)
+    }
     return manifest
   }
 

@@ -10,6 +10,7 @@ import Storage
 struct BackupCommit {
   let layout: BackupLayout
   let compression: Compression
+  let encryption: Encryption
   let artifactName: String
   let dumped: DumpedArchive
   /// SQL text of pg_dumpall.
@@ -24,8 +25,9 @@ struct BackupCommit {
   ) async throws -> Backup.Outcome {
     let index = try dumped.index
     let contents = try PackedFile(
-      "contents.json", try Self.contents(layout.id, index, dumped.frames, encoding: encoding).encoded(), compression)
-    let globals = try PackedFile("globals.sql", globals, compression)
+      "contents.json", try Self.contents(layout.id, index, dumped.frames, encoding: encoding).encoded(), compression,
+      encryption)
+    let globals = try PackedFile("globals.sql", globals, compression, encryption)
     let manifest = try manifest(
       Manifest.StoredFile(name: artifactName, size: dumped.artifact.count, sha256: dumped.artifact.hexadecimal),
       contents.file,
@@ -83,14 +85,15 @@ struct BackupCommit {
   }
 }
 
-/// A small file as it is stored: compressed as the archive is.
+/// A small file as it is stored: compressed and encrypted as the archive is.
 struct PackedFile {
   let file: Manifest.StoredFile
   let bytes: [UInt8]
 
-  init(_ name: String, _ plain: [UInt8], _ compression: Compression) throws {
-    bytes = try plain.withUnsafeBytes { try compression.makeCodec().encode($0) }
+  init(_ name: String, _ plain: [UInt8], _ compression: Compression, _ encryption: Encryption) throws {
+    bytes = try encryption.encrypt(plain.withUnsafeBytes { try compression.makeCodec().encode($0) })
     file = Manifest.StoredFile(
-      name: name + compression.suffix, size: Int64(bytes.count), sha256: Digest.hexadecimal(of: bytes))
+      name: name + compression.suffix + encryption.suffix, size: Int64(bytes.count),
+      sha256: Digest.hexadecimal(of: bytes))
   }
 }

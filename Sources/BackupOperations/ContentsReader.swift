@@ -1,13 +1,18 @@
+package import AgeEncryption
 import ArtifactFormat
 package import BackupCatalog
 package import Faults
 package import Storage
 
-/// Reads a backup's contents from a store: digest checked, decompressed, decoded.
+/// Reads a backup's contents from a store: digest checked, decrypted, decompressed, decoded.
 package struct ContentsReader: Sendable {
   private let store: any ObjectStore
+  private let identities: [AgeIdentity]
 
-  package init(store: any ObjectStore) { self.store = store }
+  package init(store: any ObjectStore, identities: [AgeIdentity]) {
+    self.store = store
+    self.identities = identities
+  }
 
   package func read(_ manifest: Manifest) async throws(Fault) -> Contents {
     let file = manifest.contents
@@ -24,16 +29,34 @@ package struct ContentsReader: Sendable {
         .artifactDamaged, "\(place) is not what was written: its SHA-256 differs from the manifest's.",
         hint: "pgbackupctl show \(manifest.id)")
     }
+    let packed = try decrypt(stored, manifest, place)
     guard let algorithm = Compression.Algorithm(rawValue: manifest.artifact.compression) else {
       throw Fault(
         .formatTooNew, "\(place) is compressed with '\(manifest.artifact.compression)', which is not known here.")
     }
     let plain: [UInt8]
     do throws(FrameError) {
-      plain = try Compression(algorithm: algorithm).decompress(stored)
+      plain = try Compression(algorithm: algorithm).decompress(packed)
     } catch {
       throw Fault(.artifactDamaged, "\(place) can't be decompressed.", cause: error.description)
     }
     return try Contents(decoding: plain, from: place)
+  }
+
+  private func decrypt(_ stored: [UInt8], _ manifest: Manifest, _ place: String) throws(Fault) -> [UInt8] {
+    guard let encryption = manifest.encryption else { return stored }
+    guard encryption.method == "age" else {
+      throw Fault(.formatTooNew, "\(place) is encrypted with '\(encryption.method)', which is not known here.")
+    }
+    do throws(AgeError) {
+      return try AgeDecryptor.decrypt(stored, with: identities)
+    } catch .noMatchingIdentity {
+      throw Fault(
+        .keyMissing, "\(place) is encrypted, and no identity here opens it.",
+        cause: "its recipients are \(encryption.recipients.joined(separator: ", "))",
+        hint: "set 'encryption: identity_file:', or ask on the host that has the identity")
+    } catch {
+      throw Fault(.artifactDamaged, "\(place) can't be decrypted: \(error).", hint: "pgbackupctl show \(manifest.id)")
+    }
   }
 }

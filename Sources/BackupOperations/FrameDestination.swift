@@ -2,14 +2,24 @@ import ArtifactFormat
 import Storage
 import Synchronization
 
-/// The last stage of the pipeline: the digest of what is stored, and the stores.
+/// The last stages of the pipeline: encryption, the digest of what is stored, and the stores.
 actor FrameDestination {
   private(set) var fan: FanOut
   private(set) var digest = Digest()
+  private var encryption: EncryptionStage
 
-  init(_ fan: FanOut) { self.fan = fan }
+  init(_ fan: FanOut, _ encryption: Encryption) throws {
+    self.fan = fan
+    self.encryption = try encryption.makeStage()
+  }
 
-  func write(_ bytes: [UInt8]) async throws {
+  func write(_ bytes: [UInt8]) async throws { try await store(try encryption.update(bytes)) }
+
+  /// Writes what encryption has held back. Nothing may follow.
+  func finish() async throws { try await store(try encryption.finish()) }
+
+  private func store(_ bytes: [UInt8]) async throws {
+    guard !bytes.isEmpty else { return }
     digest.update(bytes)
     var current = fan
     defer { fan = current }

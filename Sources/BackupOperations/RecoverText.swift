@@ -15,7 +15,7 @@ struct RecoverText {
       \(manifest.totals.tables) tables.
 
       Everything here opens with stock tools; pgbackupd is not needed. In this folder:
-
+      \(key)
       1. Check the files:
 
       sha256sum -c - <<END
@@ -25,11 +25,11 @@ struct RecoverText {
       2. Make an empty database and load the archive into it (PostgreSQL \(manifest.server.versionNumber / 10000) or newer):
 
       createdb --template=template0 --encoding=\(manifest.server.encoding) restored
-      \(Self.decode(artifact.compression, artifact.file.name)) | pg_restore --exit-on-error --no-owner --dbname=restored
+      \(decode(artifact.compression, artifact.file.name)) | pg_restore --exit-on-error --no-owner --dbname=restored
 
       Leave out --no-owner where the roles exist. One table only: add --table=NAME. A list of what is inside:
 
-      \(Self.decode(artifact.compression, artifact.file.name)) | pg_restore --list
+      \(decode(artifact.compression, artifact.file.name)) | pg_restore --list
       \(globals)
       """
   }
@@ -42,16 +42,31 @@ struct RecoverText {
 
       Roles and tablespaces of the whole server are in \(globals.file.name); read it before you run it.\(note)
 
-      \(Self.decode(globals.compression, globals.file.name)) | psql --dbname=postgres
+      \(decode(globals.compression, globals.file.name)) | psql --dbname=postgres
 
       """
   }
 
-  private static func decode(_ compression: String, _ name: String) -> String {
-    switch Compression.Algorithm(rawValue: compression) {
-    case .zstd: "zstd -dc \(name)"
-    case .gzip: "gzip -dc \(name)"
-    default: "cat \(name)"
-    }
+  /// Where the files are encrypted, what opens them.
+  private var key: String {
+    guard let encryption = manifest.encryption else { return "" }
+    return """
+
+      The files are encrypted with age. Set KEY to the file that holds the identity (AGE-SECRET-KEY-1...) of one of these
+      recipients, as in: export KEY=/root/key.txt
+
+      \(encryption.recipients.map { "  \($0)\n" }.joined())
+      """
+  }
+
+  private func decode(_ compression: String, _ name: String) -> String {
+    let plain: String? =
+      switch Compression.Algorithm(rawValue: compression) {
+      case .zstd: "zstd -dc"
+      case .gzip: "gzip -dc"
+      default: nil
+      }
+    if manifest.encryption == nil { return plain.map { "\($0) \(name)" } ?? "cat \(name)" }
+    return "age -d -i \"$KEY\" \(name)" + (plain.map { " | \($0)" } ?? "")
   }
 }

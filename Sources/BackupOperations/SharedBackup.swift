@@ -1,4 +1,3 @@
-import ArtifactFormat
 package import BackupCatalog
 package import Faults
 import Foundation
@@ -60,12 +59,6 @@ package struct SharedBackup: Sendable {
     logger.info(
       "a backup of another type is taken over",
       metadata: ["backup": "\(layout.id)", "from": "\(source.id)", "type": "\(request.type)"])
-    var contents = try await ContentsReader(store: holder).read(old)
-    contents.id = layout.id
-    let compression = Compression(
-      algorithm: Compression.Algorithm(rawValue: old.artifact.compression) ?? .none, level: old.artifact.level)
-    let contentsFile = try PackedFile("contents.json", try contents.encoded(), compression)
-
     var manifest = old
     (manifest.id, manifest.type, manifest.label) = (layout.id, request.type, request.label)
     (manifest.job, manifest.run, manifest.due) = (request.job, request.run, request.due)
@@ -74,12 +67,12 @@ package struct SharedBackup: Sendable {
     manifest.finished = context.now().wholeSecond
     let suffix = old.artifact.file.name.dropFirst(old.layout.artifactName(suffix: "").count)
     manifest.artifact.file.name = layout.artifactName(suffix: String(suffix))
-    manifest.contents = contentsFile.file
 
-    var taken = [(old.artifact.file, manifest.artifact.file)]
+    // The contents too are taken as they are, and name the original: where they are encrypted, nobody here may be able to read
+    // them.
+    var taken = [(old.artifact.file, manifest.artifact.file), (old.contents, old.contents)]
     if let globals = old.globals { taken.append((globals.file, globals.file)) }
     let small = [
-      (contentsFile.file.name, contentsFile.bytes),
       (BackupLayout.recoverName, Array(RecoverText(manifest: manifest).text.utf8)),
       (BackupLayout.manifestName, try manifest.encoded()),
     ]

@@ -4,6 +4,17 @@ package import Foundation
 
 /// `GET /v1/status`: all that one screen shows.
 package struct StatusReport: Codable, Sendable {
+  package struct Encryption: Codable, Sendable {
+    package var recipients: [String]
+    /// Whether an identity on this host opens what is encrypted now.
+    package var opensHere: Bool
+
+    package init(recipients: [String], opensHere: Bool) {
+      self.recipients = recipients
+      self.opensHere = opensHere
+    }
+  }
+
   package struct Database: Codable, Sendable {
     package var name: String
     package var newest: BackupSummary?
@@ -64,12 +75,15 @@ package struct StatusReport: Codable, Sendable {
   package var stores: [Store]
   /// Queued and running.
   package var runs: [RunReport]
+  /// Nil where backups are not encrypted.
+  package var encryption: Encryption?
   package var problems: [Fault]
 
   package init(
     version: String, now: Date, started: Date, databases: [Database], stores: [Store], runs: [RunReport],
-    problems: [Fault]
+    encryption: Encryption?, problems: [Fault]
   ) {
+    self.encryption = encryption
     self.version = version
     self.now = now
     self.started = started

@@ -23,6 +23,10 @@ package enum FaultCode: String, Sendable, Codable, CaseIterable {
   case globalsFailed = "E-GLOBALS-FAILED"
   case archiveMalformed = "E-ARCHIVE-MALFORMED"
 
+  // keys
+  case keyMissing = "E-KEY-MISSING"
+  case keyInvalid = "E-KEY-INVALID"
+
   // stores
   case storeMissing = "E-STORE-MISSING"
   case storeReadOnly = "E-STORE-READ-ONLY"
@@ -67,7 +71,8 @@ extension FaultCode {
     case .databaseUnreachable, .storeMissing, .daemonUnreachable: .unreachable
     case .databaseAuthentication, .notAllowed, .backupPinned, .backupLast, .confirmationNeeded: .notAllowed
     case .databaseMissing, .objectMissing, .backupMissing, .jobMissing: .notFound
-    case .databasePrivilege, .databaseRowSecurity, .toolMissing, .toolTooOld, .storeReadOnly, .storeSpace:
+    case .databasePrivilege, .databaseRowSecurity, .toolMissing, .toolTooOld, .storeReadOnly, .storeSpace,
+      .keyMissing, .keyInvalid:
       .preflightFailed
     case .runConflict, .storeConflict, .daemonRunning: .conflict
     case .runAborted, .runInterrupted: .aborted

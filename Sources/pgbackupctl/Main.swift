@@ -11,7 +11,7 @@ struct Pgbackupctl: ParsableCommand {
       ListCommand.self,
       ShowCommand.self, ContentsCommand.self, DeleteCommand.self, PinCommand.self, UnpinCommand.self,
       ReconcileCommandLine.self,
-      LogCommand.self, ReloadCommand.self, ConfigCommand.self,
+      LogCommand.self, ReloadCommand.self, ConfigCommand.self, KeyCommand.self,
     ])
 }
 

@@ -37,6 +37,14 @@ enum ReportText {
     }
     sections.append(stores.text)
 
+    if let encryption = report.encryption {
+      let count = encryption.recipients.count
+      sections.append(
+        "Encrypted to \(count) recipient\(count == 1 ? "" : "s"). "
+          + (encryption.opensHere
+            ? "An identity here opens it."
+            : "No identity here: 'contents', and whatever looks into a backup, needs the host that has one."))
+    }
     if !report.runs.isEmpty {
       sections.append("RUNS\n" + report.runs.map { "  " + run($0, report.now) }.joined(separator: "\n"))
     }

@@ -14,6 +14,7 @@ struct Assembly {
   func plan() -> DaemonPlan {
     var settings = Backup.Settings()
     settings.compression = configuration.dump.compression
+    settings.encryption = configuration.dump.encryption
     settings.workers = configuration.dump.workers
     settings.lockWait = configuration.dump.lockWait
     settings.stallAfter = configuration.dump.stallAfter
@@ -30,7 +31,7 @@ struct Assembly {
           databases: job.databases, timeout: job.timeout)
       },
       stores: configuration.stores.map(store), backup: settings, parallelRuns: configuration.daemon.parallelRuns,
-      rpo: configuration.rpo)
+      rpo: configuration.rpo, identities: configuration.dump.identities)
   }
 
   private func timing(_ job: Configuration.Job) -> JobTiming? {

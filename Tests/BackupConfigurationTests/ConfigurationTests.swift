@@ -14,7 +14,8 @@ private let surroundings = ConfigurationSurroundings(
   secretFile: { (path: String) throws(Fault) -> String in
     if path.hasSuffix("pw") { return "s3cret" }
     throw Fault(.configInvalid, "'\(path)' can't be read: No such file or directory")
-  }, zone: .utc, zoneNamed: SystemZones.standard.zone)
+  }, keyFile: { path throws(Fault) in throw Fault(.configInvalid, "'\(path)' can't be read") }, zone: .utc,
+  zoneNamed: SystemZones.standard.zone)
 
 private func read(_ text: String) throws(ConfigurationProblems) -> Configuration {
   try ConfigurationReader.read(text, file: "test.yaml", surroundings)
@@ -137,7 +138,31 @@ private func problems(_ text: String) -> [String] {
     ("databases: { a: 'postgresql://${NOBODY}/a' }", "the environment has no 'NOBODY'"),
     ("databases: { a: { connect: 'postgresql://h/a', password: x, password_file: /pw } }", "exclude each other"),
     ("databases: { a: 'postgresql://h/a?sslpassword=x' }", "sslpassword"),
-    ("databases: { a: postgresql://h/a }\nencryption: {}", "unknown key 'encryption'"),
+    ("databases: { a: postgresql://h/a }\nencrypt: {}", "unknown key 'encrypt'"),
+    ("databases: { a: postgresql://h/a }\nencryption: {}", "'recipients' is missing"),
+    ("databases: { a: postgresql://h/a }\nencryption: { recipients: age1abc }", "it is no recipient"),
+    (
+      "databases: { a: postgresql://h/a }\nencryption: { recipients: AGE-SECRET-KEY-1QQQ }",
+      "an identity is no recipient"
+    ),
+    (
+      "databases: { a: postgresql://h/a }\njobs: { a: { schedule: '@daily', retry: often } }",
+      "'often' is no retry rule"
+    ),
+    ("databases: { a: postgresql://h/a }\njobs: { a: { jitter: 5m } }", "it needs a schedule"),
+    (
+      "databases: { a: postgresql://h/a }\njobs: { a: { schedule: '@daily', not_between: 9-18 } }",
+      "write hours such as 09:00-18:00"
+    ),
+    (
+      "databases: { a: postgresql://h/a }\njobs: { a: { schedule: '@daily', catch_up: 5s } }", "shorter than 1m"
+    ),
+    (
+      "databases: { a: postgresql://h/a }\njobs: { a: { schedule: '@daily', share: maybe } }", "expected true or false"
+    ),
+    (
+      "databases: { a: postgresql://h/a }\ndaemon: { monitor_socket: m.sock }", "is no absolute path"
+    ),
     ("databases: &x { a: postgresql://h/a }\nstores: *x", "expected a mapping"),
   ]
   @Test(arguments: broken) func mistakesAreNamed(_ text: String, _ message: String) {

@@ -245,6 +245,43 @@ import Testing
     #expect(try daemon.ctl("status").status == 0)
   }
 
+  /// A host that can write and not read: everything works but looking inside, and `status` says so.
+  @Test func encryptedWithoutAnIdentity() throws {
+    let folder = TemporaryFolder()
+    let key = folder.file("key.txt")
+    let made = try Shell.run(DaemonProcess.program("pgbackupctl"), ["key", "generate", "--output", key])
+    #expect(made.status == 0)
+    let recipient = made.output.trimmingCharacters(in: .whitespacesAndNewlines)
+    #expect(try Shell.must("age-keygen", ["-y", key]) == made.output)
+    #expect(try Shell.must(DaemonProcess.program("pgbackupctl"), ["key", "show-recipient", key]) == made.output)
+    #expect(try Shell.must("stat", ["-c", "%a", key]) == "600\n")
+    #expect(try Shell.run(DaemonProcess.program("pgbackupctl"), ["key", "generate", "--output", key]).status == 7)
+
+    let (daemon, _, _) = try start(extra: "encryption: { recipients: [\(recipient)] }", folder: folder)
+    #expect(try daemon.ctl("backup", "shop").status == 0)
+    #expect(try daemon.ctl("status").output.contains("No identity here"))
+    let blind = try daemon.ctl("contents", "latest")
+    #expect(blind.status == 4)
+    #expect(blind.errors.contains("E-KEY-MISSING"))
+    let good = try String(contentsOfFile: daemon.configuration, encoding: .utf8)
+    _ = try folder.write(
+      "pgbackupd.yaml", good.replacing("\(recipient)] }", with: "\(recipient)], identity_file: \(key) }"))
+    #expect(try daemon.ctl("reload").status == 0)
+    #expect(try daemon.ctl("contents", "latest").output.contains("portal.users"))
+    #expect(try daemon.ctl("status").output.contains("An identity here opens it."))
+    // A key that everybody may read is refused, and so is an identity for a recipient; neither shows the secret.
+    chmod(key, 0o644)
+    let loose = try daemon.ctl("reload")
+    #expect(loose.status == 10)
+    #expect(loose.errors.contains("chmod 0600"))
+    let secret = try #require(
+      try String(contentsOfFile: key, encoding: .utf8).split(separator: "\n").first { $0.hasPrefix("AGE") })
+    _ = try folder.write("pgbackupd.yaml", good.replacing(recipient, with: secret))
+    let swapped = try daemon.ctl("reload")
+    #expect(swapped.errors.contains("an identity is no recipient"))
+    #expect(!(swapped.errors + daemon.log).contains(secret))
+  }
+
   @Test func databasesByPattern() throws {
     let cluster = try PrivateCluster()
     for name in ["app_one", "app_two", "app_test"] { try cluster.sql("postgres", "CREATE DATABASE \(name)") }

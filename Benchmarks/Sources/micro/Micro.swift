@@ -73,20 +73,20 @@ import PostgresArchive
 
   /// The mean time to take what is due and know what is next, with 10,000 jobs.
   private static func schedule() throws -> Double {
-    var schedules: [String: ZonedSchedule] = [:]
+    var schedules: [String: JobTiming] = [:]
     let zones = try ["UTC", "Europe/Berlin", "America/New_York", "Asia/Kathmandu"].map { name in
       try ZoneRules(identifier: name, file: [UInt8](Data(contentsOf: URL(filePath: "/usr/share/zoneinfo/\(name)"))))
     }
     for number in 0..<10_000 {
       let expression = try CronExpression(parsing: "\(number % 60) \(number / 60 % 24) * * \(number % 7)")
-      schedules["job\(number)"] = ZonedSchedule(expression, in: zones[number % zones.count])
+      schedules["job\(number)"] = JobTiming(ZonedSchedule(expression, in: zones[number % zones.count]))
     }
     var table = ScheduleTable()
     table.replace(schedules, at: Date(timeIntervalSince1970: 1_800_000_000))
     let clock = ContinuousClock()
     let start = clock.now
     var fired = 0
-    while fired < 20_000, let next = table.next { fired += table.takeDue(at: next.instant).count }
+    while fired < 20_000, let next = table.next { fired += table.takeDue(at: next.start).count }
     let passed = clock.now - start
     return (Double(passed.components.seconds) + Double(passed.components.attoseconds) / 1e18) / Double(fired)
   }

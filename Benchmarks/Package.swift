@@ -26,7 +26,13 @@ let package = Package(
     .target(name: "CronSchedule", dependencies: ["Units"], swiftSettings: settings),
     .target(name: "PostgresArchive", dependencies: ["CXXHash"], swiftSettings: settings),
     .target(
-      name: "ArtifactFormat", dependencies: ["CZstd", "CZlib", .product(name: "Crypto", package: "swift-crypto")],
+      name: "AgeEncryption",
+      dependencies: [
+        .product(name: "Crypto", package: "swift-crypto"), .product(name: "CryptoExtras", package: "swift-crypto"),
+      ], swiftSettings: settings),
+    .target(
+      name: "ArtifactFormat",
+      dependencies: ["AgeEncryption", "CZstd", "CZlib", .product(name: "Crypto", package: "swift-crypto")],
       swiftSettings: settings),
     .executableTarget(
       name: "micro",

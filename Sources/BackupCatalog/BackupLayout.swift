@@ -7,6 +7,7 @@ package struct BackupLayout: Sendable, Hashable {
   package let type: String
 
   package static let manifestName = "manifest.json"
+  package static let signatureName = "manifest.json.sig"
   package static let recoverName = "RECOVER.txt"
   package static let pinName = "pin.json"
 

@@ -3,18 +3,32 @@ package import Foundation
 
 /// The backups of all stores, merged. It is always rebuilt from the stores: no state is needed to recover.
 package struct Catalog: Sendable {
+  package enum Signature: String, Codable, Sendable {
+    case valid
+    /// Not signed at all: made before there was a key.
+    case missing
+    /// No key is known here to check it with.
+    case unchecked
+    /// Signed by nobody who is trusted, or changed since: forged, for all that is known.
+    case invalid
+  }
+
   /// One copy of a backup in one store.
   package struct Placement: Codable, Sendable, Equatable {
     package let store: String
     /// Files that the manifest names and that are missing there, or have another size.
     package let missing: [String]
+    /// Whether the manifest there is signed by a key that is trusted here.
+    package let signature: Signature
 
-    package init(store: String, missing: [String]) {
+    package init(store: String, missing: [String], signature: Signature = .unchecked) {
       self.store = store
       self.missing = missing
+      self.signature = signature
     }
 
-    package var isWhole: Bool { missing.isEmpty }
+    /// All files are there, and nothing says that the manifest is forged.
+    package var isWhole: Bool { missing.isEmpty && signature != .invalid }
   }
 
   package struct Backup: Codable, Sendable, Equatable {

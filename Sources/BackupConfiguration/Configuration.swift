@@ -51,6 +51,8 @@ package struct Configuration: Sendable, Hashable {
     package var encryption = Encryption.none
     /// What opens encrypted backups on this host.
     package var identities: [AgeIdentity] = []
+    /// Whose signatures count, besides this daemon's own.
+    package var trustedKeys: [VerifyingKey] = []
   }
 
   package struct Daemon: Sendable, Hashable {

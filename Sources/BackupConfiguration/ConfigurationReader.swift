@@ -112,7 +112,10 @@ package struct ConfigurationReader {
       return nil
     }
     let root = ConfigurationNode(node: node, path: "", diagnostics: diagnostics, surroundings: surroundings)
-    guard let sections = root.section(["databases", "stores", "jobs", "backup", "encryption", "daemon", "objectives"])
+    guard
+      let sections = root.section([
+        "databases", "stores", "jobs", "backup", "encryption", "signing", "daemon", "objectives",
+      ])
     else {
       return nil
     }
@@ -121,6 +124,9 @@ package struct ConfigurationReader {
     if let section = sections["daemon"] { configuration.daemon = daemon(section) }
     if let section = sections["backup"] { configuration.dump = dump(section) }
     if let section = sections["encryption"] { encryption(section, &configuration.dump) }
+    if let section = sections["signing"], let values = section.section(["trusted"]) {
+      configuration.dump.trustedKeys = (values["trusted"]?.texts() ?? []).compactMap(verifyingKey)
+    }
     if let section = sections["objectives"] {
       configuration.rpo = section.section(["rpo"])?["rpo"]?.duration(atLeast: .seconds(60))
     }
@@ -359,6 +365,15 @@ package struct ConfigurationReader {
         node.report("'\(path)': \(error)")
       }
     }
+  }
+
+  private func verifyingKey(_ node: ConfigurationNode) -> VerifyingKey? {
+    guard let text = node.text() else { return nil }
+    guard let key = VerifyingKey(parsing: text) else {
+      node.report("'\(text)' is no public key: the second line of a signing.pub, RW…")
+      return nil
+    }
+    return key
   }
 
   private func daemon(_ section: ConfigurationNode) -> Configuration.Daemon {

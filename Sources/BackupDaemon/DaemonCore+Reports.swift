@@ -27,7 +27,8 @@ extension DaemonCore {
     let problems =
       standingProblems.sorted { $0.key < $1.key }.map(\.value) + stores.compactMap(\.fault)
       + catalog.problems.filter { $0.folder != nil }.map(\.fault)
-      + catalog.backups.filter { !$0.isGood }.map(Self.incomplete)
+      + catalog.backups.flatMap(Self.forged)
+      + catalog.backups.filter { $0.placements.allSatisfy { !$0.missing.isEmpty } }.map(Self.incomplete)
       + databases.compactMap { $0.lastRun?.fault } + databases.compactMap(Self.overdue)
     return StatusReport(
       version: Backup.version, now: time, started: started, databases: databases, stores: stores, runs: board.active,
@@ -109,6 +110,16 @@ extension DaemonCore {
     return StatusReport.Store(
       name: store.name, location: store.location, backups: held.count,
       storedBytes: held.map(\.manifest.storedBytes).reduce(0, +), freeBytes: free, fault: fault)
+  }
+
+  private static func forged(_ backup: Catalog.Backup) -> [Fault] {
+    backup.placements.filter { $0.signature == .invalid }.map { placement in
+      Fault(
+        .signatureInvalid,
+        "The manifest of \(backup.id) in store '\(placement.store)' is signed by no trusted key, or was changed since.",
+        hint:
+          "if another daemon of yours made it, add its signing.pub to 'signing: trusted:'; else look into that store")
+    }
   }
 
   private static func incomplete(_ backup: Catalog.Backup) -> Fault {

@@ -51,7 +51,7 @@ package actor DaemonCore {
     self.reload = reload
     started = now()
     slots = DumpSlots(limit: plan.parallelRuns)
-    keeper = CatalogKeeper(stores: plan.stores)
+    keeper = CatalogKeeper(stores: plan.stores, trusted: plan.trustedKeys)
     status = StatusLine(notifier)
     // Replaced in `start`: the closures need `self`.
     scheduler = Scheduler(now: now, beat: .seconds(60), onDue: { _ in }, onBeat: {})
@@ -204,7 +204,7 @@ package actor DaemonCore {
     standingProblems["configuration"] = nil
     let changes = plan.changes(to: new)
     plan = new
-    await keeper.use(new.stores)
+    await keeper.use(new.stores, trusted: new.trustedKeys)
     await slots.setLimit(new.parallelRuns)
     try await installSchedules(afterStart: false)
     var record = LedgerRecord(.configurationReloaded, at: now())

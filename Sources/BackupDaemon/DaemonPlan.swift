@@ -1,4 +1,5 @@
 package import AgeEncryption
+package import ArtifactFormat
 package import BackupCatalog
 package import BackupOperations
 package import CronSchedule
@@ -57,11 +58,15 @@ package struct DaemonPlan: Sendable {
   package var rpo: Duration?
   /// What opens encrypted files here; empty where that is another host's.
   package var identities: [AgeIdentity]
+  /// Whose manifests are believed: this daemon's own key, and those of others that write into the same stores.
+  package var trustedKeys: [VerifyingKey]
 
   package init(
     databases: [Database], jobs: [Job], stores: [any ObjectStore], backup: Backup.Settings, parallelRuns: Int,
-    rpo: Duration?, identities: [AgeIdentity] = []
+    rpo: Duration?, identities: [AgeIdentity] = [],
+    trustedKeys: [VerifyingKey] = []
   ) {
+    self.trustedKeys = trustedKeys
     self.identities = identities
     self.databases = databases
     self.jobs = jobs

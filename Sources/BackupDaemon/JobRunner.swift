@@ -143,7 +143,8 @@ actor JobRunner {
       let source = Self.shareable(catalog, database.name, type: name, due: due, plan)
     {
       return try await SharedBackup(
-        request, of: source, from: plan.stores, to: plan.stores(of: job), history: history, context: context,
+        request, of: source, from: plan.stores, to: plan.stores(of: job), signingKey: plan.backup.signingKey,
+        history: history, context: context,
         logger: surroundings.logger
       ).run()
     }

@@ -47,6 +47,8 @@ package struct Backup: Sendable {
   package struct Settings: Sendable, Hashable {
     package var compression = Compression.standard
     package var encryption = Encryption.none
+    /// Signs the manifests.
+    package var signingKey: SigningKey?
     /// Threads that compress.
     package var workers = 2
     package var lockWait = Duration.seconds(60)
@@ -155,7 +157,9 @@ package struct Backup: Sendable {
       for store in fan.stores { await written.add(key, in: store) }
 
       let commit = BackupCommit(
-        layout: layout, compression: settings.compression, encryption: settings.encryption, artifactName: name,
+        layout: layout, compression: settings.compression, encryption: settings.encryption,
+        signingKey: settings.signingKey,
+        artifactName: name,
         dumped: dumped, globals: globals,
         hasRolePasswords: server.canReadRolePasswords, encoding: server.encoding)
       return try await commit.run(on: fan.stores, dropped: fan.dropped, written: written) {

@@ -11,6 +11,7 @@ struct BackupCommit {
   let layout: BackupLayout
   let compression: Compression
   let encryption: Encryption
+  let signingKey: SigningKey?
   let artifactName: String
   let dumped: DumpedArchive
   /// SQL text of pg_dumpall.
@@ -33,11 +34,9 @@ struct BackupCommit {
       contents.file,
       Manifest.Globals(
         file: globals.file, compression: compression.algorithm.rawValue, hasRolePasswords: hasRolePasswords))
-    let files = [
-      (contents.file.name, contents.bytes), (globals.file.name, globals.bytes),
-      (BackupLayout.recoverName, Array(RecoverText(manifest: manifest).text.utf8)),
-      (BackupLayout.manifestName, try manifest.encoded()),
-    ]
+    let files =
+      [(contents.file.name, contents.bytes), (globals.file.name, globals.bytes)]
+      + (try CommittingFiles(manifest, signingKey).all)
 
     var done: [String] = []
     var dropped = dropped
@@ -95,5 +94,18 @@ struct PackedFile {
     file = Manifest.StoredFile(
       name: name + compression.suffix + encryption.suffix, size: Int64(bytes.count),
       sha256: Digest.hexadecimal(of: bytes))
+  }
+}
+
+/// What makes a folder a backup, in the order of writing: RECOVER.txt, the signature, and the manifest last.
+struct CommittingFiles {
+  let all: [(name: String, bytes: [UInt8])]
+
+  init(_ manifest: Manifest, _ key: SigningKey?) throws {
+    let encoded = try manifest.encoded()
+    let signature = try key.map { [(BackupLayout.signatureName, Array(try $0.sign(encoded).utf8))] } ?? []
+    all =
+      [(BackupLayout.recoverName, Array(RecoverText(manifest: manifest, isSigned: key != nil).text.utf8))] + signature
+      + [(BackupLayout.manifestName, encoded)]
   }
 }

@@ -8,7 +8,7 @@ package enum BackupRemoval {
   package static func remove(folder: String, from store: any ObjectStore) async throws(StorageError) {
     let objects = try await store.list(prefix: folder + "/")
     let manifests = objects.filter { $0.key.name == BackupLayout.manifestName }
-    let signatures = objects.filter { $0.key.name == BackupLayout.manifestName + ".sig" }
+    let signatures = objects.filter { $0.key.name == BackupLayout.signatureName }
     let rest = objects.filter { !$0.key.name.hasPrefix(BackupLayout.manifestName) }
     for object in manifests + signatures + rest { try await store.delete(object.key) }
   }

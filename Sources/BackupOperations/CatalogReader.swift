@@ -1,3 +1,4 @@
+package import ArtifactFormat
 package import BackupCatalog
 import Faults
 import Foundation
@@ -9,17 +10,25 @@ package struct CatalogReader: Sendable {
   private struct ManifestIdentity: Hashable {
     let store: String
     let object: StoredObject
+    let signature: StoredObject?
   }
 
-  private var manifests: [ManifestIdentity: Manifest] = [:]
+  private struct Known {
+    let manifest: Manifest
+    let signature: Catalog.Signature
+  }
+
+  private var manifests: [ManifestIdentity: Known] = [:]
+  private let trusted: [VerifyingKey]
   private static let recordLimit = ByteCount.mebibytes(16)
 
-  package init() {}
+  /// - Parameter trusted: whose signatures count; without any, none is checked.
+  package init(trusted: [VerifyingKey] = []) { self.trusted = trusted }
 
   /// Reads all stores. A store that can't be read becomes a problem in the catalog, never a failure of the others.
   package mutating func read(_ stores: [any ObjectStore]) async -> Catalog {
     var catalog = Catalog()
-    var seen: [ManifestIdentity: Manifest] = [:]
+    var seen: [ManifestIdentity: Known] = [:]
     for store in stores {
       do throws(StorageError) {
         let folders = Dictionary(grouping: try await store.list(prefix: "")) { object in
@@ -39,7 +48,7 @@ package struct CatalogReader: Sendable {
 
   private func add(
     _ layout: BackupLayout, _ objects: [StoredObject], in store: any ObjectStore, to catalog: inout Catalog,
-    _ seen: inout [ManifestIdentity: Manifest]
+    _ seen: inout [ManifestIdentity: Known]
   ) async {
     guard let object = objects.first(where: { $0.key.name == BackupLayout.manifestName }) else {
       let changed = objects.map(\.modified).max() ?? 0
@@ -50,40 +59,55 @@ package struct CatalogReader: Sendable {
       return
     }
     do throws(Fault) {
-      let identity = ManifestIdentity(store: store.name, object: object)
-      let manifest: Manifest
-      if let known = manifests[identity] { manifest = known } else { manifest = try await read(object.key, in: store) }
+      let signature = objects.first { $0.key.name == BackupLayout.signatureName }
+      let identity = ManifestIdentity(store: store.name, object: object, signature: signature)
+      let known: Known
+      if let old = manifests[identity] { known = old } else { known = try await read(object.key, signature, in: store) }
+      let manifest = known.manifest
       guard manifest.layout == layout else {
         throw Fault(
           .manifestInvalid, "The manifest in \(layout.folder) is that of \(manifest.id), type \(manifest.type).",
           hint: "move it back to where it belongs")
       }
-      seen[identity] = manifest
+      seen[identity] = known
       let sizes = Dictionary(uniqueKeysWithValues: objects.map { (String($0.key.name), Int64($0.size)) })
       let missing = manifest.files.filter { sizes[$0.name] != $0.size }.map(\.name)
       var pin: Pin?
       if let pinned = objects.first(where: { $0.key.name == BackupLayout.pinName }) {
-        pin = try await read(pinned.key, in: store)
+        pin = try Pin(decoding: try await bytes(pinned.key, in: store), from: Self.place(pinned.key, store))
       }
       catalog.add(
         Catalog.Backup(
-          manifest: manifest, placements: [Catalog.Placement(store: store.name, missing: missing)], pin: pin))
+          manifest: manifest,
+          placements: [Catalog.Placement(store: store.name, missing: missing, signature: known.signature)],
+          pin: pin))
     } catch {
       catalog.add(Catalog.Problem(store: store.name, folder: layout.folder, fault: error))
     }
   }
 
-  private func read<Record: VersionedRecord>(_ key: ObjectKey, in store: any ObjectStore) async throws(Fault) -> Record
-  {
-    let bytes: [UInt8]?
+  private func read(
+    _ key: ObjectKey, _ signature: StoredObject?, in store: any ObjectStore
+  ) async throws(Fault) -> Known {
+    let stored = try await bytes(key, in: store)
+    let manifest = try Manifest(decoding: stored, from: Self.place(key, store))
+    guard let signature else { return Known(manifest: manifest, signature: .missing) }
+    guard !trusted.isEmpty else { return Known(manifest: manifest, signature: .unchecked) }
+    let text = String(decoding: try await bytes(signature.key, in: store), as: UTF8.self)
+    let isValid = trusted.contains { $0.verifies(stored, signature: text) }
+    return Known(manifest: manifest, signature: isValid ? .valid : .invalid)
+  }
+
+  private func bytes(_ key: ObjectKey, in store: any ObjectStore) async throws(Fault) -> [UInt8] {
     do throws(StorageError) {
-      bytes = try await store.get(key, limit: Self.recordLimit)
+      if let bytes = try await store.get(key, limit: Self.recordLimit) { return bytes }
     } catch {
       throw error.fault
     }
-    guard let bytes else {
-      throw Fault(.objectMissing, "'\(key)' vanished while store '\(store.name)' was read.", hint: "pgbackupctl list")
-    }
-    return try Record(decoding: bytes, from: "'\(key)' in store '\(store.name)'")
+    throw Fault(.objectMissing, "'\(key)' vanished while store '\(store.name)' was read.", hint: "pgbackupctl list")
+  }
+
+  private static func place(_ key: ObjectKey, _ store: any ObjectStore) -> String {
+    "'\(key)' in store '\(store.name)'"
   }
 }

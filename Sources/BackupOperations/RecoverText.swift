@@ -5,6 +5,7 @@ import Units
 /// The short file beside each backup that says how to get the data back with stock tools alone. A test does what it says.
 struct RecoverText {
   let manifest: Manifest
+  let isSigned: Bool
 
   var text: String {
     let artifact = manifest.artifact
@@ -22,7 +23,7 @@ struct RecoverText {
       \(manifest.files.map { "\($0.sha256)  \($0.name)" }.joined(separator: "\n"))
       END
 
-      2. Make an empty database and load the archive into it (PostgreSQL \(manifest.server.versionNumber / 10000) or newer):
+      \(signature)2. Make an empty database and load the archive into it (PostgreSQL \(manifest.server.versionNumber / 10000) or newer):
 
       createdb --template=template0 --encoding=\(manifest.server.encoding) restored
       \(decode(artifact.compression, artifact.file.name)) | pg_restore --exit-on-error --no-owner --dbname=restored
@@ -43,6 +44,17 @@ struct RecoverText {
       Roles and tablespaces of the whole server are in \(globals.file.name); read it before you run it.\(note)
 
       \(decode(globals.compression, globals.file.name)) | psql --dbname=postgres
+
+      """
+  }
+
+  private var signature: String {
+    guard isSigned else { return "" }
+    return """
+      The manifest names the files and their sums, and is signed. With the signing.pub of the daemon that made it (KEEP A COPY of it):
+
+      signify-openbsd -V -p signing.pub -m manifest.json
+
 
       """
   }

@@ -1,3 +1,4 @@
+package import ArtifactFormat
 package import BackupCatalog
 package import Faults
 import Foundation
@@ -15,6 +16,7 @@ package struct SharedBackup: Sendable {
   private let source: Catalog.Backup
   private let holders: [any ObjectStore]
   private let stores: [any ObjectStore]
+  private let signingKey: SigningKey?
   private let history: Backup.History
   private let context: OperationContext
   private let logger: Logger
@@ -25,9 +27,10 @@ package struct SharedBackup: Sendable {
   ///   - stores: where the new backup goes.
   package init(
     _ request: Backup.Request, of source: Catalog.Backup, from holders: [any ObjectStore], to stores: [any ObjectStore],
-    history: Backup.History, context: OperationContext, logger: Logger
+    signingKey: SigningKey?, history: Backup.History, context: OperationContext, logger: Logger
   ) {
     self.request = request
+    self.signingKey = signingKey
     self.source = source
     self.holders = holders.filter { store in
       source.placements.contains { $0.store == store.name && $0.isWhole }
@@ -72,10 +75,7 @@ package struct SharedBackup: Sendable {
     // them.
     var taken = [(old.artifact.file, manifest.artifact.file), (old.contents, old.contents)]
     if let globals = old.globals { taken.append((globals.file, globals.file)) }
-    let small = [
-      (BackupLayout.recoverName, Array(RecoverText(manifest: manifest).text.utf8)),
-      (BackupLayout.manifestName, try manifest.encoded()),
-    ]
+    let small = try CommittingFiles(manifest, signingKey).all
     var done: [String] = []
     var dropped: [String: Fault] = [:]
     for store in stores {

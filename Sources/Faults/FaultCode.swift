@@ -40,6 +40,7 @@ package enum FaultCode: String, Sendable, Codable, CaseIterable {
   case backupMissing = "E-BACKUP-MISSING"
   case backupPinned = "E-BACKUP-PINNED"
   case backupLast = "E-BACKUP-LAST"
+  case signatureInvalid = "E-SIGNATURE-INVALID"
   case manifestInvalid = "E-MANIFEST-INVALID"
   case formatTooNew = "E-FORMAT-TOO-NEW"
   case artifactDamaged = "E-ARTIFACT-DAMAGED"
@@ -76,7 +77,7 @@ extension FaultCode {
       .preflightFailed
     case .runConflict, .storeConflict, .daemonRunning: .conflict
     case .runAborted, .runInterrupted: .aborted
-    case .manifestInvalid, .artifactDamaged, .ledgerDamaged: .verificationFailed
+    case .signatureInvalid, .manifestInvalid, .artifactDamaged, .ledgerDamaged: .verificationFailed
     case .databaseQuery, .dumpFailed, .dumpLockTimeout, .dumpStalled, .globalsFailed, .archiveMalformed, .storeFull,
       .storeFailed, .formatTooNew, .runTimeout, .runStalled, .internal:
       .failed

@@ -1,3 +1,4 @@
+import ArtifactFormat
 import BackupConfiguration
 import BackupDaemon
 import BackupOperations
@@ -11,9 +12,11 @@ import Units
 struct Assembly {
   let configuration: Configuration
 
-  func plan() -> DaemonPlan {
+  func plan() throws(Fault) -> DaemonPlan {
+    let key = try SigningKeyFile(folder: configuration.daemon.state).load()
     var settings = Backup.Settings()
     settings.compression = configuration.dump.compression
+    settings.signingKey = key
     settings.encryption = configuration.dump.encryption
     settings.workers = configuration.dump.workers
     settings.lockWait = configuration.dump.lockWait
@@ -31,7 +34,8 @@ struct Assembly {
           databases: job.databases, timeout: job.timeout)
       },
       stores: configuration.stores.map(store), backup: settings, parallelRuns: configuration.daemon.parallelRuns,
-      rpo: configuration.rpo, identities: configuration.dump.identities)
+      rpo: configuration.rpo, identities: configuration.dump.identities,
+      trustedKeys: [key.publicKey] + configuration.dump.trustedKeys)
   }
 
   private func timing(_ job: Configuration.Job) -> JobTiming? {

@@ -54,12 +54,12 @@ struct DaemonCommand: AsyncParsableCommand {
 
     let path = config
     let core = DaemonCore(
-      plan: assembly.plan(), ledger: try Ledger(path: configuration.daemon.state + "/ledger.ndjson"),
+      plan: try assembly.plan(), ledger: try Ledger(path: configuration.daemon.state + "/ledger.ndjson"),
       now: SystemClock.now, logger: logger, zone: Assembly.zone
     ) { () throws(Fault) in
       let assembly = Assembly(configuration: try ConfigurationReader.load(path))
       try assembly.prepareDirectories()
-      return assembly.plan()
+      return try assembly.plan()
     }
     var servers = [
       try ControlServer(core: core, socketPath: configuration.daemon.socket, access: .operators, logger: logger)

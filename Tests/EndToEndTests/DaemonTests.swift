@@ -245,6 +245,42 @@ import Testing
     #expect(try daemon.ctl("status").status == 0)
   }
 
+  /// Manifests are signed by a key that the first start makes; signify checks them, a changed one is told and counts for nothing,
+  /// and another daemon's key is believed once it is named.
+  @Test func signedManifests() throws {
+    let folder = TemporaryFolder()
+    let (daemon, _, database) = try start(extra: "objectives: { rpo: 24h }", folder: folder)
+    #expect(try Shell.must("stat", ["-c", "%a", folder.file("state/signing.sec")]) == "600\n")
+    #expect(try daemon.ctl("backup", "shop").status == 0)
+    let manifest = try #require(
+      folder.files(below: "state/backups").first { $0.hasSuffix("/manifest.json") }.map {
+        folder.file("state/backups/\($0)")
+      })
+    try Shell.must("signify-openbsd", ["-V", "-p", folder.file("state/signing.pub"), "-m", manifest])
+    #expect(try daemon.ctl("status").status == 0)
+    // A store that lies, be it by a single space.
+    let text = try String(contentsOfFile: manifest, encoding: .utf8)
+    try (text + " ").write(toFile: manifest, atomically: true, encoding: .utf8)
+    let status = try daemon.ctl("status")
+    #expect(status.status == 10)
+    #expect(status.output.contains("E-SIGNATURE-INVALID"))
+    #expect(status.output.contains("does not exist"))
+    try text.write(toFile: manifest, atomically: true, encoding: .utf8)
+    #expect(try daemon.ctl("status").status == 0)
+
+    // A new key (the state was lost): the old backup is believed only when its key is named.
+    let old = try String(contentsOfFile: folder.file("state/signing.pub"), encoding: .utf8).split(separator: "\n")[1]
+    daemon.signal(SIGTERM)
+    #expect(daemon.waitForExit() == 0)
+    unlink(folder.file("state/signing.sec"))
+    let (again, _, _) = try start(extra: "objectives: { rpo: 24h }", folder: folder, database: database)
+    #expect(try again.ctl("status").output.contains("E-SIGNATURE-INVALID"))
+    let configuration = try String(contentsOfFile: again.configuration, encoding: .utf8)
+    _ = try folder.write("pgbackupd.yaml", configuration + "\nsigning: { trusted: [\(old)] }\n")
+    #expect(try again.ctl("reload").status == 0)
+    #expect(try again.ctl("status").status == 0)
+  }
+
   /// A host that can write and not read: everything works but looking inside, and `status` says so.
   @Test func encryptedWithoutAnIdentity() throws {
     let folder = TemporaryFolder()

@@ -14,8 +14,9 @@ bin=$(ls -d /usr/lib/postgresql/*/bin | sort -V | tail -n 1)
 as_user=()
 [ "$(id -u)" -ne 0 ] || as_user=(setpriv --reuid=postgres --regid=postgres --init-groups)
 daemon=
+sealing=
 cleanup() {
-  [ -z "$daemon" ] || { kill "$daemon" 2>/dev/null && wait "$daemon" 2>/dev/null; } || true
+  for process in $daemon $sealing; do { kill "$process" 2>/dev/null && wait "$process" 2>/dev/null; } || true; done
   [ ! -d "$folder/pg/data" ] || "${as_user[@]}" "$bin/pg_ctl" -D "$folder/pg/data" stop -m immediate -s || true
   rm -rf "$folder"
 }
@@ -57,18 +58,30 @@ while [ ! -S "$folder/control.sock" ]; do kill -0 $daemon; done
 ready=$(echo "$(now) $start" | awk '{printf "%.0f", ($1 - $2) * 1000}')
 idle=$(($(status VmRSS) / 1024))
 
+# A second daemon, which encrypts: the same in everything else.
+recipient=$("$programs/pgbackupctl" key generate --output "$folder/key")
+sed -e "s|$folder/state|$folder/sealed|; s|control.sock|sealed.sock|" "$folder/config.yaml" >"$folder/sealed.yaml"
+echo "encryption: { recipients: [$recipient] }" >>"$folder/sealed.yaml"
+"$programs/pgbackupd" --config "$folder/sealed.yaml" 2>"$folder/sealed.log" &
+sealing=$!
+while [ ! -S "$folder/sealed.sock" ]; do kill -0 $sealing; done
+
 pipeline() { pg_dump -Fc -Z0 bench | zstd -q -3 -T0 -f -o "$folder/pipeline.zst"; }
 plain() { pg_dump -Fc -f "$folder/default.dump" bench; }
 ours() { "$programs/pgbackupctl" backup bench --type bench --socket "$folder/control.sock"; }
+sealed() { "$programs/pgbackupctl" backup bench --type bench --socket "$folder/sealed.sock"; }
 note "Timing, $rounds rounds in turn …"
 seconds ours >/dev/null
+seconds sealed >/dev/null
 for _ in $(seq "$rounds"); do
   seconds ours >>"$folder/ours" && echo >>"$folder/ours"
   seconds pipeline >>"$folder/pipeline" && echo >>"$folder/pipeline"
+  seconds sealed >>"$folder/sealed.times" && echo >>"$folder/sealed.times"
 done
 default=$(seconds plain)
 ours=$(grep . "$folder/ours" | median)
 pipeline=$(grep . "$folder/pipeline" | median)
+sealed=$(grep . "$folder/sealed.times" | median)
 peak=$(($(status VmHWM) / 1024))
 stored=$(find "$folder/state/backups" -name '*.dump.zst' -printf '%s\n' | tail -n 1)
 default_size=$(stat -c %s "$folder/default.dump")
@@ -100,6 +113,7 @@ echo '| what | measured | bound | holds |'
 echo '|---|---|---|---|'
 row "wall time against \`pg_dump -Fc\` ($default s)" "$(awk "BEGIN {printf \"%.2f\", $ours / $default}") ×" "≤ 0.25 ×" "$(holds "$ours <= 0.25 * $default")"
 row "wall time against \`pg_dump -Fc -Z0 \\| zstd -3 -T0\` ($pipeline s)" "$(awk "BEGIN {printf \"%.2f\", $ours / $pipeline}") ×" "≤ 1.10 ×" "$(holds "$ours <= 1.10 * $pipeline")"
+row "encrypted against not encrypted ($ours s)" "$(awk "BEGIN {printf \"%.2f\", $sealed / $ours}") ×" "≤ 1.10 ×" "$(holds "$sealed <= 1.10 * $ours")"
 row "artifact against pg_dump's own" "$(awk "BEGIN {printf \"%.2f\", $stored / $default_size}") ×" "≤ 1 ×" "$(holds "$stored <= $default_size")"
 row "scan and fingerprint, one core" "$scan MB/s" "≥ 1000 MB/s" "$(holds "$scan >= 1000")"
 row "read back (decompress, scan), one core" "$back MB/s" "≥ 500 MB/s" "$(holds "$back >= 500")"

@@ -93,7 +93,8 @@ private enum SignifyFile {
   static func bytes(_ text: String) -> [UInt8]? {
     let lines = text.split(separator: "\n", omittingEmptySubsequences: false)
     guard lines.count == 3, lines[0].hasPrefix(comment), lines[2].isEmpty,
-      let data = Data(base64Encoded: String(lines[1]))
+      // In its canonical form only: else several texts would be one signature.
+      let data = Data(base64Encoded: String(lines[1])), data.base64EncodedString() == lines[1]
     else { return nil }
     return [UInt8](data)
   }

@@ -93,6 +93,13 @@ package struct Catalog: Sendable {
     }
   }
 
+  /// Takes in what another reading has found.
+  package mutating func add(_ other: Catalog) {
+    for backup in other.backups { add(backup) }
+    leftovers += other.leftovers
+    problems += other.problems
+  }
+
   package mutating func add(_ leftover: Leftover) { leftovers.append(leftover) }
   package mutating func add(_ problem: Problem) { problems.append(problem) }
 

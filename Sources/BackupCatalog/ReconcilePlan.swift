@@ -21,7 +21,9 @@ package struct ReconcilePlan: Sendable {
   /// Leftovers younger than this may belong to a run that is going on, here or on another host.
   package static let leftoverAge: TimeInterval = 86400
 
-  package init(_ catalog: Catalog, policy: RetentionPolicy, at now: Date) {
+  /// - Parameter busy: databases with a run going on, whose folders without a manifest are no leftovers, whatever their files'
+  ///   times say: a store's clock may be wrong, and a link has the time of what it links to.
+  package init(_ catalog: Catalog, policy: RetentionPolicy, at now: Date, busy: Set<String> = []) {
     let decisions = policy.decide(catalog, at: now)
     var steps: [Step] = []
     for decision in decisions where !decision.isKept {
@@ -32,6 +34,7 @@ package struct ReconcilePlan: Sendable {
       }
     }
     for leftover in catalog.leftovers where now.timeIntervalSince(leftover.lastChanged) > Self.leftoverAge {
+      if let layout = BackupLayout(folder: leftover.folder), busy.contains(layout.id.database) { continue }
       steps.append(
         Step(action: .sweep(leftover), reason: "no manifest, and unchanged since \(leftover.lastChanged.rfc3339)"))
     }

@@ -385,7 +385,9 @@ package struct ConfigurationReader {
     }
     if let node = values["monitor_socket"], let path = node.text() {
       if !path.hasPrefix("/") { node.report("'\(path)' is no absolute path") }
-      if path == daemon.socket { node.report("it is the control socket's path") }
+      if NSString(string: path).standardizingPath == NSString(string: daemon.socket).standardizingPath {
+        node.report("it is the control socket's path")
+      }
       if path.utf8.count > 107 { node.report("a socket's path has 107 bytes at most") }
       daemon.monitorSocket = path
     }

@@ -1,29 +1,45 @@
 import ArtifactFormat
 import BackupCatalog
 import BackupOperations
+import Dispatch
+import Faults
 import Storage
 
 /// Holds the catalog between readings of the stores. One reading at a time; who comes meanwhile waits for the next one, so
 /// that what is returned is never older than the question.
+///
+/// A store that does not answer in time keeps nobody waiting: what was known of it is told, and that it is silent. It is asked again
+/// once its answer has come.
 actor CatalogKeeper {
-  private var reader: CatalogReader
-  private var trusted: [VerifyingKey]
+  private struct Holding {
+    var reader: CatalogReader
+    var catalog = Catalog()
+    /// The reading that nobody waits for any more.
+    var isSilent = false
+  }
+
+  private var holdings: [String: Holding] = [:]
   private var stores: [any ObjectStore]
+  private var trusted: [VerifyingKey]
   private(set) var catalog = Catalog()
   private var reading: Task<Void, Never>?
+  /// Running time, which no step of the clock moves.
+  private var readAt: UInt64?
+  private let patience: Duration
 
-  init(stores: [any ObjectStore], trusted: [VerifyingKey]) {
+  init(stores: [any ObjectStore], trusted: [VerifyingKey], patience: Duration = .seconds(30)) {
     self.stores = stores
     self.trusted = trusted
-    reader = CatalogReader(trusted: trusted)
+    self.patience = patience
   }
 
   func use(_ stores: [any ObjectStore], trusted: [VerifyingKey]) {
-    self.stores = stores
-    guard trusted != self.trusted else { return }
-    // What was checked before was checked with other keys.
-    self.trusted = trusted
-    reader = CatalogReader(trusted: trusted)
+    // What was checked before was checked with other keys; and a store of the same name may be another one.
+    let places = Dictionary(uniqueKeysWithValues: self.stores.map { ($0.name, $0.location) })
+    holdings = holdings.filter { name, _ in
+      trusted == self.trusted && stores.contains { $0.name == name && $0.location == places[name] }
+    }
+    (self.stores, self.trusted) = (stores, trusted)
   }
 
   func refresh() async -> Catalog {
@@ -37,12 +53,53 @@ actor CatalogKeeper {
     return catalog
   }
 
-  private func read() async {
-    let keys = trusted
-    var reader = reader
-    let catalog = await reader.read(stores)
-    // Other keys meanwhile: what this reading remembers was checked with the old ones.
-    if keys == trusted { self.reader = reader }
-    self.catalog = catalog
+  /// What was read within the last half minute, or a new reading: whoever asks often for nobody's sake must not keep the stores busy.
+  func recent() async -> Catalog {
+    if let readAt, DispatchTime.now().uptimeNanoseconds - readAt < 30_000_000_000 { return catalog }
+    return await refresh()
   }
+
+  private func read() async {
+    let (stores, keys) = (stores, trusted)
+    await withTaskGroup(of: Void.self) { group in
+      for store in stores { group.addTask { await self.read(store, keys) } }
+    }
+    var merged = Catalog()
+    for store in stores {
+      guard let holding = holdings[store.name] else { continue }
+      merged.add(holding.catalog)
+      if holding.isSilent {
+        let fault = Fault(
+          .storeSilent, "Store '\(store.name)' does not answer; what is shown of it may be old.",
+          hint: "look at the disk or server behind \(store.location)")
+        merged.add(Catalog.Problem(store: store.name, folder: nil, fault: fault))
+      }
+    }
+    catalog = merged
+    readAt = DispatchTime.now().uptimeNanoseconds
+  }
+
+  private func read(_ store: any ObjectStore, _ keys: [VerifyingKey]) async {
+    var holding = holdings[store.name] ?? Holding(reader: CatalogReader(trusted: keys))
+    guard !holding.isSilent else { return }
+    let reader = holding.reader
+    let answer = await withDeadline(patience) { [weak self] in
+      var reader = reader
+      let catalog = await reader.read([store])
+      await self?.answered(store.name)
+      return (reader, catalog)
+    }
+    // Other keys or stores meanwhile: this answer is to an old question.
+    guard keys == trusted, stores.contains(where: { $0.name == store.name && $0.location == store.location }) else {
+      return
+    }
+    if let answer {
+      (holding.reader, holding.catalog) = answer
+    } else {
+      holding.isSilent = true
+    }
+    holdings[store.name] = holding
+  }
+
+  private func answered(_ store: String) { holdings[store]?.isSilent = false }
 }

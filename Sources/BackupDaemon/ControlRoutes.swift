@@ -15,8 +15,12 @@ struct ControlRoutes {
   func router(_ access: ControlServer.Access) -> Router<ControlContext> {
     let router = Router(context: ControlContext.self)
     router.add(middleware: PeerMiddleware(access: access))
-    addReports(to: router)
-    if access == .operators { addCommands(to: router) }
+    switch access {
+    case .operators:
+      addReports(to: router)
+      addCommands(to: router)
+    case .everybody: addPublicReports(to: router)
+    }
     return router
   }
 
@@ -28,6 +32,17 @@ struct ControlRoutes {
       try Self.reply(await core.backups(of: request.uri.queryParameters["database"].map(String.init)))
     }
     router.get("v1/backup") { request, _ in try Self.reply(try await core.backup(Self.identifier(request))) }
+  }
+
+  /// What everybody may know: states, ages and sizes. No sentence of a fault, which may name a table; no label, path or person.
+  private func addPublicReports(to router: Router<ControlContext>) {
+    let core = core
+    router.get("v1/status") { _, _ in try Self.reply(await core.status(isFresh: false).forEverybody) }
+    router.get("v1/jobs") { _, _ in try Self.reply(await core.jobs().map(\.forEverybody)) }
+    router.get("v1/backups") { request, _ in
+      let database = request.uri.queryParameters["database"].map(String.init)
+      return try Self.reply(await core.backups(of: database, isFresh: false).map(\.forEverybody))
+    }
   }
 
   private func addCommands(to router: Router<ControlContext>) {

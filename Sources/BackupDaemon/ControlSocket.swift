@@ -14,7 +14,15 @@ enum ControlSocket {
           .daemonRunning, "Another pgbackupd answers on '\(path)'.",
           hint: "pgbackupctl status, or set 'daemon: socket:'")
       }
-      unlink(path)
+      var status = stat()
+      if lstat(path, &status) == 0 {
+        guard status.st_mode & S_IFMT == S_IFSOCK else {
+          throw Fault(
+            .configInvalid, "'\(path)' is there and no socket; it is not touched.",
+            hint: "set another 'daemon: socket:' or 'monitor_socket:'")
+        }
+        unlink(path)
+      }
       // The file is made with its final mode: nobody else can connect in between.
       let mask = umask(0o777 & ~mode)
       let bound = withAddress(path) { bind(descriptor, $0, $1) }

@@ -11,8 +11,8 @@ import Units
 
 /// What the control socket asks about backups, and does with them.
 extension DaemonCore {
-  func backups(of database: String?) async -> [BackupSummary] {
-    let catalog = await keeper.refresh()
+  func backups(of database: String?, isFresh: Bool = true) async -> [BackupSummary] {
+    let catalog = isFresh ? await keeper.refresh() : await keeper.recent()
     return plan.retention.decide(catalog, at: now()).filter { database == nil || $0.backup.id.database == database }
       .map { BackupSummary($0.backup, retention: $0.text) }
   }
@@ -89,7 +89,7 @@ extension DaemonCore {
       var record = LedgerRecord(.backupDeleted, at: now())
       (record.backup, record.database, record.store) = (damaged.id, damaged.id.database, damaged.store)
       (record.by, record.reason, record.fault) = (caller, "on demand, damaged", damaged.fault)
-      try await ledger.append(record)
+      await append(record)
     }
     _ = await keeper.refresh()
     return found
@@ -143,8 +143,10 @@ extension DaemonCore {
   private func reconcileNow(apply: Bool, by caller: Caller?) async throws(Fault) -> ReconcileReport {
     // One plan of the daemon for all: a reload meanwhile must not lead to other stores.
     let stores = plan.stores
+    // Before the stores are read: what is seen half-written there may be whole and reported a moment later.
+    let busy = Set(board.active.map(\.database))
     let catalog = await keeper.refresh()
-    let plan = ReconcilePlan(catalog, policy: plan.retention, at: now())
+    let plan = ReconcilePlan(catalog, policy: plan.retention, at: now(), busy: busy.union(board.active.map(\.database)))
     let kept = plan.kept.map {
       ReconcileReport.Kept(id: $0.backup.id, type: $0.backup.manifest.type, reasons: $0.reasons.map(\.description))
     }
@@ -190,7 +192,7 @@ extension DaemonCore {
     record.by = caller
     record.reason = reason
     record.store = store
-    try await ledger.append(record)
+    await append(record)
   }
 
   private func record(_ result: Reconcile.Result, by caller: Caller?) async throws(Fault) {
@@ -209,7 +211,7 @@ extension DaemonCore {
     record.by = caller
     record.reason = result.step.reason
     record.fault = result.fault
-    try await ledger.append(record)
+    await append(record)
   }
 }
 

@@ -13,13 +13,16 @@ import Units
 
 /// What `status` and `jobs` show.
 extension DaemonCore {
-  func status() async -> StatusReport {
-    let catalog = await keeper.refresh()
+  /// - Parameter isFresh: reads the stores; else what was read within the last half minute will do.
+  func status(isFresh: Bool = true) async -> StatusReport {
+    let catalog = isFresh ? await keeper.refresh() : await keeper.recent()
     let time = now()
     let decisions = plan.retention.decide(catalog, at: time)
     let configured = plan.databases.filter { $0.includes == nil }.map(\.name)
-    // Members of a pattern show as soon as they have a backup.
-    let names = configured + Set(catalog.backups.map(\.id.database)).subtracting(configured).sorted()
+    // Members of a pattern show as soon as they have a backup, or a run that failed.
+    let last = board.lastOfEach.filter { run in plan.jobs.contains { $0.name == run.job } }
+    let seen = Set(catalog.backups.map(\.id.database) + last.filter(isConfigured).map(\.database))
+    let names = configured + seen.subtracting(configured).sorted()
     var databases: [StatusReport.Database] = []
     for name in names { databases.append(await database(name, decisions, time)) }
     var stores: [StatusReport.Store] = []
@@ -29,10 +32,22 @@ extension DaemonCore {
       + catalog.problems.filter { $0.folder != nil }.map(\.fault)
       + catalog.backups.flatMap(Self.forged)
       + catalog.backups.filter { $0.placements.allSatisfy { !$0.missing.isEmpty } }.map(Self.incomplete)
-      + databases.compactMap { $0.lastRun?.fault } + databases.compactMap(Self.overdue)
+      + last.filter(isConfigured).compactMap(Self.failed) + databases.compactMap(Self.overdue)
     return StatusReport(
       version: Backup.version, now: time, started: started, databases: databases, stores: stores, runs: board.active,
       encryption: encryption, problems: problems)
+  }
+
+  /// Whether a run's database is one that the configuration still means.
+  private func isConfigured(_ run: RunReport) -> Bool {
+    plan.databases.contains { $0.name == run.database || $0.includes != nil && run.database.hasPrefix($0.name + ".") }
+  }
+
+  /// A job whose last run on a database failed: whatever other jobs have done since.
+  private static func failed(_ run: RunReport) -> Fault? {
+    run.fault.map { fault in
+      Fault(fault.code, "\(run.job) of '\(run.database)': \(fault.message)", cause: fault.cause, hint: fault.hint)
+    }
   }
 
   private var encryption: StatusReport.Encryption? {
@@ -101,11 +116,22 @@ extension DaemonCore {
     let held = catalog.backups.filter { $0.placements.contains { $0.store == store.name } }
     var free: Int64?
     var fault: Fault?
-    do throws(StorageError) {
-      try await store.check()
-      free = try await store.availableSpace()?.bytes
-    } catch {
-      fault = error.fault
+    // Asked for a moment only: a silent one is told by the catalog.
+    let answer = await withDeadline(.seconds(5)) { () -> Result<Int64?, StorageError> in
+      do throws(StorageError) {
+        try await store.check()
+        return .success(try await store.availableSpace()?.bytes)
+      } catch {
+        return .failure(error)
+      }
+    }
+    switch answer {
+    case .success(let bytes): free = bytes
+    case .failure(let error): fault = error.fault
+    case nil:
+      fault = Fault(
+        .storeSilent, "Store '\(store.name)' does not answer.",
+        hint: "look at the disk or server behind \(store.location)")
     }
     return StatusReport.Store(
       name: store.name, location: store.location, backups: held.count,

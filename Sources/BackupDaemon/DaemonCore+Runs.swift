@@ -57,9 +57,11 @@ extension DaemonCore {
   }
 
   /// A run that was due and will not be: told, and never silent.
-  func skip(_ job: String, _ due: Date, _ reason: String, detail: [String: String] = [:]) async {
+  func skip(
+    _ job: String, _ due: Date, _ reason: String, databases: [String]? = nil, detail: [String: String] = [:]
+  ) async {
     var record = LedgerRecord(.jobSkipped, at: now())
-    (record.job, record.due, record.reason) = (job, due, reason)
+    (record.job, record.due, record.reason, record.databases) = (job, due, reason, databases)
     record.detail = detail.isEmpty ? nil : detail
     await append(record)
     logger.warning(
@@ -72,12 +74,33 @@ extension DaemonCore {
     let plan = plan
     guard let job = try? plan.job(name) else { return }
     let options = RunOptions(reason: reason, due: due, attempt: 1)
-    let found = await resolve(plan.databases(of: job))
+    let entries = plan.databases(of: job)
     var record = LedgerRecord(.jobDue, at: now())
     (record.job, record.due, record.reason) = (name, due, reason)
-    record.databases = (found.members.map(\.name) + found.failed.map(\.name)).sorted()
+    record.databases = entries.map(\.name).sorted()
     await append(record)
-    for (entry, fault) in found.failed { await concludeUnstarted(name, entry, options, fault) }
+    for database in entries where database.includes == nil { await beginScheduled(job, database, plan, options) }
+    // A server that does not answer holds up nobody else: its databases are asked for on the side.
+    for entry in entries where entry.includes != nil {
+      Task { await self.beginScheduled(job, pattern: entry, plan, options) }
+    }
+  }
+
+  /// Begins a job on the databases that a pattern stands for now, and puts their names on record in its place.
+  private func beginScheduled(
+    _ job: DaemonPlan.Job, pattern entry: DaemonPlan.Database, _ plan: DaemonPlan, _ options: RunOptions
+  ) async {
+    let found = await resolve([entry])
+    if let fault = found.failed.first?.fault {
+      await concludeUnstarted(job.name, entry.name, options, fault)
+      return
+    }
+    board.forget(job: job.name, database: entry.name)
+    guard let history = await ledger.history.jobs[job.name], history.lastDue == options.due else { return }
+    var record = LedgerRecord(.jobDue, at: now())
+    (record.job, record.due, record.reason) = (job.name, options.due, options.reason)
+    record.databases = history.remaining.subtracting([entry.name]).union(found.members.map(\.name)).sorted()
+    await append(record)
     for database in found.members { await beginScheduled(job, database, plan, options) }
   }
 
@@ -99,19 +122,16 @@ extension DaemonCore {
     let entries = plan.databases(of: job).filter {
       $0.name == retry.database || $0.includes != nil && retry.database.hasPrefix($0.name + ".")
     }
+    if let pattern = entries.first(where: { $0.name == retry.database && $0.includes != nil }) {
+      // It could not be asked before.
+      Task { await self.beginScheduled(job, pattern: pattern, plan, options) }
+      return
+    }
     let found = await resolve(entries)
     for (_, fault) in found.failed { await concludeUnstarted(job.name, retry.database, options, fault) }
     guard found.failed.isEmpty else { return }
     if let database = found.members.first(where: { $0.name == retry.database }) {
       await beginScheduled(job, database, plan, options)
-    } else if entries.contains(where: { $0.name == retry.database && $0.includes != nil }) {
-      // The pattern could not be resolved before. Now it stands for these.
-      var record = LedgerRecord(.jobDue, at: now())
-      (record.job, record.due, record.reason) = (job.name, retry.due, retry.reason)
-      let remaining = await ledger.history.jobs[job.name]?.remaining ?? []
-      record.databases = remaining.subtracting([retry.database]).union(found.members.map(\.name)).sorted()
-      await append(record)
-      for database in found.members { await beginScheduled(job, database, plan, options) }
     } else {
       await concludeUnstarted(
         job.name, retry.database, RunOptions(reason: retry.reason, due: retry.due),
@@ -163,11 +183,15 @@ extension DaemonCore {
     return (members, failed)
   }
 
+  /// Puts a deed on record. Where the ledger can't be written, the deed is done all the same: a full state directory must not stop
+  /// backups, but `status` tells until a record is written again.
   func append(_ record: LedgerRecord) async {
     do throws(Fault) {
       try await ledger.append(record)
+      standingProblems["ledger.write"] = nil
     } catch {
-      logger.error(.ledgerDamaged, error)
+      if standingProblems["ledger.write"] == nil { logger.error(.ledgerDamaged, error) }
+      standingProblems["ledger.write"] = error
     }
   }
 
@@ -246,7 +270,8 @@ extension DaemonCore {
     let runner = JobRunner(
       job: job,
       surroundings: RunSurroundings(
-        slots: slots, board: board, ledger: ledger, keeper: keeper, now: now, logger: logger, status: status,
+        slots: slots, board: board, append: { [weak self] in await self?.append($0) }, keeper: keeper, now: now,
+        logger: logger, status: status,
         retry: { [weak self] in await self?.retry($0) },
         afterRun: { [weak self] in
           await self?.expire()

@@ -15,6 +15,13 @@ extension DaemonCore {
     let history = await ledger.history
     let timings = plan.timings
     let restart = RestartPlan(history, timings, at: now())
+    if afterStart {
+      // Edited while the daemon was down: what was left of the old schedule is told, and not done.
+      for (name, job) in history.jobs.sorted(by: { $0.key < $1.key }) where !job.remaining.isEmpty {
+        guard let due = job.lastDue, job.schedule != timings[name]?.schedule.text else { continue }
+        await skip(name, due, "its schedule was changed before it was done")
+      }
+    }
     for (name, timing) in timings.sorted(by: { ($0.value.order, $0.key) < ($1.value.order, $1.key) })
     where history.jobs[name]?.schedule != timing.schedule.text {
       if afterStart, history.jobs[name] == nil { unknownJobs.insert(name) }
@@ -23,8 +30,13 @@ extension DaemonCore {
     for name in history.jobs.keys.sorted() where timings[name] == nil && history.jobs[name]?.schedule != nil {
       try await record(name, nil)
     }
-    guard afterStart else { return await scheduler.replace(timings) }
-    for skipped in restart.skips { await skip(skipped.job, skipped.due, skipped.reason) }
+    guard afterStart else {
+      for dropped in await scheduler.replace(timings) {
+        await skip(dropped.job, dropped.instant, "its schedule was changed before it began")
+      }
+      return
+    }
+    for skipped in restart.skips { await skip(skipped.job, skipped.due, skipped.reason, databases: skipped.databases) }
     await scheduler.replace(timings, anchors: restart.anchors, retries: restart.retries)
   }
 
@@ -32,7 +44,7 @@ extension DaemonCore {
     var record = LedgerRecord(.jobScheduled, at: now())
     record.job = job
     record.detail = schedule.map { ["schedule": $0] }
-    try await ledger.append(record)
+    await append(record)
   }
 
   /// Runs that a dead daemon began and nobody ended.
@@ -45,7 +57,7 @@ extension DaemonCore {
       (record.job, record.database, record.run, record.by) = (begun.job, begun.database, begun.run, begun.by)
       (record.reason, record.due, record.attempt) = (begun.reason, begun.due, begun.attempt)
       (record.result, record.fault) = (RunReport.State.interrupted.rawValue, fault)
-      try await ledger.append(record)
+      await append(record)
       logger.warning(
         .runInterrupted, fault,
         metadata: [

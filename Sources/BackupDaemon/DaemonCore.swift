@@ -34,6 +34,7 @@ package actor DaemonCore {
   let zone: @Sendable (DaemonPlan.Job) -> ZoneRules?
   private let reload: @Sendable () throws(Fault) -> DaemonPlan
   private var lastChange: Task<Void, Never>?
+  private var lastReload: Task<Void, Never>?
 
   /// - Parameters:
   ///   - zone: the rules of a job's zone as its file says now; nil where it can't be read.
@@ -64,7 +65,7 @@ package actor DaemonCore {
     if ledger.repairedBytes > 0 {
       var record = LedgerRecord(.ledgerRepaired, at: now())
       record.detail = ["torn_bytes": "\(ledger.repairedBytes)"]
-      try await ledger.append(record)
+      await append(record)
       logger.warning("a torn last line of the ledger was cut off", metadata: ["bytes": "\(ledger.repairedBytes)"])
     }
     if let damage = ledger.damage {
@@ -77,8 +78,11 @@ package actor DaemonCore {
     }
     var record = LedgerRecord(.daemonStarted, at: now())
     record.detail = ["version": Backup.version]
-    try await ledger.append(record)
-    for store in plan.stores { await prepare(store) }
+    await append(record)
+    // A store that hangs must not delay readiness; its sweep then comes when it answers.
+    await withTaskGroup(of: Void.self) { group in
+      for store in plan.stores { group.addTask { _ = await withDeadline(.seconds(5)) { await self.prepare(store) } } }
+    }
     try await concludeInterrupted()
     await showLastRuns()
     scheduler = makeScheduler()
@@ -107,11 +111,14 @@ package actor DaemonCore {
     let liveness = liveness
     let logger = logger
     let notifier = notifier
+    // One batch after the other, in the order that they fell due: the ledger must not go back in time.
+    let (stream, batches) = AsyncStream<Scheduler.Batch>.makeStream()
+    Task { [weak self] in
+      for await batch in stream { await self?.begin(batch) }
+    }
     return Scheduler(
       now: now, beat: beat,
-      onDue: { [weak self] batch in
-        Task { await self?.begin(batch) }
-      },
+      onDue: { batches.yield($0) },
       onBeat: { [weak self] in
         let silent = liveness.beat()
         if silent.isEmpty {
@@ -141,7 +148,7 @@ package actor DaemonCore {
     for runner in runners.values { await runner.cancelAll() }
     for runner in runners.values { await runner.waitForAll() }
     winding.end()
-    try? await ledger.append(LedgerRecord(.daemonStopped, at: now()))
+    await append(LedgerRecord(.daemonStopped, at: now()))
     await ledger.endFollowing()
   }
 
@@ -175,7 +182,7 @@ package actor DaemonCore {
       record.store = store.name
       record.reason = "unfinished uploads of a dead process"
       record.detail = ["files": "\(swept)"]
-      try? await ledger.append(record)
+      await append(record)
     } catch {
       logger.error(.storeUnusable, error.fault, metadata: ["store": "\(store.name)"])
     }
@@ -185,6 +192,23 @@ package actor DaemonCore {
 
   /// Reads the configuration anew: all of it comes into force, or nothing. Runs in flight end as they began.
   package func reload(by caller: Caller?) async throws(Fault) -> ReloadReport {
+    try refuseWhileStopping()
+    // One after the other: each swaps the plan and then awaits those who go by it.
+    let earlier = lastReload
+    let work = Task { () -> Result<ReloadReport, Fault> in
+      await earlier?.value
+      do throws(Fault) {
+        return .success(try await self.reloadNow(by: caller))
+      } catch {
+        return .failure(error)
+      }
+    }
+    lastReload = Task { _ = await work.value }
+    return try await work.value.get()
+  }
+
+  private func reloadNow(by caller: Caller?) async throws(Fault) -> ReloadReport {
+    try refuseWhileStopping()
     notifier.reloading()
     defer { notifier.ready() }
     let new: DaemonPlan
@@ -198,7 +222,7 @@ package actor DaemonCore {
       var record = LedgerRecord(.configurationRejected, at: now())
       record.by = caller
       record.fault = error
-      try? await ledger.append(record)
+      await append(record)
       throw error
     }
     standingProblems["configuration"] = nil
@@ -210,7 +234,7 @@ package actor DaemonCore {
     var record = LedgerRecord(.configurationReloaded, at: now())
     record.by = caller
     record.detail = Dictionary(uniqueKeysWithValues: changes.enumerated().map { ("change.\($0 + 1)", $1) })
-    try await ledger.append(record)
+    await append(record)
     logger.notice(
       .configurationReloaded, "the configuration was reloaded",
       metadata: ["changes": "\(changes.isEmpty ? "none" : changes.joined(separator: "; "))"])

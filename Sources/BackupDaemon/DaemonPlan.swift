@@ -56,6 +56,8 @@ package struct DaemonPlan: Sendable {
   package var backup: Backup.Settings
   package var parallelRuns: Int
   package var rpo: Duration?
+  /// Settings that a reload can't change, by their names.
+  package var fixed: [String: String] = [:]
   /// What opens encrypted files here; empty where that is another host's.
   package var identities: [AgeIdentity]
   /// Whose manifests are believed: this daemon's own key, and those of others that write into the same stores.
@@ -156,6 +158,24 @@ extension DaemonPlan {
     changes += jobs.filter { job in !new.jobs.contains { $0.name == job.name } }.map { "job '\($0.name)' is gone" }
     changes += Self.difference("database", databases.map(\.name), new.databases.map(\.name))
     changes += Self.difference("store", stores.map(\.name), new.stores.map(\.name))
+    for store in new.stores {
+      if let old = stores.first(where: { $0.name == store.name }), old.location != store.location {
+        changes.append("store '\(store.name)': \(old.location) is now \(store.location)")
+      }
+    }
+    for database in new.databases {
+      if let old = databases.first(where: { $0.name == database.name }), old.connection != database.connection {
+        changes.append("database '\(database.name)': the connection is now \(database.connection.summary)")
+      }
+    }
+    if backup != new.backup || identities != new.identities || trustedKeys != new.trustedKeys {
+      changes.append("how backups are made has changed ('backup', 'encryption' or 'signing')")
+    }
+    if parallelRuns != new.parallelRuns { changes.append("parallel_runs is now \(new.parallelRuns)") }
+    if rpo != new.rpo { changes.append("rpo is now \(new.rpo?.configurationText ?? "none")") }
+    for (key, value) in new.fixed.sorted(by: { $0.key < $1.key }) where fixed[key] != value {
+      changes.append("\(key) needs a restart: \(fixed[key] ?? "none") is still in force")
+    }
     return changes
   }
 

@@ -25,7 +25,8 @@ package struct DaemonService: Service {
         await core.wedgeScheduler()
       }
     }
-    await core.settle()
+    // On the side: a store that hangs must not keep a signal waiting.
+    let settling = Task { await core.settle() }
     await withGracefulShutdownHandler {
       for await signal in signals.cancelOnGracefulShutdown() {
         if signal == .sighup {
@@ -38,6 +39,7 @@ package struct DaemonService: Service {
     } onGracefulShutdown: {
     }
     wedge?.cancel()
+    settling.cancel()
     await core.stop()
   }
 }

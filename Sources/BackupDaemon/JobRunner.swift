@@ -27,7 +27,8 @@ struct RunOptions: Sendable {
 struct RunSurroundings: Sendable {
   let slots: DumpSlots
   let board: RunBoard
-  let ledger: Ledger
+  /// Puts a deed on record.
+  let append: @Sendable (LedgerRecord) async -> Void
   let keeper: CatalogKeeper
   let now: @Sendable () -> Date
   let logger: Logger
@@ -47,6 +48,9 @@ actor JobRunner {
     var work: Task<Void, Never>?
     var timer: DispatchTimer?
     let stallClock = StallClock()
+    /// Given back once: at the run's end, or when it is given up.
+    var holdsSlot = false
+    var abandonTimer: DispatchTimer?
     var stallTimer: DispatchTimer?
   }
 
@@ -54,6 +58,10 @@ actor JobRunner {
   private let name: String
   private let surroundings: RunSurroundings
   private var runs: [String: Run] = [:]
+  private var isStopped = false
+
+  /// How long a run may take to end once it is asked to.
+  private static let windDown = Duration.seconds(60)
 
   nonisolated var unownedExecutor: UnownedSerialExecutor { executor.asUnownedSerialExecutor() }
 
@@ -81,6 +89,8 @@ actor JobRunner {
     // Here and not in the task: who was asked for first is first in the queue.
     let ticket = await surroundings.slots.enter(database.name)
     runs[id]?.work = Task { await self.work(id, ticket, database, job, plan, options) }
+    // A stop that came while it was queued.
+    if isStopped { handle(id, .stop(.shutdown)) }
     return report
   }
 
@@ -88,10 +98,17 @@ actor JobRunner {
   func pulse() {}
 
   /// Asks all runs to stop.
-  func cancelAll() { for id in runs.keys { handle(id, .stop(.shutdown)) } }
+  func cancelAll() {
+    isStopped = true
+    for id in runs.keys { handle(id, .stop(.shutdown)) }
+  }
 
-  /// Waits for the ends of all runs.
-  func waitForAll() async { for work in runs.values.compactMap(\.work) { await work.value } }
+  /// Waits for the ends of all runs; for one that hangs in a store that does not answer, no longer than until it is given up.
+  func waitForAll() async {
+    for work in runs.values.compactMap(\.work) {
+      _ = await withDeadline(Self.windDown + .seconds(5)) { await work.value }
+    }
+  }
 
   // MARK: - One run
 
@@ -105,16 +122,34 @@ actor JobRunner {
       await end(id, .failed(Fault(error)), outcome: nil)
       return
     }
+    runs[id]?.holdsSlot = true
     handle(id, .slotGranted, timeout: job.timeout, stallAfter: plan.backup.stallAfter)
     do {
       let outcome = try await backup(id, database, job, plan, options)
-      await surroundings.slots.release(database.name)
+      await giveBackSlot(id, database.name)
       await end(id, .succeeded, outcome: outcome)
     } catch {
-      await surroundings.slots.release(database.name)
+      await giveBackSlot(id, database.name)
       await end(id, .failed(Fault(error)), outcome: nil)
     }
     await surroundings.afterRun()
+  }
+
+  private func giveBackSlot(_ id: String, _ database: String) async {
+    guard runs[id]?.holdsSlot == true else { return }
+    runs[id]?.holdsSlot = false
+    await surroundings.slots.release(database)
+  }
+
+  /// A run that was asked to end and does not: a call into a store that never returns can't be cancelled. It is given up, so that the
+  /// database's next run can begin.
+  private func abandon(_ id: String) {
+    guard let run = runs[id] else { return }
+    Task {
+      await self.giveBackSlot(id, run.report.database)
+      await self.end(
+        id, .failed(Fault(.runStalled, "The run did not end when it was asked to, and was given up.")), outcome: nil)
+    }
   }
 
   private func backup(
@@ -124,7 +159,7 @@ actor JobRunner {
     let catalog = await surroundings.keeper.refresh()
     var record = LedgerRecord(.runStarted, at: surroundings.now())
     record.describe(runs[id]?.report)
-    try await surroundings.ledger.append(record)
+    await surroundings.append(record)
 
     let (board, status, clock) = (surroundings.board, surroundings.status, runs[id]?.stallClock)
     let context = OperationContext(now: surroundings.now) { progress in
@@ -142,11 +177,18 @@ actor JobRunner {
     if let due = options.due, job.timing?.share == true,
       let source = Self.shareable(catalog, database.name, type: name, due: due, plan)
     {
-      return try await SharedBackup(
-        request, of: source, from: plan.stores, to: plan.stores(of: job), signingKey: plan.backup.signingKey,
-        history: history, context: context,
-        logger: surroundings.logger
-      ).run()
+      do {
+        return try await SharedBackup(
+          request, of: source, from: plan.stores, to: plan.stores(of: job), signingKey: plan.backup.signingKey,
+          history: history, context: context,
+          logger: surroundings.logger
+        ).run()
+      } catch {
+        try Task.checkCancellation()
+        // A damaged or vanished original is no reason to have no backup: the database is there to be read.
+        surroundings.logger.warning(
+          .storeUnusable, Fault(error), metadata: ["job": "\(name)", "database": "\(database.name)", "run": "\(id)"])
+      }
     }
     return try await Backup(
       request, settings: plan.backup, stores: plan.stores(of: job), history: history, context: context,
@@ -159,14 +201,24 @@ actor JobRunner {
   private static func shareable(
     _ catalog: Catalog, _ database: String, type: String, due: Date, _ plan: DaemonPlan
   ) -> Catalog.Backup? {
-    catalog.backups.last { backup in
-      guard backup.id.database == database, backup.isGood, backup.manifest.type != type,
+    guard let own = plan.jobs.first(where: { $0.name == type })?.timing, isDailyAtMost(own, at: due) else { return nil }
+    return catalog.backups.last { backup in
+      // Only a dump of its own: what was taken over itself may be older than it looks, and a chain would have no end.
+      guard backup.manifest.sharedFrom == nil, backup.id.database == database, backup.isGood,
+        backup.manifest.type != type,
         Set(backup.manifest.encryption?.recipients ?? []) == Set(plan.backup.encryption.recipients),
         let other = backup.manifest.due,
-        let job = backup.manifest.job, plan.jobs.first(where: { $0.name == job })?.timing?.share == true
+        let job = backup.manifest.job, let timing = plan.jobs.first(where: { $0.name == job })?.timing,
+        timing.share, isDailyAtMost(timing, at: other)
       else { return false }
       return abs(due.timeIntervalSince(other)) <= 3600
     }
+  }
+
+  /// Who wants a backup more often than daily wants each of them fresh. (A day of spring has 23 hours.)
+  private static func isDailyAtMost(_ timing: JobTiming, at due: Date) -> Bool {
+    guard let next = timing.schedule.next(after: due) else { return true }
+    return next.timeIntervalSince(due) >= 23 * 3600
   }
 
   /// Feeds an event to the run's state machine and carries out what it says, except the conclusion, which `end` does.
@@ -190,6 +242,11 @@ actor JobRunner {
       if let stallAfter { watchProgress(id, stallAfter) }
     case .cancelWork:
       runs[id]?.work?.cancel()
+      let timer = DispatchTimer(queue: executor.queue) { @Sendable [weak self] in
+        self?.assumeIsolated { $0.abandon(id) }
+      }
+      timer.arm(after: Self.windDown)
+      runs[id]?.abandonTimer = timer
     case .conclude, .none:
       break
     }
@@ -243,11 +300,7 @@ actor JobRunner {
         "stored_bytes": "\(outcome.manifest.storedBytes)", "rows": "\(outcome.manifest.totals.rows)",
       ].merging(outcome.dropped.map { ("dropped." + $0.key, $0.value.code.rawValue) }) { $1 }
     }
-    do {
-      try await surroundings.ledger.append(record)
-    } catch {
-      surroundings.logger.error(.ledgerDamaged, error)
-    }
+    await surroundings.append(record)
     _ = await surroundings.keeper.refresh()
     surroundings.board.post(run.report)
   }

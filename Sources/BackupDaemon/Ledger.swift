@@ -59,6 +59,8 @@ package actor Ledger {
     }
     let bytes = Array(line) + [10]
     let written = write(file, bytes, bytes.count)
+    // A short write is a full disk; errno is then still that of something else.
+    if written >= 0, written < bytes.count { errno = ENOSPC }
     guard written == bytes.count, fsync(file) == 0 else {
       let fault = Self.fault("written", path)
       // Half a line would break the chain for all that follow.
@@ -106,7 +108,7 @@ package actor Ledger {
 
   private static func fault(_ what: String, _ path: String) -> Fault {
     Fault(
-      .internal, "The ledger could not be \(what).", cause: "\(String(cString: strerror(errno))): \(path)",
+      .ledgerFailed, "The ledger could not be \(what).", cause: "\(String(cString: strerror(errno))): \(path)",
       hint: "check the disk and the rights of the state directory")
   }
 }

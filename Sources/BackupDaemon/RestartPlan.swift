@@ -8,6 +8,8 @@ package struct RestartPlan: Sendable {
   package struct Skip: Sendable, Equatable {
     package let job: String
     package let due: Date
+    /// All that are left where nil.
+    package let databases: [String]?
     package let reason: String
   }
 
@@ -34,14 +36,18 @@ package struct RestartPlan: Sendable {
     // A later instant was missed as well: its run makes up for this one.
     if let next = timing.schedule.next(after: due), timing.start(of: next) <= now { return }
     guard now.timeIntervalSince(timing.start(of: due)) <= timing.catchUp?.inSeconds ?? ScheduleTable.grace else {
-      skips.append(Skip(job: name, due: due, reason: "it was cut off, and 'catch_up' does not reach back so far"))
+      skips.append(
+        Skip(job: name, due: due, databases: nil, reason: "it was cut off, and 'catch_up' does not reach back so far"))
       return
     }
     for database in job.remaining.sorted() {
       let again = job.retries[database]
       let attempt = again?.attempt ?? 1
       guard attempt <= max(timing.retry?.count ?? 0, Self.interruptionLimit) + 1 else {
-        skips.append(Skip(job: name, due: due, reason: "its run on '\(database)' was cut off \(attempt - 1) times"))
+        skips.append(
+          Skip(
+            job: name, due: due, databases: [database],
+            reason: "its run on '\(database)' was cut off \(attempt - 1) times"))
         continue
       }
       let start = max(now, again?.start ?? now)

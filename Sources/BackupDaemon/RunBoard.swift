@@ -39,6 +39,14 @@ final class RunBoard: Sendable {
     }
   }
 
+  /// Forgets how the last run ended: what it was about has another name now.
+  func forget(job: String, database: String) { state.withLock { $0.last[Self.key(job, database)] = nil } }
+
+  /// The last finished run of each job on each database.
+  var lastOfEach: [RunReport] {
+    state.withLock { $0.last.values.sorted { ($0.job, $0.database) < ($1.job, $1.database) } }
+  }
+
   /// Queued and running, the first asked first.
   var active: [RunReport] { state.withLock { $0.runs.values.sorted { ($0.asked, $0.id) < ($1.asked, $1.id) } } }
 

@@ -52,15 +52,22 @@ package struct RunHistory: Sendable {
       jobs[name, default: Job()].schedule = record.detail?["schedule"]
       jobs[name, default: Job()].since = record.time
     case .jobDue:
-      guard let name = record.job, let due = record.due else { return }
-      jobs[name, default: Job()].lastDue = due
-      jobs[name, default: Job()].remaining = Set(record.databases ?? [])
-      jobs[name, default: Job()].retries = [:]
+      guard let name = record.job, let due = record.due, due >= jobs[name]?.lastDue ?? due else { return }
+      var job = jobs[name] ?? Job()
+      let databases = Set(record.databases ?? [])
+      // Told twice for one instant: a pattern's databases are known now, and the others go on.
+      if job.lastDue != due { job.retries = [:] }
+      (job.lastDue, job.remaining) = (due, databases)
+      jobs[name] = job
     case .jobSkipped:
       guard let name = record.job, let due = record.due else { return }
-      jobs[name, default: Job()].lastDue = due
-      jobs[name, default: Job()].remaining = []
-      jobs[name, default: Job()].retries = [:]
+      var job = jobs[name] ?? Job()
+      guard due >= job.lastDue ?? due else { return }
+      job.lastDue = due
+      // Given up for some databases, or for all.
+      job.remaining = record.databases.map { job.remaining.subtracting($0) } ?? []
+      job.retries = record.databases == nil ? [:] : job.retries.filter { job.remaining.contains($0.key) }
+      jobs[name] = job
     case .runStarted:
       if let run = record.run { open[run] = record }
     case .runFinished:

@@ -64,8 +64,17 @@ package struct ScheduleTable: Sendable {
 
   /// Takes over a new set of jobs. One whose schedule did not change keeps its due instant, so that a reload neither skips nor
   /// repeats a run; the others are due from their anchor on (the last instant that was run before a restart), or from `now`.
-  package mutating func replace(_ timings: [String: JobTiming], anchors: [String: Date] = [:], at now: Date) {
+  ///
+  /// Returns what was due already, held back by a delay or quiet hours, and is so no more: its schedule is another one now.
+  @discardableResult
+  package mutating func replace(_ timings: [String: JobTiming], anchors: [String: Date] = [:], at now: Date) -> [Due] {
     latestTime = latestTime ?? now
+    let dropped = jobs.compactMap { name, old -> Due? in
+      guard let due = old.due, due <= now, timings[name]?.schedule.expression != old.timing.schedule.expression else {
+        return nil
+      }
+      return Due(job: name, instant: due, kind: .skipped(earlier: 0))
+    }
     jobs = Dictionary(
       uniqueKeysWithValues: timings.map { name, timing in
         var job = Job(timing: timing, covered: anchors[name] ?? now)
@@ -85,6 +94,7 @@ package struct ScheduleTable: Sendable {
         return (name, job)
       })
     rebuild()
+    return dropped.sorted { ($0.instant, $0.job) < ($1.instant, $1.job) }
   }
 
   private static func sameWallClock(_ instant: Date, _ old: ZonedSchedule, _ new: ZonedSchedule) -> Date {
@@ -105,6 +115,9 @@ package struct ScheduleTable: Sendable {
   /// The due instant of the job's next run.
   package func nextDue(of job: String) -> Date? { jobs[job]?.due }
 
+  /// The last due instant that the job was told of.
+  package func covered(of job: String) -> Date? { jobs[job]?.covered }
+
   package func timing(of job: String) -> JobTiming? { jobs[job]?.timing }
 
   /// The earliest start and its job.
@@ -118,8 +131,16 @@ package struct ScheduleTable: Sendable {
     while let entry = heap.min, entry.start <= now {
       heap.removeMin()
       guard var job = jobs[entry.job], let first = job.due else { continue }
+      // Late, and now in quiet hours: it waits for their end, as a run does that is due in them.
+      let quiet = job.timing.afterQuiet(now)
+      if quiet > now {
+        job.start = quiet
+        jobs[entry.job] = job
+        heap.insert(Entry(start: quiet, order: job.timing.order, job: entry.job))
+        continue
+      }
       let (last, earlier) = Self.lastDue(from: first, job.timing, at: now)
-      let isLate = now.timeIntervalSince(entry.start) > Self.grace
+      let isLate = now.timeIntervalSince(job.timing.start(of: first)) > Self.grace
       let lateness = now.timeIntervalSince(job.timing.start(of: last))
       var kind = Due.Kind.onTime
       if isLate {

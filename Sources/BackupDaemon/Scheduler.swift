@@ -26,6 +26,7 @@ actor Scheduler {
   private let beat: Duration
   private var timer: DispatchTimer?
   private var beatTimer: DispatchTimer?
+  private var isStopped = false
 
   nonisolated var unownedExecutor: UnownedSerialExecutor { executor.asUnownedSerialExecutor() }
 
@@ -42,8 +43,13 @@ actor Scheduler {
   }
 
   /// Puts a set of jobs into force, and the timers with it.
-  func replace(_ timings: [String: JobTiming], anchors: [String: Date] = [:], retries added: [RetryTable.Retry] = []) {
-    table.replace(timings, anchors: anchors, at: now())
+  /// Returns what was due and is dropped, because its job has another schedule now.
+  @discardableResult
+  func replace(
+    _ timings: [String: JobTiming], anchors: [String: Date] = [:], retries added: [RetryTable.Retry] = []
+  ) -> [ScheduleTable.Due] {
+    guard !isStopped else { return [] }
+    let dropped = table.replace(timings, anchors: anchors, at: now())
     retries.keep(jobs: Set(timings.keys))
     for retry in added { retries.add(retry) }
     if timer == nil {
@@ -57,11 +63,14 @@ actor Scheduler {
     } else {
       fire()
     }
+    return dropped
   }
 
   /// Tries a failed run again later, unless its job is due by then anyway. Returns when.
   func retry(_ retry: RetryTable.Retry) -> Date? {
     guard timer != nil, let timing = table.timing(of: retry.job) else { return nil }
+    // The job was told of a later instant meanwhile: its runs make up for this one.
+    if let covered = table.covered(of: retry.job), covered > retry.due { return nil }
     var retry = retry
     retry.start = timing.afterQuiet(retry.start)
     if let next = table.nextStart(of: retry.job), retry.start >= next { return nil }
@@ -70,7 +79,15 @@ actor Scheduler {
     return retry.start
   }
 
+  /// Runs of a due instant that begin later than now: quiet hours hold them back.
+  func add(_ more: [RetryTable.Retry]) {
+    guard timer != nil else { return }
+    for retry in more { retries.add(retry) }
+    arm()
+  }
+
   func stop() {
+    isStopped = true
     (timer, beatTimer) = (nil, nil)
     (table, retries) = (ScheduleTable(), RetryTable())
   }

@@ -41,15 +41,16 @@ struct BackupCommit {
     var done: [String] = []
     var dropped = dropped
     for store in stores {
-      do throws(StorageError) {
+      do {
         for (name, bytes) in files {
           guard let key = ObjectKey(layout.path(name)) else { continue }
           try await store.put(key, bytes)
           await written.add(key, in: store)
         }
+        try await Presence(manifest).check(in: store)
         done.append(store.name)
       } catch {
-        dropped[store.name] = error.fault
+        dropped[store.name] = (error as? StorageError)?.fault ?? Fault(error)
         _ = await written.remove(from: store.name)
       }
     }

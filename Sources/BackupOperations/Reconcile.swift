@@ -27,6 +27,12 @@ package struct Reconcile: Sendable {
         }
       guard let store = stores.first(where: { $0.name == name }) else { continue }
       do throws(StorageError) {
+        if case .sweep = step.action, let manifest = ObjectKey("\(folder)/\(BackupLayout.manifestName)"),
+          try await store.stat(manifest) != nil
+        {
+          // A run was still going on when the plan was made, and has committed it.
+          continue
+        }
         try await BackupRemoval.remove(folder: folder, from: store)
         results.append(Result(step: step, fault: nil))
       } catch {

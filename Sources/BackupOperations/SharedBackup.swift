@@ -9,8 +9,8 @@ import Units
 /// A backup whose files are those of another type's backup of the same database: daily and weekly fall due together, and the
 /// database is read once. It has an id, a retention and placements of its own, and depends on the other one for nothing.
 ///
-/// A store that holds the original gives its bytes a second name where it can (a hard link); any other gets a copy, which is
-/// checked against the manifest's digest on the way.
+/// The original is read to its end and checked against the manifest's digest first. A store that holds it then gives its bytes a second
+/// name where it can (a hard link); any other gets a copy.
 package struct SharedBackup: Sendable {
   private let request: Backup.Request
   private let source: Catalog.Backup
@@ -96,6 +96,7 @@ package struct SharedBackup: Sendable {
           try await store.put(key, bytes)
           await written.add(key, in: store)
         }
+        try await Presence(manifest).check(in: store)
         done.append(store.name)
       } catch {
         _ = await written.remove()

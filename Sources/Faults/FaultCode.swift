@@ -60,6 +60,8 @@ package enum FaultCode: String, Sendable, Codable, CaseIterable {
   case notAllowed = "E-NOT-ALLOWED"
   case confirmationNeeded = "E-CONFIRMATION-NEEDED"
   case ledgerDamaged = "E-LEDGER-DAMAGED"
+  case ledgerFailed = "E-LEDGER-FAILED"
+  case storeSilent = "E-STORE-SILENT"
   case `internal` = "E-INTERNAL"
 }
 
@@ -69,7 +71,7 @@ extension FaultCode {
     switch self {
     case .usage: .usage
     case .configInvalid, .configUnreadable, .objectiveMissed: .problemsFound
-    case .databaseUnreachable, .storeMissing, .daemonUnreachable: .unreachable
+    case .databaseUnreachable, .storeMissing, .storeSilent, .daemonUnreachable: .unreachable
     case .databaseAuthentication, .notAllowed, .backupPinned, .backupLast, .confirmationNeeded: .notAllowed
     case .databaseMissing, .objectMissing, .backupMissing, .jobMissing: .notFound
     case .databasePrivilege, .databaseRowSecurity, .toolMissing, .toolTooOld, .storeReadOnly, .storeSpace,
@@ -79,7 +81,7 @@ extension FaultCode {
     case .runAborted, .runInterrupted: .aborted
     case .signatureInvalid, .manifestInvalid, .artifactDamaged, .ledgerDamaged: .verificationFailed
     case .databaseQuery, .dumpFailed, .dumpLockTimeout, .dumpStalled, .globalsFailed, .archiveMalformed, .storeFull,
-      .storeFailed, .formatTooNew, .runTimeout, .runStalled, .internal:
+      .storeFailed, .formatTooNew, .ledgerFailed, .runTimeout, .runStalled, .internal:
       .failed
     }
   }

@@ -22,7 +22,7 @@ struct Assembly {
     settings.lockWait = configuration.dump.lockWait
     settings.stallAfter = configuration.dump.stallAfter
     settings.programs = configuration.dump.programs
-    return DaemonPlan(
+    var plan = DaemonPlan(
       databases: configuration.databases.map { database in
         DaemonPlan.Database(
           name: database.name, connection: database.connection,
@@ -36,6 +36,11 @@ struct Assembly {
       stores: configuration.stores.map(store), backup: settings, parallelRuns: configuration.daemon.parallelRuns,
       rpo: configuration.rpo, identities: configuration.dump.identities,
       trustedKeys: [key.publicKey] + configuration.dump.trustedKeys)
+    plan.fixed = [
+      "daemon.state": configuration.daemon.state, "daemon.socket": configuration.daemon.socket,
+      "daemon.monitor_socket": configuration.daemon.monitorSocket ?? "none",
+    ]
+    return plan
   }
 
   private func timing(_ job: Configuration.Job) -> JobTiming? {

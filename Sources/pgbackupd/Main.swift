@@ -86,6 +86,9 @@ struct DaemonCommand: AsyncParsableCommand {
 
 @main struct Main {
   static func main() async {
+    // Until somebody listens: a reload that comes early must not end the daemon.
+    signal(SIGHUP, SIG_IGN)
+    signal(SIGUSR1, SIG_IGN)
     cplatform_tune_heap()
     do {
       let command = try DaemonCommand.parse()

@@ -96,6 +96,21 @@ private func at(_ text: String) throws -> Date { try #require(Date(rfc3339: text
     #expect(delays.count > 120)
   }
 
+  /// What was missed is not made up for in quiet hours either.
+  @Test func catchUpWaitsForQuietHours() throws {
+    let window = try QuietWindow(parsing: "09:00-18:00", zone: .utc) { _ in nil }
+    var table = ScheduleTable()
+    table.replace(
+      ["daily": try schedule("0 2 * * *") { $0.notBetween = [window] }],
+      anchors: ["daily": try at("2026-11-22T02:00:00Z")], at: try at("2026-11-23T10:00:00Z"))
+    #expect(table.takeDue(at: try at("2026-11-23T10:00:00Z")).isEmpty)
+    #expect(try table.next?.start == at("2026-11-23T18:00:00Z"))
+    #expect(
+      table.takeDue(at: try at("2026-11-23T18:00:00Z")) == [
+        .init(job: "daily", instant: try at("2026-11-23T02:00:00Z"), kind: .late(earlier: 0))
+      ])
+  }
+
   /// A run that is due in quiet hours begins when they end, and is not late for that.
   @Test func quietHours() throws {
     let window = try QuietWindow(parsing: "09:00-18:00 Europe/Berlin", zone: .utc) { try? ZoneRules.system($0) }
@@ -162,9 +177,11 @@ private func at(_ text: String) throws -> Date { try #require(Date(rfc3339: text
   @Test func aReloadNeitherSkipsNorRepeats() throws {
     var table = ScheduleTable()
     table.replace(["a": try schedule("0 2 * * *"), "b": try schedule("0 2 * * *")], at: try at("2026-11-22T01:00:00Z"))
-    table.replace(
+    // What was overdue and has another schedule now is told.
+    let dropped = table.replace(
       ["a": try schedule("0 2 * * *"), "b": try schedule("0 4 * * *"), "c": try schedule("@hourly")],
       at: try at("2026-11-22T02:00:01Z"))
+    #expect(dropped == [.init(job: "b", instant: try at("2026-11-22T02:00:00Z"), kind: .skipped(earlier: 0))])
     #expect(table.takeDue(at: try at("2026-11-22T02:00:02Z")).map(\.job) == ["a"])
     #expect(try table.nextStart(of: "b") == at("2026-11-22T04:00:00Z"))
     #expect(table.next?.job == "c")

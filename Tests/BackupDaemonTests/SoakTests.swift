@@ -247,6 +247,9 @@ private struct VirtualWorld {
     let again = retries.takeDue(at: wall)
     for due in due {
       witness(due)
+      if let timing = timings[due.job], timing.afterQuiet(wall) > wall, !due.isSkipped {
+        fail("\(due.job) begins in quiet hours")
+      }
       switch due.kind {
       case .skipped:
         tell("skipped")
@@ -424,4 +427,8 @@ private struct SplitMix: RandomNumberGenerator {
     value = (value ^ (value >> 27)) &* 0x94D0_49BB_1331_11EB
     return value ^ (value >> 31)
   }
+}
+
+extension ScheduleTable.Due {
+  fileprivate var isSkipped: Bool { if case .skipped = kind { true } else { false } }
 }

@@ -160,4 +160,67 @@ import Testing
       try Shell.must("sh", ["-c", "zstd -dc '\(home)'/*.dump.zst | \(cluster.binaries)/pg_restore --list"]).contains(
         "users"))
   }
+
+  /// Jobs that run more often than daily dump each time: what one takes over from another must not be taken over in turn.
+  @Test func oftenIsAlwaysFresh() throws {
+    let (daemon, clock) = try start(
+      "a: { schedule: '0 * * * *', zone: UTC }, b: { schedule: '30 * * * *', zone: UTC }", at: "2026-12-06T00:59:58Z")
+    let ledger = try daemon.followLedger()
+    for time in ["01:29:58", "01:59:58", "02:29:58"] {
+      try ledger.wait(for: "run.finished", "succeeded")
+      try clock.set("2026-12-06T\(time)Z")
+    }
+    try ledger.wait(for: "run.finished", "succeeded")
+    #expect(daemon.log.components(separatedBy: "backup begins").count == 5)
+    #expect(!daemon.log.contains("taken over"))
+  }
+
+  /// The original is damaged when the second job comes: it dumps anew, and its backup is whole.
+  @Test func aDamagedOriginalIsNotTakenOver() throws {
+    let folder = TemporaryFolder()
+    let cluster = try PrivateCluster.shared()
+    let database = try cluster.makeDatabase(sample: 1)
+    let (daemon, clock) = try start(
+      "daily: { schedule: '0 2 * * *', zone: UTC }, weekly: { schedule: '30 2 * * 0', zone: UTC }",
+      at: "2026-12-06T01:59:58Z", folder: folder, connect: cluster.conninfo(database))
+    let ledger = try daemon.followLedger()
+    try ledger.wait(for: "run.finished", "succeeded")
+    let dump = try #require(folder.files(below: "state/backups").first { $0.hasSuffix(".dump.zst") })
+    let file = open(folder.file("state/backups/\(dump)"), O_RDWR)
+    var byte: UInt8 = 0
+    #expect(pread(file, &byte, 1, 1000) == 1)
+    byte ^= 1
+    #expect(pwrite(file, &byte, 1, 1000) == 1)
+    close(file)
+    try clock.set("2026-12-06T02:29:59Z")
+    try ledger.wait(for: "run.finished", "succeeded", #""job":"weekly""#)
+    #expect(daemon.log.contains("E-ARTIFACT-DAMAGED"))
+    let weekly = try #require(
+      folder.files(below: "state/backups").first { $0.contains("/weekly/") && $0.hasSuffix(".dump.zst") })
+    try Shell.must("zstd", ["-t", folder.file("state/backups/\(weekly)")])
+  }
+
+  /// A pattern whose server is down: told in `status` until it can be asked, and nobody else waits for it.
+  @Test func aPatternThatCanNotBeAsked() throws {
+    let folder = TemporaryFolder()
+    let cluster = try PrivateCluster.shared()
+    let clock = Clock(path: folder.file("clock"))
+    try clock.set("2026-12-01T01:59:58Z")
+    let daemon = try DaemonProcess(
+      """
+      databases:
+        down: { connect: "host=/nonexistent user=postgres", include: "*" }
+        shop: { connect: "\(cluster.conninfo(try cluster.makeDatabase()))" }
+      jobs: { daily: { schedule: "0 2 * * *", zone: UTC, retry: off } }
+      daemon: { state: \(folder.file("state")), socket: \(folder.file("control.sock")) }
+      """, in: folder, environment: clock.environment)
+    try daemon.waitFor("READY=1")
+    let ledger = try daemon.followLedger()
+    try ledger.wait(for: "run.finished")
+    try ledger.wait(for: "run.finished")
+    #expect(ledger.seen.contains { $0.contains(#""database":"shop""#) && $0.contains("succeeded") })
+    let status = try daemon.ctl("status")
+    #expect(status.status == 10)
+    #expect(status.output.contains("daily of 'down'"))
+  }
 }

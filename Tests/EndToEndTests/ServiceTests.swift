@@ -72,12 +72,59 @@ import Testing
       #expect(refused.hasSuffix("403"), "\(request): \(refused)")
       #expect(refused.contains("E-NOT-ALLOWED"))
     }
-    for request in ["v1/log", "v1/contents?id=shop/latest"] {
+    #expect(!reply.contains("state/backups"))
+    for request in ["v1/log", "v1/contents?id=shop/latest", "v1/backup?id=shop/latest", "v1/damaged?id=x"] {
       let missing = try Shell.must(
         "curl", ["-sS", "-o", "/dev/null", "-w", "%{http_code}", "--unix-socket", path, "http://localhost/\(request)"])
       #expect(missing == "404", "\(request)")
     }
     #expect(try daemon.ctl("status").status == 0)
+  }
+
+  /// A file at the socket's path is somebody's, and stays.
+  @Test func aFileIsNoSocket() throws {
+    let folder = TemporaryFolder()
+    let precious = try folder.write("precious.txt", "dear")
+    let configuration = try folder.write(
+      "pgbackupd.yaml",
+      """
+      databases: { shop: "host=/nonexistent" }
+      daemon: { state: \(folder.file("state")), socket: \(precious) }
+      """)
+    let refused = try Shell.run(DaemonProcess.program("pgbackupd"), ["--config", configuration])
+    #expect(refused.status == 10)
+    #expect(refused.errors.contains("no socket"))
+    #expect(try String(contentsOfFile: precious, encoding: .utf8) == "dear")
+  }
+
+  /// A state directory without room: backups go on, and `status` tells that the ledger does not.
+  @Test func aLedgerThatCanNotBeWritten() throws {
+    let folder = TemporaryFolder()
+    mkdir(folder.file("store"), 0o700)
+    let cluster = try PrivateCluster.shared()
+    let daemon = try DaemonProcess(
+      """
+      databases: { shop: { connect: "\(cluster.conninfo(try cluster.makeDatabase()))" } }
+      stores: { disk: { path: \(folder.file("store")) } }
+      jobs: { manual: }
+      backup: { compression: none }
+      daemon: { state: \(folder.file("state")), socket: \(folder.file("control.sock")) }
+      """, in: folder)
+    try daemon.waitFor("READY=1")
+    // The ledger may not grow; files of the backup are smaller than it is by then.
+    let size = try FileManager.default.attributesOfItem(atPath: folder.file("state/ledger.ndjson"))[.size] as? Int ?? 0
+    let padding = String(repeating: " ", count: 100_000) + "\n"
+    let ledger = try #require(FileHandle(forWritingAtPath: folder.file("state/ledger.ndjson")))
+    try ledger.seekToEnd()
+    try ledger.write(contentsOf: Data(padding.utf8))
+    try Shell.must("prlimit", ["--pid", "\(daemon.processIdentifier)", "--fsize=\(size + 100_001):"])
+    #expect(try daemon.ctl("backup", "shop").status == 0)
+    let status = try daemon.ctl("status")
+    #expect(status.status == 10)
+    #expect(status.output.contains("E-LEDGER-FAILED"))
+    try Shell.must("prlimit", ["--pid", "\(daemon.processIdentifier)", "--fsize=unlimited:"])
+    #expect(try daemon.ctl("backup", "shop").status == 0)
+    #expect(!(try daemon.ctl("status").output.contains("E-LEDGER-FAILED")))
   }
 
   /// Three hundred clients that connect and say nothing, and one that says half a request: the operator gets through.

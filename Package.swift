@@ -52,6 +52,8 @@ let package = Package(
     .executable(name: "pgbackupctl", targets: ["pgbackupctl"]),
     // Preloaded into the daemon by tests: a clock of its own.
     .library(name: "ClockShift", type: .dynamic, targets: ["ClockShift"]),
+    // And a disk that stops answering.
+    .library(name: "HangingDisk", type: .dynamic, targets: ["HangingDisk"]),
   ],
   dependencies: [
     .package(url: "https://github.com/apple/swift-argument-parser.git", from: "1.8.0"),
@@ -141,6 +143,7 @@ let package = Package(
       name: "TestSupport", dependencies: ["CPlatform", "CronSchedule", "Storage", "Units"], path: "Tests/TestSupport",
       swiftSettings: strict),
     .target(name: "ClockShift", path: "Tests/ClockShift"),
+    .target(name: "HangingDisk", path: "Tests/HangingDisk"),
     tests("UnitsTests", ["Units", "Faults"]),
     tests("CronScheduleTests", ["CronSchedule", "TestSupport", "Units", crypto], resources: [.copy("Vectors")]),
     tests("PostgresArchiveTests", ["PostgresArchive"], resources: [.copy("Golden")]),

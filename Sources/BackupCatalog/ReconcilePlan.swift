@@ -15,7 +15,7 @@ package struct ReconcilePlan: Sendable {
     package let reason: String
   }
 
-  package let steps: [Step]
+  package private(set) var steps: [Step]
   package let kept: [RetentionDecision]
 
   /// Leftovers younger than this may belong to a run that is going on, here or on another host.
@@ -40,5 +40,17 @@ package struct ReconcilePlan: Sendable {
     }
     self.steps = steps
     kept = decisions.filter(\.isKept)
+  }
+
+  /// The plan without what it would do in these stores.
+  package func without(stores: Set<String>) -> ReconcilePlan {
+    var plan = self
+    plan.steps.removeAll { step in
+      switch step.action {
+      case .delete(_, let store): stores.contains(store)
+      case .sweep(let leftover): stores.contains(leftover.store)
+      }
+    }
+    return plan
   }
 }

@@ -146,7 +146,10 @@ extension DaemonCore {
     // Before the stores are read: what is seen half-written there may be whole and reported a moment later.
     let busy = Set(board.active.map(\.database))
     let catalog = await keeper.refresh()
+    // Nothing is decided about a store that does not answer: what is known of it is old.
+    let silent = Set(catalog.problems.filter { $0.fault.code == .storeSilent }.map(\.store))
     let plan = ReconcilePlan(catalog, policy: plan.retention, at: now(), busy: busy.union(board.active.map(\.database)))
+      .without(stores: silent)
     let kept = plan.kept.map {
       ReconcileReport.Kept(id: $0.backup.id, type: $0.backup.manifest.type, reasons: $0.reasons.map(\.description))
     }

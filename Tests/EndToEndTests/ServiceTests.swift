@@ -81,6 +81,34 @@ import Testing
     #expect(try daemon.ctl("status").status == 0)
   }
 
+  /// A store that stops answering (a dead NFS server): backups into the others go on, `status` tells, and a stop is a stop.
+  @Test func aStoreThatHangs() throws {
+    let folder = TemporaryFolder()
+    for name in ["disk", "nfs"] { mkdir(folder.file(name), 0o700) }
+    let cluster = try PrivateCluster.shared()
+    let daemon = try DaemonProcess(
+      """
+      databases: { shop: { connect: "\(cluster.conninfo(try cluster.makeDatabase()))" } }
+      stores: { disk: { path: \(folder.file("disk")) }, nfs: { path: \(folder.file("nfs")) } }
+      jobs: { quick: { stores: [disk] } }
+      daemon: { state: \(folder.file("state")), socket: \(folder.file("control.sock")) }
+      """, in: folder,
+      environment: [
+        "LD_PRELOAD": DaemonProcess.program("libHangingDisk.so"), "HANG_PATH": folder.file("nfs"),
+        "HANG_SWITCH": folder.file("hang"),
+      ])
+    try daemon.waitFor("READY=1")
+    _ = try folder.write("hang", "")
+    // Waited for once, and not again.
+    #expect(try daemon.ctl("backup", "shop", "--type", "quick").status == 0)
+    #expect(try daemon.ctl("backup", "shop", "--type", "quick").status == 0)
+    let status = try daemon.ctl("status")
+    #expect(status.status == 10)
+    #expect(status.output.contains("E-STORE-SILENT"))
+    daemon.signal(SIGTERM)
+    #expect(daemon.waitForExit() == 0)
+  }
+
   /// A file at the socket's path is somebody's, and stays.
   @Test func aFileIsNoSocket() throws {
     let folder = TemporaryFolder()

@@ -49,14 +49,14 @@ struct ConfigurationNode {
     return value
   }
 
-  func duration(atLeast minimum: Duration = .seconds(1)) -> Duration? {
+  func duration(atLeast minimum: Duration = .seconds(1), orOff: Bool = false) -> Duration? {
     guard let text = text() else { return nil }
     guard let value = Duration(parsing: text) else {
-      report("'\(text)' is no duration: write 90s, 15m, 36h or 7d")
+      report("'\(text)' is no duration: write 90s, 15m, 36h or 7d" + (orOff ? ", or off" : ""))
       return nil
     }
     guard value >= minimum else {
-      report("'\(text)' is shorter than \(minimum.configurationText)")
+      report("'\(text)' is shorter than \(minimum.configurationText)" + (orOff ? "; write off for never" : ""))
       return nil
     }
     return value

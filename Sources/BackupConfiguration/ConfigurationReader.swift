@@ -209,7 +209,15 @@ package struct ConfigurationReader {
         place.report("'\(path)' is no absolute path")
         return nil
       }
-      if let other = paths.updateValue(name, forKey: path) { place.report("store '\(other)' has the same path") }
+      let plain = NSString(string: path).standardizingPath
+      for (other, otherPath) in paths.sorted(by: { $0.key < $1.key }) {
+        if otherPath == plain {
+          place.report("store '\(other)' has the same path")
+        } else if plain.hasPrefix(otherPath + "/") || otherPath.hasPrefix(plain + "/") {
+          place.report("it and store '\(other)' lie one in the other")
+        }
+      }
+      paths[name] = plain
       return Configuration.Store(name: name, place: .local(path: path))
     }
   }
@@ -237,7 +245,10 @@ package struct ConfigurationReader {
         job.stores = names(stores, among: storeNames, "store")
         if job.stores.isEmpty { stores.report("a job needs a store") }
       }
-      if let databases = values["databases"] { job.databases = names(databases, among: databaseNames, "database") }
+      if let databases = values["databases"] {
+        job.databases = names(databases, among: databaseNames, "database")
+        if job.databases?.isEmpty == true { databases.report("a job needs a database; leave it out for all") }
+      }
       if let timeout = values["timeout"]?.duration(atLeast: .seconds(10)) { job.timeout = timeout }
       return job
     }
@@ -255,11 +266,26 @@ package struct ConfigurationReader {
     var timing = JobTiming(schedule)
     timing.order = order
     if let jitter = values["jitter"]?.duration() { timing.jitter = jitter }
-    if let node = values["catch_up"] { timing.catchUp = node.offOr { $0.duration(atLeast: .seconds(60)) } }
+    if let node = values["catch_up"] { timing.catchUp = node.offOr { $0.duration(atLeast: .seconds(60), orOff: true) } }
     if let node = values["retry"] { timing.retry = node.offOr(retryRule) }
     if let share = values["share"]?.boolean() { timing.share = share }
     timing.notBetween = (values["not_between"]?.texts() ?? []).compactMap { window($0, zone: schedule.zone) }
+    checkSense(timing, values)
     return timing
+  }
+
+  /// What is well-formed and can't be meant.
+  private func checkSense(_ timing: JobTiming, _ values: [String: ConfigurationNode]) {
+    // Any two runs in a row will do: the check is about orders of magnitude.
+    let start = Date(timeIntervalSince1970: 1_800_000_000)
+    if let first = timing.schedule.next(after: start), let second = timing.schedule.next(after: first),
+      timing.jitter.inSeconds >= second.timeIntervalSince(first)
+    {
+      values["jitter"]?.report("it is as long as the time between two runs, or longer")
+    }
+    if timing.afterQuiet(start).timeIntervalSince(start) > 7 * 86400 {
+      values["not_between"]?.report("these hours leave no time to run")
+    }
   }
 
   private func retryRule(_ node: ConfigurationNode) -> RetryRule? {

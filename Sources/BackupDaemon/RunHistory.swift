@@ -59,6 +59,10 @@ package struct RunHistory: Sendable {
       if job.lastDue != due { job.retries = [:] }
       (job.lastDue, job.remaining) = (due, databases)
       jobs[name] = job
+      // A pattern that could not be asked stood for its databases until they were known.
+      last = last.filter { key, _ in
+        key.job != name || !databases.contains { $0.hasPrefix(key.database + ".") }
+      }
     case .jobSkipped:
       guard let name = record.job, let due = record.due else { return }
       var job = jobs[name] ?? Job()

@@ -151,6 +151,18 @@ private func problems(_ text: String) -> [String] {
     ),
     ("databases: { a: postgresql://h/a }\njobs: { a: { jitter: 5m } }", "it needs a schedule"),
     (
+      "databases: { a: postgresql://h/a }\njobs: { a: { schedule: '*/5 * * * *', jitter: 2h } }",
+      "the time between two runs"
+    ),
+    (
+      "databases: { a: postgresql://h/a }\njobs: { a: { schedule: '@daily', not_between: [00:00-12:00, 12:00-24:00] } }",
+      "leave no time to run"
+    ),
+    ("databases: { a: postgresql://h/a }\njobs: { a: { databases: [] } }", "a job needs a database"),
+    ("databases: { a: postgresql://h/a }\njobs: { a: { schedule: '@daily', catch_up: no } }", "or off"),
+    ("databases: { a: postgresql://h/a }\nstores: { x: { path: /srv/a }, y: { path: /srv/a/ } }", "the same path"),
+    ("databases: { a: postgresql://h/a }\nstores: { x: { path: /srv/a }, y: { path: /srv/a/b } }", "one in the other"),
+    (
       "databases: { a: postgresql://h/a }\njobs: { a: { schedule: '@daily', not_between: 9-18 } }",
       "write hours such as 09:00-18:00"
     ),

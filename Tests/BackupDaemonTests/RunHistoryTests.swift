@@ -133,6 +133,34 @@ import Units
     #expect(plan([record, records[1]]) { $0.schedule = often }.retries.isEmpty)
   }
 
+  /// A pattern that failed to be asked, and then could be: its failure is over, and what is remembered is its databases'.
+  @Test func aPatternIsReplacedByItsDatabases() throws {
+    var history = RunHistory()
+    let instant = "2026-11-22T02:00:00Z"
+    for record in try [
+      scheduled("2026-11-01T12:00:00Z"), due(instant, ["a", "main"]), finished("a", instant, "succeeded"),
+      finished("main", instant, "failed", retry: "2026-11-22T02:05:00Z"),
+    ] { history.apply(record) }
+    #expect(history.last.count == 2)
+    #expect(history.jobs["daily"]?.remaining == ["main"])
+    history.apply(try due(instant, ["main.one", "main.two"]))
+    #expect(history.jobs["daily"]?.remaining == ["main.one", "main.two"])
+    #expect(history.last.keys.map(\.database) == ["a"])
+    // What is told late of an earlier instant changes nothing.
+    history.apply(try due("2026-11-21T02:00:00Z", ["a"]))
+    #expect(try history.jobs["daily"]?.lastDue == at(instant))
+  }
+
+  /// Given up for one database: the others are still to be done.
+  @Test func aSkipCanBeOfOneDatabase() throws {
+    var history = RunHistory()
+    for record in try [scheduled("2026-11-01T12:00:00Z"), due("2026-11-22T02:00:00Z")] { history.apply(record) }
+    var skip = LedgerRecord(.jobSkipped, at: now)
+    (skip.job, skip.due, skip.databases) = ("daily", try at("2026-11-22T02:00:00Z"), ["a"])
+    history.apply(skip)
+    #expect(history.jobs["daily"]?.remaining == ["b"])
+  }
+
   @Test func retriesGrow() throws {
     let rule = try #require(RetryRule(parsing: "3 after 5m"))
     #expect((1...4).map { rule.next(after: $0, endedAt: now)?.timeIntervalSince(now) } == [300, 600, 1200, nil])

@@ -112,7 +112,7 @@ let package = Package(
       [
         "AgeEncryption", "ArtifactFormat", "BackupCatalog", "BackupOperations", "ControlAPI", "CronSchedule", "Faults",
         "PostgresTools", "QueueExecution",
-        "Storage", "SystemdSupport", "Units", crypto, heap, httpTypes, hummingbird, hummingbirdCore, lifecycle, logging,
+        "Storage", "SystemdSupport", "Units", heap, httpTypes, hummingbird, hummingbirdCore, lifecycle, logging,
         nioCore,
         nioPosix, unixSignals,
       ]),

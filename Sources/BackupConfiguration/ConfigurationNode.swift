@@ -70,6 +70,14 @@ struct ConfigurationNode {
     return nil
   }
 
+  /// What `parse` makes of the text; where that is nothing, `complaint` is said of it.
+  func value<Value>(_ parse: (String) -> Value?, _ complaint: String) -> Value? {
+    guard let text = text() else { return nil }
+    if let value = parse(text) { return value }
+    report("'\(text)' \(complaint)")
+    return nil
+  }
+
   /// `true` or `false`, as YAML 1.2 writes them.
   func boolean() -> Bool? {
     guard let text = text() else { return nil }

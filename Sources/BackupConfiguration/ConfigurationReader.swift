@@ -289,12 +289,7 @@ package struct ConfigurationReader {
   }
 
   private func retryRule(_ node: ConfigurationNode) -> RetryRule? {
-    guard let text = node.text() else { return nil }
-    guard let rule = RetryRule(parsing: text) else {
-      node.report("'\(text)' is no retry rule: write 3 after 5m (20 at most), or off")
-      return nil
-    }
-    return rule
+    node.value(RetryRule.init(parsing:), "is no retry rule: write 3 after 5m (20 at most), or off")
   }
 
   private func window(_ node: ConfigurationNode, zone: ZoneRules) -> QuietWindow? {
@@ -394,12 +389,7 @@ package struct ConfigurationReader {
   }
 
   private func verifyingKey(_ node: ConfigurationNode) -> VerifyingKey? {
-    guard let text = node.text() else { return nil }
-    guard let key = VerifyingKey(parsing: text) else {
-      node.report("'\(text)' is no public key: the second line of a signing.pub, RW…")
-      return nil
-    }
-    return key
+    node.value(VerifyingKey.init(parsing:), "is no public key: the second line of a signing.pub, RW…")
   }
 
   private func daemon(_ section: ConfigurationNode) -> Configuration.Daemon {

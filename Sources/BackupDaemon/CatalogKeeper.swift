@@ -14,15 +14,15 @@ actor CatalogKeeper {
   private struct Holding {
     var reader: CatalogReader
     var catalog = Catalog()
-    /// The reading that nobody waits for any more.
-    var isSilent = false
+    /// A reading has begun and not ended. Between readings this is one that nobody waits for any more: the store is silent.
+    var isReading = false
   }
 
   private var holdings: [String: Holding] = [:]
   private var stores: [any ObjectStore]
   private var trusted: [VerifyingKey]
   private(set) var catalog = Catalog()
-  private var reading: Task<Void, Never>?
+  private let readings = TaskChain()
   /// Running time, which no step of the clock moves.
   private var readAt: UInt64?
   private let patience: Duration
@@ -43,13 +43,7 @@ actor CatalogKeeper {
   }
 
   func refresh() async -> Catalog {
-    let earlier = reading
-    let task = Task {
-      await earlier?.value
-      await read()
-    }
-    reading = task
-    await task.value
+    await readings.run { await self.read() }
     return catalog
   }
 
@@ -68,11 +62,8 @@ actor CatalogKeeper {
     for store in stores {
       guard let holding = holdings[store.name] else { continue }
       merged.add(holding.catalog)
-      if holding.isSilent {
-        let fault = Fault(
-          .storeSilent, "Store '\(store.name)' does not answer; what is shown of it may be old.",
-          hint: "look at the disk or server behind \(store.location)")
-        merged.add(Catalog.Problem(store: store.name, folder: nil, fault: fault))
+      if holding.isReading {
+        merged.add(Catalog.Problem(store: store.name, folder: nil, fault: Self.silence(of: store)))
       }
     }
     catalog = merged
@@ -80,26 +71,29 @@ actor CatalogKeeper {
   }
 
   private func read(_ store: any ObjectStore, _ keys: [VerifyingKey]) async {
-    var holding = holdings[store.name] ?? Holding(reader: CatalogReader(trusted: keys))
-    guard !holding.isSilent else { return }
-    let reader = holding.reader
+    let holding = holdings[store.name] ?? Holding(reader: CatalogReader(trusted: keys))
+    guard !holding.isReading else { return }
+    holdings[store.name] = holding
+    holdings[store.name]?.isReading = true
     let answer = await withDeadline(patience) { [weak self] in
-      var reader = reader
+      var reader = holding.reader
       let catalog = await reader.read([store])
       await self?.answered(store.name)
       return (reader, catalog)
     }
     // Other keys or stores meanwhile: this answer is to an old question.
-    guard keys == trusted, stores.contains(where: { $0.name == store.name && $0.location == store.location }) else {
-      return
-    }
-    if let answer {
-      (holding.reader, holding.catalog) = answer
-    } else {
-      holding.isSilent = true
-    }
-    holdings[store.name] = holding
+    guard let answer, keys == trusted,
+      stores.contains(where: { $0.name == store.name && $0.location == store.location })
+    else { return }
+    holdings[store.name]?.reader = answer.0
+    holdings[store.name]?.catalog = answer.1
   }
 
-  private func answered(_ store: String) { holdings[store]?.isSilent = false }
+  static func silence(of store: any ObjectStore) -> Fault {
+    Fault(
+      .storeSilent, "Store '\(store.name)' does not answer; what is shown of it may be old.",
+      hint: "look at the disk or server behind \(store.location)")
+  }
+
+  private func answered(_ store: String) { holdings[store]?.isReading = false }
 }

@@ -104,14 +104,14 @@ extension DaemonCore {
     let (backup, _) = try await find(reference.id)
     let who = caller.map { "uid \($0.uid)" } ?? "pgbackupd"
     try await Pinning(stores: plan.stores).pin(backup, Pin(since: now().wholeSecond, by: who, note: reference.note))
-    try await record(.backupPinned, backup, by: caller, reason: reference.note)
+    await record(.backupPinned, backup, by: caller, reason: reference.note)
     return try await self.backup(backup.id.description)
   }
 
   private func unpinNow(_ reference: BackupReference, by caller: Caller?) async throws(Fault) -> BackupDetail {
     let (backup, _) = try await find(reference.id)
     try await Pinning(stores: plan.stores).unpin(backup)
-    try await record(.backupUnpinned, backup, by: caller, reason: nil)
+    await record(.backupUnpinned, backup, by: caller, reason: nil)
     return try await self.backup(backup.id.description)
   }
 
@@ -134,7 +134,7 @@ extension DaemonCore {
       } catch {
         throw error.fault
       }
-      try await record(.backupDeleted, backup, by: caller, reason: "on demand", store: store.name)
+      await record(.backupDeleted, backup, by: caller, reason: "on demand", store: store.name)
     }
     _ = await keeper.refresh()
     return detail
@@ -157,7 +157,7 @@ extension DaemonCore {
       return ReconcileReport(applied: false, steps: plan.steps.map { ReconcileReport.Step($0, fault: nil) }, kept: kept)
     }
     let results = await Reconcile(stores: stores).apply(plan)
-    for result in results { try await record(result, by: caller) }
+    for result in results { await record(result, by: caller) }
     if !results.isEmpty { _ = await keeper.refresh() }
     return ReconcileReport(
       applied: true, steps: results.map { ReconcileReport.Step($0.step, fault: $0.fault) }, kept: kept)
@@ -188,7 +188,7 @@ extension DaemonCore {
 
   private func record(
     _ kind: LedgerRecord.Kind, _ backup: Catalog.Backup, by caller: Caller?, reason: String?, store: String? = nil
-  ) async throws(Fault) {
+  ) async {
     var record = LedgerRecord(kind, at: now())
     record.backup = backup.id
     record.database = backup.id.database
@@ -198,7 +198,7 @@ extension DaemonCore {
     await append(record)
   }
 
-  private func record(_ result: Reconcile.Result, by caller: Caller?) async throws(Fault) {
+  private func record(_ result: Reconcile.Result, by caller: Caller?) async {
     var record: LedgerRecord
     switch result.step.action {
     case .delete(let manifest, let store):

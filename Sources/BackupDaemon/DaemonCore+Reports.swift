@@ -115,8 +115,16 @@ extension DaemonCore {
   private func store(_ store: any ObjectStore, _ catalog: Catalog) async -> StatusReport.Store {
     let held = catalog.backups.filter { $0.placements.contains { $0.store == store.name } }
     var free: Int64?
-    var fault: Fault?
-    // Asked for a moment only: a silent one is told by the catalog.
+    // A store that the catalog found silent is not asked again: each question would hang beside the others.
+    var fault = catalog.problems.first { $0.store == store.name && $0.fault.code == .storeSilent }?.fault
+    if fault == nil { (free, fault) = await ask(store) }
+    return StatusReport.Store(
+      name: store.name, location: store.location, backups: held.count,
+      storedBytes: held.map(\.manifest.storedBytes).reduce(0, +), freeBytes: free, fault: fault)
+  }
+
+  /// The room in a store, or why it can't be used; asked for a moment only.
+  private func ask(_ store: any ObjectStore) async -> (free: Int64?, fault: Fault?) {
     let answer = await withDeadline(.seconds(5)) { () -> Result<Int64?, StorageError> in
       do throws(StorageError) {
         try await store.check()
@@ -126,16 +134,10 @@ extension DaemonCore {
       }
     }
     switch answer {
-    case .success(let bytes): free = bytes
-    case .failure(let error): fault = error.fault
-    case nil:
-      fault = Fault(
-        .storeSilent, "Store '\(store.name)' does not answer.",
-        hint: "look at the disk or server behind \(store.location)")
+    case .success(let bytes): return (bytes, nil)
+    case .failure(let error): return (nil, error.fault)
+    case nil: return (nil, CatalogKeeper.silence(of: store))
     }
-    return StatusReport.Store(
-      name: store.name, location: store.location, backups: held.count,
-      storedBytes: held.map(\.manifest.storedBytes).reduce(0, +), freeBytes: free, fault: fault)
   }
 
   private static func forged(_ backup: Catalog.Backup) -> [Fault] {

@@ -16,16 +16,16 @@ extension DaemonCore {
   func begin(_ batch: Scheduler.Batch) async {
     guard !isStopping else { return }
     if let step = batch.correction { await recordCorrection(by: step) }
-    for due in batch.due where batch.retries.isEmpty { await begin(due) }
-    if !batch.retries.isEmpty {
-      // Both kinds by their instants: what was cut off yesterday goes before what is due today.
-      let steps: [(Date, ScheduleTable.Due?, RetryTable.Retry?)] =
-        batch.due.map { ($0.instant, $0, nil) } + batch.retries.map { ($0.due, nil, $0) }
-      for (_, due, retry) in steps.sorted(by: { $0.0 < $1.0 }) {
-        if let due { await begin(due) }
-        if let retry { await begin(retry) }
+    // Both kinds by their instants: what was cut off yesterday goes before what is due today. Each comes in its own order.
+    var retries = batch.retries[...]
+    for due in batch.due {
+      while let retry = retries.first, retry.due < due.instant {
+        retries.removeFirst()
+        await begin(retry)
       }
+      await begin(due)
     }
+    for retry in retries { await begin(retry) }
     await reportStatus()
   }
 
@@ -75,10 +75,7 @@ extension DaemonCore {
     guard let job = try? plan.job(name) else { return }
     let options = RunOptions(reason: reason, due: due, attempt: 1)
     let entries = plan.databases(of: job)
-    var record = LedgerRecord(.jobDue, at: now())
-    (record.job, record.due, record.reason) = (name, due, reason)
-    record.databases = entries.map(\.name).sorted()
-    await append(record)
+    await recordDue(job, options, entries.map(\.name))
     for database in entries where database.includes == nil { await beginScheduled(job, database, plan, options) }
     // A server that does not answer holds up nobody else: its databases are asked for on the side.
     for entry in entries where entry.includes != nil {
@@ -97,11 +94,15 @@ extension DaemonCore {
     }
     board.forget(job: job.name, database: entry.name)
     guard let history = await ledger.history.jobs[job.name], history.lastDue == options.due else { return }
+    await recordDue(job, options, history.remaining.subtracting([entry.name]).union(found.members.map(\.name)))
+    for database in found.members { await beginScheduled(job, database, plan, options) }
+  }
+
+  private func recordDue(_ job: DaemonPlan.Job, _ options: RunOptions, _ databases: some Collection<String>) async {
     var record = LedgerRecord(.jobDue, at: now())
     (record.job, record.due, record.reason) = (job.name, options.due, options.reason)
-    record.databases = history.remaining.subtracting([entry.name]).union(found.members.map(\.name)).sorted()
+    record.databases = databases.sorted()
     await append(record)
-    for database in found.members { await beginScheduled(job, database, plan, options) }
   }
 
   private func beginScheduled(
@@ -153,16 +154,12 @@ extension DaemonCore {
 
   /// A scheduled run that could not even begin is a failed run, and must not be silent.
   private func concludeUnstarted(_ job: String, _ database: String, _ options: RunOptions, _ fault: Fault) async {
-    var run = RunReport(
-      id: String(UUID().uuidString.prefix(8)).lowercased(), job: job, database: database, reason: options.reason,
-      by: options.by, asked: now())
-    (run.due, run.attempt) = (options.due, options.attempt)
+    var run = RunReport(job: job, database: database, options, asked: now())
     (run.state, run.fault, run.finished) = (isStopping ? .aborted : .failed, fault, now())
     run.retry = await retry(run)
     board.post(run)
     var record = LedgerRecord(.runFinished, at: now())
     record.describe(run)
-    (record.result, record.fault, record.retry) = (run.state.rawValue, fault, run.retry)
     await append(record)
     logger.error(.runFailed, fault, metadata: ["job": "\(job)", "database": "\(database)", "run": "\(run.id)"])
   }

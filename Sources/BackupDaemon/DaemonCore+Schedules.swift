@@ -11,7 +11,7 @@ import Units
 extension DaemonCore {
   /// Puts the plan's schedules into force. Each change of a schedule is a record, so that a restart knows since when its instants
   /// count; after a start, those that were missed since begin at once.
-  func installSchedules(afterStart: Bool) async throws(Fault) {
+  func installSchedules(afterStart: Bool) async {
     let history = await ledger.history
     let timings = plan.timings
     let restart = RestartPlan(history, timings, at: now())
@@ -25,10 +25,10 @@ extension DaemonCore {
     for (name, timing) in timings.sorted(by: { ($0.value.order, $0.key) < ($1.value.order, $1.key) })
     where history.jobs[name]?.schedule != timing.schedule.text {
       if afterStart, history.jobs[name] == nil { unknownJobs.insert(name) }
-      try await record(name, timing.schedule.text)
+      await record(name, timing.schedule.text)
     }
     for name in history.jobs.keys.sorted() where timings[name] == nil && history.jobs[name]?.schedule != nil {
-      try await record(name, nil)
+      await record(name, nil)
     }
     guard afterStart else {
       for dropped in await scheduler.replace(timings) {
@@ -40,7 +40,7 @@ extension DaemonCore {
     await scheduler.replace(timings, anchors: restart.anchors, retries: restart.retries)
   }
 
-  private func record(_ job: String, _ schedule: String?) async throws(Fault) {
+  private func record(_ job: String, _ schedule: String?) async {
     var record = LedgerRecord(.jobScheduled, at: now())
     record.job = job
     record.detail = schedule.map { ["schedule": $0] }
@@ -48,7 +48,7 @@ extension DaemonCore {
   }
 
   /// Runs that a dead daemon began and nobody ended.
-  func concludeInterrupted() async throws(Fault) {
+  func concludeInterrupted() async {
     for begun in await ledger.history.open.values.sorted(by: { $0.sequence < $1.sequence }) {
       let fault = Fault(
         .runInterrupted, "The daemon died in this run; nothing of it was kept.",
@@ -106,11 +106,7 @@ extension DaemonCore {
     logger.notice(
       .zonesChanged, "the rules of a time zone have changed; schedules follow",
       metadata: ["jobs": "\(changed.joined(separator: ", "))"])
-    do throws(Fault) {
-      try await installSchedules(afterStart: false)
-    } catch {
-      logger.error(.ledgerDamaged, error)
-    }
+    await installSchedules(afterStart: false)
     await reportStatus()
   }
 }

@@ -33,8 +33,8 @@ package actor DaemonCore {
   /// The zone rules that a job's schedule has now; they change when the machine's zone files do.
   let zone: @Sendable (DaemonPlan.Job) -> ZoneRules?
   private let reload: @Sendable () throws(Fault) -> DaemonPlan
-  private var lastChange: Task<Void, Never>?
-  private var lastReload: Task<Void, Never>?
+  private let changes = TaskChain()
+  private let reloads = TaskChain()
 
   /// - Parameters:
   ///   - zone: the rules of a job's zone as its file says now; nil where it can't be read.
@@ -61,7 +61,7 @@ package actor DaemonCore {
   // MARK: - Life
 
   /// Closes what a crash left open, sweeps its files, and puts the schedules into force: what was missed meanwhile begins.
-  package func start() async throws(Fault) {
+  package func start() async {
     if ledger.repairedBytes > 0 {
       var record = LedgerRecord(.ledgerRepaired, at: now())
       record.detail = ["torn_bytes": "\(ledger.repairedBytes)"]
@@ -83,10 +83,10 @@ package actor DaemonCore {
     await withTaskGroup(of: Void.self) { group in
       for store in plan.stores { group.addTask { _ = await withDeadline(.seconds(5)) { await self.prepare(store) } } }
     }
-    try await concludeInterrupted()
+    await concludeInterrupted()
     await showLastRuns()
     scheduler = makeScheduler()
-    try await installSchedules(afterStart: true)
+    await installSchedules(afterStart: true)
     await reportStatus()
     notifier.ready()
     logger.notice(.daemonReady, "pgbackupd is ready", metadata: ["version": "\(Backup.version)"])
@@ -157,17 +157,7 @@ package actor DaemonCore {
   func exclusively<Value: Sendable>(
     _ change: @escaping @Sendable (DaemonCore) async throws(Fault) -> Value
   ) async throws(Fault) -> Value {
-    let earlier = lastChange
-    let work = Task { () -> Result<Value, Fault> in
-      await earlier?.value
-      do throws(Fault) {
-        return .success(try await change(self))
-      } catch {
-        return .failure(error)
-      }
-    }
-    lastChange = Task { _ = await work.value }
-    return try await work.value.get()
+    try await changes.run { () async throws(Fault) -> Value in try await change(self) }
   }
 
   private func prepare(_ store: any ObjectStore) async {
@@ -194,17 +184,7 @@ package actor DaemonCore {
   package func reload(by caller: Caller?) async throws(Fault) -> ReloadReport {
     try refuseWhileStopping()
     // One after the other: each swaps the plan and then awaits those who go by it.
-    let earlier = lastReload
-    let work = Task { () -> Result<ReloadReport, Fault> in
-      await earlier?.value
-      do throws(Fault) {
-        return .success(try await self.reloadNow(by: caller))
-      } catch {
-        return .failure(error)
-      }
-    }
-    lastReload = Task { _ = await work.value }
-    return try await work.value.get()
+    return try await reloads.run { () async throws(Fault) -> ReloadReport in try await self.reloadNow(by: caller) }
   }
 
   private func reloadNow(by caller: Caller?) async throws(Fault) -> ReloadReport {
@@ -230,7 +210,7 @@ package actor DaemonCore {
     plan = new
     await keeper.use(new.stores, trusted: new.trustedKeys)
     await slots.setLimit(new.parallelRuns)
-    try await installSchedules(afterStart: false)
+    await installSchedules(afterStart: false)
     var record = LedgerRecord(.configurationReloaded, at: now())
     record.by = caller
     record.detail = Dictionary(uniqueKeysWithValues: changes.enumerated().map { ("change.\($0 + 1)", $1) })

@@ -18,7 +18,7 @@ package struct DaemonService: Service {
 
   package func run() async throws {
     let signals = await UnixSignalsSequence(trapping: .sighup, .sigusr1)
-    try await core.start()
+    await core.start()
     let wedge = wedgeAfter.map { delay in
       Task {
         try await Task.sleep(for: delay)

@@ -80,10 +80,8 @@ actor JobRunner {
         .runConflict, "Job '\(name)' on '\(database.name)' is \(other.report.state.rawValue) already.",
         cause: "run \(other.report.id), asked \(other.report.asked.rfc3339)", hint: "pgbackupctl status")
     }
-    let id = String(UUID().uuidString.prefix(8)).lowercased()
-    var report = RunReport(
-      id: id, job: name, database: database.name, reason: options.reason, by: options.by, asked: surroundings.now())
-    (report.due, report.attempt) = (options.due, options.attempt)
+    let report = RunReport(job: name, database: database.name, options, asked: surroundings.now())
+    let id = report.id
     surroundings.board.post(report)
     runs[id] = Run(report: report)
     // Here and not in the task: who was asked for first is first in the queue.
@@ -233,20 +231,12 @@ actor JobRunner {
       if let report = runs[id]?.report { surroundings.board.post(report) }
       surroundings.status.progressed(surroundings.board, id, phase: "begin")
       if let timeout {
-        let timer = DispatchTimer(queue: executor.queue) { @Sendable [weak self] in
-          self?.assumeIsolated { $0.handle(id, .stop(.timeout(timeout))) }
-        }
-        timer.arm(after: timeout)
-        runs[id]?.timer = timer
+        runs[id]?.timer = timer(after: timeout) { $0.handle(id, .stop(.timeout(timeout))) }
       }
       if let stallAfter { watchProgress(id, stallAfter) }
     case .cancelWork:
       runs[id]?.work?.cancel()
-      let timer = DispatchTimer(queue: executor.queue) { @Sendable [weak self] in
-        self?.assumeIsolated { $0.abandon(id) }
-      }
-      timer.arm(after: Self.windDown)
-      runs[id]?.abandonTimer = timer
+      runs[id]?.abandonTimer = timer(after: Self.windDown) { $0.abandon(id) }
     case .conclude, .none:
       break
     }
@@ -256,11 +246,16 @@ actor JobRunner {
   /// little later.
   private func watchProgress(_ id: String, _ limit: Duration) {
     let limit = limit + .seconds(30)
-    let timer = DispatchTimer(queue: executor.queue) { @Sendable [weak self] in
-      self?.assumeIsolated { $0.checkProgress(id, limit) }
-    }
-    timer.arm(after: limit)
-    runs[id]?.stallTimer = timer
+    runs[id]?.stallTimer = timer(after: limit) { $0.checkProgress(id, limit) }
+  }
+
+  /// A timer on the runner's queue.
+  private func timer(
+    after delay: Duration, _ fire: @escaping @Sendable (isolated JobRunner) -> Void
+  ) -> DispatchTimer {
+    let timer = DispatchTimer(queue: executor.queue) { @Sendable [weak self] in self?.assumeIsolated { fire($0) } }
+    timer.arm(after: delay)
+    return timer
   }
 
   private func checkProgress(_ id: String, _ limit: Duration) {
@@ -291,9 +286,6 @@ actor JobRunner {
 
     var record = LedgerRecord(.runFinished, at: run.report.finished ?? surroundings.now())
     record.describe(run.report)
-    record.result = state.rawValue
-    record.retry = run.report.retry
-    record.fault = fault
     record.detail = outcome.map { outcome in
       [
         "stores": outcome.stores.joined(separator: ","), "archive_bytes": "\(outcome.manifest.artifact.archiveBytes)",
@@ -301,7 +293,6 @@ actor JobRunner {
       ].merging(outcome.dropped.map { ("dropped." + $0.key, $0.value.code.rawValue) }) { $1 }
     }
     await surroundings.append(record)
-    _ = await surroundings.keeper.refresh()
     surroundings.board.post(run.report)
   }
 
@@ -335,6 +326,18 @@ extension LedgerRecord {
     reason = run?.reason
     due = run?.due
     attempt = run?.attempt
+    guard let run, run.state.isFinal else { return }
+    (result, fault, retry) = (run.state.rawValue, run.fault, run.retry)
+  }
+}
+
+extension RunReport {
+  /// A run that is asked for now, under an id of its own.
+  init(job: String, database: String, _ options: RunOptions, asked: Date) {
+    self.init(
+      id: String(UUID().uuidString.prefix(8)).lowercased(), job: job, database: database, reason: options.reason,
+      by: options.by, asked: asked)
+    (due, attempt) = (options.due, options.attempt)
   }
 }
 

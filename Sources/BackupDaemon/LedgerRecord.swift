@@ -1,6 +1,6 @@
+import ArtifactFormat
 package import BackupCatalog
 package import ControlAPI
-import Crypto
 package import Faults
 package import Foundation
 
@@ -67,7 +67,7 @@ package struct LedgerRecord: Codable, Sendable, Equatable {
   package func line() throws -> Data { try ControlJSON.encode(self) }
 
   package static func digest(ofLine line: some DataProtocol) -> String {
-    SHA256.hash(data: line).map { ($0 < 16 ? "0" : "") + String($0, radix: 16) }.joined()
+    Digest.hexadecimal(of: [UInt8](line))
   }
 }
 

@@ -62,6 +62,8 @@ package struct Configuration: Sendable, Hashable {
     package var monitorSocket: String?
     /// Dumps that may run at once, over all databases.
     package var parallelRuns = 2
+    /// How long a run may take to end once it is asked to, before it is given up.
+    package var windDown = Duration.seconds(60)
   }
 
   package var databases: [Database] = []

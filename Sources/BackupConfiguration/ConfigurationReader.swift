@@ -394,7 +394,9 @@ package struct ConfigurationReader {
 
   private func daemon(_ section: ConfigurationNode) -> Configuration.Daemon {
     var daemon = Configuration.Daemon()
-    guard let values = section.section(["state", "socket", "monitor_socket", "parallel_runs"]) else { return daemon }
+    guard let values = section.section(["state", "socket", "monitor_socket", "parallel_runs", "stop_within"]) else {
+      return daemon
+    }
     for (key, target) in [("state", \Configuration.Daemon.state), ("socket", \Configuration.Daemon.socket)] {
       guard let node = values[key], let path = node.text() else { continue }
       if path.hasPrefix("/") { daemon[keyPath: target] = path } else { node.report("'\(path)' is no absolute path") }
@@ -410,6 +412,7 @@ package struct ConfigurationReader {
     // sockaddr_un's sun_path holds 108 bytes, its closing zero among them (unix(7)).
     if daemon.socket.utf8.count > 107 { values["socket"]?.report("a socket's path has 107 bytes at most") }
     if let runs = values["parallel_runs"]?.integer(in: 1...32) { daemon.parallelRuns = runs }
+    if let limit = values["stop_within"]?.duration(atLeast: .seconds(1)) { daemon.windDown = limit }
     return daemon
   }
 

@@ -270,6 +270,7 @@ extension DaemonCore {
         slots: slots, board: board, append: { [weak self] in await self?.append($0) }, keeper: keeper, now: now,
         logger: logger, status: status,
         retry: { [weak self] in await self?.retry($0) },
+        skip: { [weak self] in await self?.skip($0, $1, $2, databases: [$3]) },
         afterRun: { [weak self] in
           await self?.expire()
           await self?.reportStatus()

@@ -55,6 +55,8 @@ package struct DaemonPlan: Sendable {
   package var stores: [any ObjectStore]
   package var backup: Backup.Settings
   package var parallelRuns: Int
+  /// How long a run may take to end once it is asked to, before it is given up.
+  package var windDown: Duration
   package var rpo: Duration?
   /// Settings that a reload can't change, by their names.
   package var fixed: [String: String] = [:]
@@ -65,7 +67,7 @@ package struct DaemonPlan: Sendable {
 
   package init(
     databases: [Database], jobs: [Job], stores: [any ObjectStore], backup: Backup.Settings, parallelRuns: Int,
-    rpo: Duration?, identities: [AgeIdentity] = [],
+    windDown: Duration, rpo: Duration?, identities: [AgeIdentity] = [],
     trustedKeys: [VerifyingKey] = []
   ) {
     self.trustedKeys = trustedKeys
@@ -75,6 +77,7 @@ package struct DaemonPlan: Sendable {
     self.stores = stores
     self.backup = backup
     self.parallelRuns = parallelRuns
+    self.windDown = windDown
     self.rpo = rpo
   }
 
@@ -172,6 +175,7 @@ extension DaemonPlan {
       changes.append("how backups are made has changed ('backup', 'encryption' or 'signing')")
     }
     if parallelRuns != new.parallelRuns { changes.append("parallel_runs is now \(new.parallelRuns)") }
+    if windDown != new.windDown { changes.append("stop_within is now \(new.windDown.configurationText)") }
     if rpo != new.rpo { changes.append("rpo is now \(new.rpo?.configurationText ?? "none")") }
     for (key, value) in new.fixed.sorted(by: { $0.key < $1.key }) where fixed[key] != value {
       changes.append("\(key) needs a restart: \(fixed[key] ?? "none") is still in force")

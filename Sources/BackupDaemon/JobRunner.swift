@@ -36,6 +36,8 @@ struct RunSurroundings: Sendable {
   let status: StatusLine
   /// Decides whether a failed run is tried again, and when.
   let retry: @Sendable (RunReport) async -> Date?
+  /// Puts on record that a job's due instant got no run of its own on a database, and why.
+  let skip: @Sendable (_ job: String, _ due: Date, _ reason: String, _ database: String) async -> Void
   /// Called after each run that changed a store.
   let afterRun: @Sendable () async -> Void
 }
@@ -44,6 +46,9 @@ struct RunSurroundings: Sendable {
 actor JobRunner {
   private struct Run {
     var report: RunReport
+    var options: RunOptions
+    /// How long it may take to end once it is asked to.
+    let windDown: Duration
     var machine = RunStateMachine()
     var work: Task<Void, Never>?
     var timer: DispatchTimer?
@@ -60,9 +65,6 @@ actor JobRunner {
   private var runs: [String: Run] = [:]
   private var isStopped = false
 
-  /// How long a run may take to end once it is asked to.
-  private static let windDown = Duration.seconds(60)
-
   nonisolated var unownedExecutor: UnownedSerialExecutor { executor.asUnownedSerialExecutor() }
 
   init(job name: String, surroundings: RunSurroundings) {
@@ -71,24 +73,42 @@ actor JobRunner {
     executor = QueueExecutor(label: "pgbackupd.job.\(name)")
   }
 
-  /// Begins a run of the job on one database, or queues it. A second run of the same job on the same database is refused
-  /// while the first has not ended. The run goes on under `plan`, whatever is reloaded meanwhile.
+  /// Begins a run of the job on one database, or queues it. While a run of the same job on the same database has not ended, a
+  /// second one on demand is refused; a scheduled one queues behind it, and one that is queued already stands for the newest due
+  /// instant instead. The run goes on under `plan`, whatever is reloaded meanwhile.
   func begin(_ database: DaemonPlan.Database, plan: DaemonPlan, options: RunOptions) async throws(Fault) -> RunReport {
     let job = try plan.job(name)
-    if let other = runs.values.first(where: { $0.report.database == database.name }) {
+    let others = runs.values.map(\.report).filter { $0.database == database.name }
+    if let other = others.first, options.due == nil {
       throw Fault(
-        .runConflict, "Job '\(name)' on '\(database.name)' is \(other.report.state.rawValue) already.",
-        cause: "run \(other.report.id), asked \(other.report.asked.rfc3339)", hint: "pgbackupctl status")
+        .runConflict, "Job '\(name)' on '\(database.name)' is \(other.state.rawValue) already.",
+        cause: "run \(other.id), asked \(other.asked.rfc3339)", hint: "pgbackupctl status")
+    }
+    if let queued = others.first(where: { $0.state == .queued && $0.due != nil }) {
+      return await takeOver(queued, options)
     }
     let report = RunReport(job: name, database: database.name, options, asked: surroundings.now())
     let id = report.id
     surroundings.board.post(report)
-    runs[id] = Run(report: report)
+    runs[id] = Run(report: report, options: options, windDown: plan.windDown)
     // Here and not in the task: who was asked for first is first in the queue.
     let ticket = await surroundings.slots.enter(database.name)
-    runs[id]?.work = Task { await self.work(id, ticket, database, job, plan, options) }
+    runs[id]?.work = Task { await self.work(id, ticket, database, job, plan) }
     // A stop that came while it was queued.
     if isStopped { handle(id, .stop(.shutdown)) }
+    return report
+  }
+
+  /// The queued run is now the one of a later due instant.
+  private func takeOver(_ queued: RunReport, _ options: RunOptions) async -> RunReport {
+    var report = queued
+    (report.due, report.reason, report.attempt) = (options.due, options.reason, options.attempt)
+    runs[queued.id]?.report = report
+    runs[queued.id]?.options = options
+    surroundings.board.post(report)
+    if let earlier = queued.due, earlier != options.due {
+      await surroundings.skip(name, earlier, "its run was still queued when the next was due", queued.database)
+    }
     return report
   }
 
@@ -103,19 +123,19 @@ actor JobRunner {
 
   /// Waits for the ends of all runs; for one that hangs in a store that does not answer, no longer than until it is given up.
   func waitForAll() async {
-    for work in runs.values.compactMap(\.work) {
-      _ = await withDeadline(Self.windDown + .seconds(5)) { await work.value }
+    for run in runs.values {
+      guard let work = run.work else { continue }
+      _ = await withDeadline(run.windDown + .seconds(5)) { await work.value }
     }
   }
 
   // MARK: - One run
 
   private func work(
-    _ id: String, _ ticket: Int, _ database: DaemonPlan.Database, _ job: DaemonPlan.Job, _ plan: DaemonPlan,
-    _ options: RunOptions
+    _ id: String, _ ticket: Int, _ database: DaemonPlan.Database, _ job: DaemonPlan.Job, _ plan: DaemonPlan
   ) async {
     do {
-      try await surroundings.slots.wait(ticket)
+      try await takeTurn(id, ticket, database.name, job)
     } catch {
       await end(id, .failed(Fault(error)), outcome: nil)
       return
@@ -123,7 +143,7 @@ actor JobRunner {
     runs[id]?.holdsSlot = true
     handle(id, .slotGranted, timeout: job.timeout, stallAfter: plan.backup.stallAfter)
     do {
-      let outcome = try await backup(id, database, job, plan, options)
+      let outcome = try await backup(id, database, job, plan)
       await giveBackSlot(id, database.name)
       await end(id, .succeeded, outcome: outcome)
     } catch {
@@ -131,6 +151,30 @@ actor JobRunner {
       await end(id, .failed(Fault(error)), outcome: nil)
     }
     await surroundings.afterRun()
+  }
+
+  /// Waits for the run's turn. A scheduled run whose turn comes in its job's quiet hours lets the others go on, and queues anew when
+  /// those have ended.
+  private func takeTurn(_ id: String, _ first: Int, _ database: String, _ job: DaemonPlan.Job) async throws {
+    var ticket = first
+    while true {
+      try await surroundings.slots.wait(ticket)
+      let now = surroundings.now()
+      guard runs[id]?.options.due != nil, let end = job.timing?.afterQuiet(now), end > now else { return }
+      await surroundings.slots.release(database)
+      var record = LedgerRecord(.runPostponed, at: now)
+      record.describe(runs[id]?.report)
+      record.reason = "quiet hours until \(end.rfc3339)"
+      await surroundings.append(record)
+      surroundings.logger.notice(
+        .runPostponed, "a queued run waits for the end of its quiet hours",
+        metadata: ["job": "\(name)", "database": "\(database)", "run": "\(id)", "until": "\(end.rfc3339)"])
+      // By the wall clock, which may be moved meanwhile.
+      while surroundings.now() < end {
+        try await Task.sleep(for: .seconds(min(10, max(0.1, end.timeIntervalSince(surroundings.now())))))
+      }
+      ticket = await surroundings.slots.enter(database)
+    }
   }
 
   private func giveBackSlot(_ id: String, _ database: String) async {
@@ -151,9 +195,10 @@ actor JobRunner {
   }
 
   private func backup(
-    _ id: String, _ database: DaemonPlan.Database, _ job: DaemonPlan.Job, _ plan: DaemonPlan, _ options: RunOptions
+    _ id: String, _ database: DaemonPlan.Database, _ job: DaemonPlan.Job, _ plan: DaemonPlan
   ) async throws -> Backup.Outcome {
     try Task.checkCancellation()
+    guard let options = runs[id]?.options else { throw CancellationError() }
     let catalog = await surroundings.keeper.refresh()
     var record = LedgerRecord(.runStarted, at: surroundings.now())
     record.describe(runs[id]?.report)
@@ -235,8 +280,9 @@ actor JobRunner {
       }
       if let stallAfter { watchProgress(id, stallAfter) }
     case .cancelWork:
-      runs[id]?.work?.cancel()
-      runs[id]?.abandonTimer = timer(after: Self.windDown) { $0.abandon(id) }
+      guard let run = runs[id] else { return }
+      run.work?.cancel()
+      runs[id]?.abandonTimer = timer(after: run.windDown) { $0.abandon(id) }
     case .conclude, .none:
       break
     }

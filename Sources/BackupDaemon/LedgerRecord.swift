@@ -21,6 +21,8 @@ package struct LedgerRecord: Codable, Sendable, Equatable {
     /// The clock was set back by hours: what it showed since counts no more.
     case clockCorrected = "clock.corrected"
     case runStarted = "run.started"
+    /// Its turn came in its job's quiet hours; `reason` says until when it waits.
+    case runPostponed = "run.postponed"
     case runFinished = "run.finished"
     case backupDeleted = "backup.deleted"
     case backupPinned = "backup.pinned"

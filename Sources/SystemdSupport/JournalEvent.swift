@@ -8,6 +8,7 @@ package enum JournalEvent: String, Sendable, CaseIterable {
   case runAborted = "3a124c647e024f05b7c1dce27f7695f5"
   case runInterrupted = "66080f174c9648e29cbd0ba3a1a6bcde"
   case runSkipped = "b120a366f0bb49cf82f2dc05873f9bd0"
+  case runPostponed = "a4e3ba46701347bb9e5f2e8b13e59142"
   case configurationReloaded = "78b7d0ac84774ce08e4cda11b43c589b"
   case configurationRejected = "2330fcf1562a44b888668d77e827062c"
   case ledgerRepaired = "c1acc9906424450aa36bf9b3ddcb369d"

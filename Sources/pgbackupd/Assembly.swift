@@ -34,7 +34,7 @@ struct Assembly {
           databases: job.databases, timeout: job.timeout)
       },
       stores: configuration.stores.map(store), backup: settings, parallelRuns: configuration.daemon.parallelRuns,
-      rpo: configuration.rpo, identities: configuration.dump.identities,
+      windDown: configuration.daemon.windDown, rpo: configuration.rpo, identities: configuration.dump.identities,
       trustedKeys: [key.publicKey] + configuration.dump.trustedKeys)
     plan.fixed = [
       "daemon.state": configuration.daemon.state, "daemon.socket": configuration.daemon.socket,

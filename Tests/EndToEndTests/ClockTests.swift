@@ -161,6 +161,53 @@ import Testing
         "users"))
   }
 
+  /// A queued run whose turn comes in its quiet hours gives it back, and runs when they have ended.
+  @Test func aTurnInQuietHoursIsGivenBack() throws {
+    let cluster = try PrivateCluster.shared()
+    let database = try cluster.makeDatabase(sample: 1)
+    let holder = try LockHolder(cluster, database, "portal.users")
+    let (daemon, clock) = try start(
+      """
+      early: { schedule: '0 8 * * *', zone: UTC, share: false }
+      , late: { schedule: '1 8 * * *', zone: UTC, share: false, not_between: '09:00-18:00 UTC' }
+      """, at: "2026-12-01T07:59:58Z", connect: cluster.conninfo(database))
+    let ledger = try daemon.followLedger()
+    try holder.waitForWaiter()
+    try clock.set("2026-12-01T08:01:00Z")
+    try ledger.wait(for: "job.due", #""job":"late""#)
+    try clock.set("2026-12-01T09:30:00Z")
+    holder.release()
+    try ledger.wait(for: "run.finished", #""job":"early""#, "succeeded")
+    try ledger.wait(for: "run.postponed", "quiet hours until 2026-12-01T18:00:00Z")
+    #expect(!ledger.seen.contains { $0.contains("run.started") && $0.contains(#""job":"late""#) })
+    try clock.set("2026-12-01T18:00:00Z")
+    let line = try ledger.wait(for: "run.finished", #""job":"late""#)
+    #expect(line.contains("succeeded"))
+    #expect(line.contains(#""due":"2026-12-01T08:01:00"#))
+  }
+
+  /// A run that outlasts its job's next due instants: the next queues behind it, once, for the newest of them.
+  @Test func aRunThatOutlastsItsNextDue() throws {
+    let cluster = try PrivateCluster.shared()
+    let database = try cluster.makeDatabase(sample: 1)
+    let holder = try LockHolder(cluster, database, "portal.users")
+    let (daemon, clock) = try start(
+      "hourly: { schedule: '0 * * * *', zone: UTC }", at: "2026-12-01T01:59:58Z", connect: cluster.conninfo(database))
+    let ledger = try daemon.followLedger()
+    try holder.waitForWaiter()
+    try clock.set("2026-12-01T03:00:00Z")
+    try ledger.wait(for: "job.due", #""due":"2026-12-01T03:00:00"#)
+    try clock.set("2026-12-01T04:00:00Z")
+    let skipped = try ledger.wait(for: "job.skipped")
+    #expect(skipped.contains(#""due":"2026-12-01T03:00:00"#))
+    holder.release()
+    for due in ["02", "04"] {
+      let line = try ledger.wait(for: "run.finished")
+      #expect(line.contains("succeeded"))
+      #expect(line.contains(#""due":"2026-12-01T\#(due):00:00"#))
+    }
+  }
+
   /// Jobs that run more often than daily dump each time: what one takes over from another must not be taken over in turn.
   @Test func oftenIsAlwaysFresh() throws {
     let (daemon, clock) = try start(

@@ -70,6 +70,7 @@ let package = Package(
   ],
   targets: [
     // C libraries, and what Glibc's Swift module hides
+    .systemLibrary(name: "CCurl", pkgConfig: "libcurl", providers: [.apt(["libcurl4-openssl-dev"])]),
     .systemLibrary(name: "CLibPQ", pkgConfig: "libpq", providers: [.apt(["libpq-dev"])]),
     .systemLibrary(name: "CSystemd", pkgConfig: "libsystemd", providers: [.apt(["libsystemd-dev"])]),
     .systemLibrary(name: "CXXHash", pkgConfig: "libxxhash", providers: [.apt(["libxxhash-dev"])]),
@@ -93,6 +94,8 @@ let package = Package(
     room("Storage", ["CPlatform", "Faults", "QueueExecution", "Units", logging]),
     room(
       "PostgresTools", ["CLibPQ", "CPlatform", "Faults", "QueueExecution", "Units", logging, subprocess, systemPackage]),
+    room("HTTPTransport", ["CCurl", "QueueExecution", "Units"]),
+    room("S3Storage", ["Faults", "HTTPTransport", "Storage", "Units", crypto, logging]),
     room("SystemdSupport", ["CSystemd", "Faults", logging]),
     room("ControlAPI", ["BackupCatalog", "Faults", "Units"]),
 
@@ -150,7 +153,7 @@ let package = Package(
     tests("BackupCatalogTests", ["BackupCatalog", "Faults", "Units"]),
     tests("AgeEncryptionTests", ["AgeEncryption", "TestSupport"]),
     tests("ArtifactFormatTests", ["ArtifactFormat", "TestSupport"]),
-    tests("StorageTests", ["Faults", "Storage", "TestSupport", "Units"]),
+    tests("StorageTests", ["Faults", "HTTPTransport", "S3Storage", "Storage", "TestSupport", "Units", crypto]),
     tests(
       "BackupConfigurationTests",
       [

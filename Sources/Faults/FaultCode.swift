@@ -29,6 +29,8 @@ package enum FaultCode: String, Sendable, Codable, CaseIterable {
 
   // stores
   case storeMissing = "E-STORE-MISSING"
+  case storeUnreachable = "E-STORE-UNREACHABLE"
+  case storeUntrusted = "E-STORE-UNTRUSTED"
   case storeReadOnly = "E-STORE-READ-ONLY"
   case storeFull = "E-STORE-FULL"
   case storeSpace = "E-STORE-SPACE"
@@ -71,7 +73,8 @@ extension FaultCode {
     switch self {
     case .usage: .usage
     case .configInvalid, .configUnreadable, .objectiveMissed: .problemsFound
-    case .databaseUnreachable, .storeMissing, .storeSilent, .daemonUnreachable: .unreachable
+    case .databaseUnreachable, .storeMissing, .storeUnreachable, .storeUntrusted, .storeSilent, .daemonUnreachable:
+      .unreachable
     case .databaseAuthentication, .notAllowed, .backupPinned, .backupLast, .confirmationNeeded: .notAllowed
     case .databaseMissing, .objectMissing, .backupMissing, .jobMissing: .notFound
     case .databasePrivilege, .databaseRowSecurity, .toolMissing, .toolTooOld, .storeReadOnly, .storeSpace,

@@ -91,7 +91,7 @@ package struct LocalStore: ObjectStore {
     }
   }
 
-  package func upload(_ key: ObjectKey) async throws(StorageError) -> any ObjectUpload {
+  package func upload(_ key: ObjectKey, _ options: UploadOptions) async throws(StorageError) -> any ObjectUpload {
     try await blocking { store throws(StorageError) in
       try store.checkRoot()
       guard access(store.path(key), F_OK) != 0 else { throw store.error(EEXIST, key) }

@@ -9,7 +9,7 @@ package import Units
 /// - An object is never overwritten: an upload onto an existing key fails with `.exists`, at the latest at `finish`.
 /// - What `finish` has returned from survives a power cut.
 /// - Deleting what is not there succeeds: deletes are idempotent.
-/// - Every error is a `StorageError`. Stores don't retry: that is a decorator's work.
+/// - Every error is a `StorageError`. A store over a network repeats single requests where that can help; nobody above it does.
 package protocol ObjectStore: Sendable {
   /// The name that the configuration gave it.
   var name: String { get }
@@ -30,7 +30,7 @@ package protocol ObjectStore: Sendable {
   func read(_ key: ObjectKey, range: Range<UInt64>) async throws(StorageError) -> [UInt8]
 
   /// Begins an upload. Several may run at once.
-  func upload(_ key: ObjectKey) async throws(StorageError) -> any ObjectUpload
+  func upload(_ key: ObjectKey, _ options: UploadOptions) async throws(StorageError) -> any ObjectUpload
 
   func delete(_ key: ObjectKey) async throws(StorageError)
 
@@ -54,6 +54,22 @@ package protocol ObjectUpload: Sendable {
   func abort() async
 }
 
+/// What a store may be told of an upload besides its bytes.
+package struct UploadOptions: Sendable {
+  /// How many bytes will come, about.
+  package var expectedBytes: UInt64?
+  /// Seconds since 1970. A store that can lock objects lets nobody delete or change this one until then.
+  package var retainUntil: Double?
+  /// The very same bytes may have been on their way before, in a process that died: what came then need not come again.
+  package var canResume = false
+
+  package init(expectedBytes: UInt64? = nil, retainUntil: Double? = nil, canResume: Bool = false) {
+    self.expectedBytes = expectedBytes
+    self.retainUntil = retainUntil
+    self.canResume = canResume
+  }
+}
+
 package struct StoredObject: Sendable, Hashable {
   package let key: ObjectKey
   package let size: UInt64
@@ -70,9 +86,13 @@ package struct StoredObject: Sendable, Hashable {
 extension ObjectStore {
   package func link(_ key: ObjectKey, as other: ObjectKey) async throws(StorageError) -> Bool { false }
 
+  package func upload(_ key: ObjectKey) async throws(StorageError) -> any ObjectUpload {
+    try await upload(key, UploadOptions())
+  }
+
   /// Writes a small object in one go.
-  package func put(_ key: ObjectKey, _ bytes: [UInt8]) async throws(StorageError) {
-    let upload = try await upload(key)
+  package func put(_ key: ObjectKey, _ bytes: [UInt8], retainUntil: Double? = nil) async throws(StorageError) {
+    let upload = try await upload(key, UploadOptions(expectedBytes: UInt64(bytes.count), retainUntil: retainUntil))
     do {
       try await upload.write(bytes)
       try await upload.finish()

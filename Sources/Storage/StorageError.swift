@@ -11,6 +11,10 @@ package struct StorageError: Error, Sendable, Equatable {
     case full
     /// The store itself is not there: an unmounted directory, an unknown bucket.
     case storeMissing
+    /// Nobody answers: the network, the server.
+    case unreachable
+    /// Its certificate is not one that we trust.
+    case untrusted
     /// The store takes no writes, or not from us.
     case denied
     /// Anything else; another try may succeed.
@@ -50,10 +54,18 @@ extension StorageError {
       Fault(
         .storeMissing, "The store '\(store)' is not there.", cause: reason,
         hint: "mount or create it, then: pgbackupctl status")
+    case .unreachable:
+      Fault(
+        .storeUnreachable, "The store '\(store)' can't be reached.", cause: reason,
+        hint: "look at its server and the network, then: pgbackupctl status")
+    case .untrusted:
+      Fault(
+        .storeUntrusted, "The certificate of store '\(store)' is not trusted.", cause: reason,
+        hint: "name its authority: 'ca_file' of the store")
     case .denied:
       Fault(
         .storeReadOnly, "The store '\(store)' does not let pgbackupd write or read.", cause: reason,
-        hint: "give it to the user that pgbackupd runs as (mode 0700), then: pgbackupctl status")
+        hint: "look at the directory's owner (pgbackupd's user, mode 0700), or the bucket's credentials and policy")
     case .failed:
       Fault(.storeFailed, "Working on \(place) failed.", cause: reason, hint: "pgbackupctl status")
     }

@@ -64,9 +64,9 @@ package final class FaultyStore: ObjectStore {
     try await store.read(key, range: range)
   }
 
-  package func upload(_ key: ObjectKey) async throws(StorageError) -> any ObjectUpload {
+  package func upload(_ key: ObjectKey, _ options: UploadOptions) async throws(StorageError) -> any ObjectUpload {
     try step()
-    return FaultyUpload(store: self, upload: try await store.upload(key))
+    return FaultyUpload(store: self, upload: try await store.upload(key, options))
   }
 
   package func delete(_ key: ObjectKey) async throws(StorageError) {

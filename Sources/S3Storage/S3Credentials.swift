@@ -1,0 +1,72 @@
+package import Foundation
+package import Units
+
+/// What signs requests.
+package struct S3Credentials: Sendable, Hashable {
+  package var accessKey: String
+  package var secretKey: Secret
+  /// Of temporary credentials.
+  package var sessionToken: Secret?
+  /// When they end; nil for lasting ones.
+  package var expires: Date?
+
+  package init(accessKey: String, secretKey: Secret, sessionToken: Secret? = nil, expires: Date? = nil) {
+    self.accessKey = accessKey
+    self.secretKey = secretKey
+    self.sessionToken = sessionToken
+    self.expires = expires
+  }
+}
+
+/// Where no credentials come from, and why; for people.
+package struct CredentialsError: Error, Sendable, Equatable {
+  package let reason: String
+}
+
+/// The credentials in force: asked for when they are first needed, and again five minutes before they end. Everybody who comes
+/// meanwhile waits for the same answer.
+actor CredentialKeeper {
+  private let sources: [any CredentialSource]
+  private var current: S3Credentials?
+
+  /// AWS renews instance credentials five minutes before their end at the latest.
+  private static let margin: TimeInterval = 300
+
+  init(_ sources: [any CredentialSource]) { self.sources = sources }
+
+  /// - Parameter refused: credentials that the server took for expired; others are looked for.
+  func credentials(at now: Date, refused: S3Credentials? = nil) async throws(CredentialsError) -> S3Credentials {
+    if let current, current != refused, current.expires.map({ now < $0.addingTimeInterval(-Self.margin) }) ?? true {
+      return current
+    }
+    var reasons: [String] = []
+    for source in sources {
+      do throws(CredentialsError) {
+        guard let found = try await source.credentials(at: now) else { continue }
+        current = found
+        return found
+      } catch {
+        reasons.append(error.reason)
+      }
+    }
+    // Those that still hold for a while are better than none.
+    if let current, current != refused, current.expires.map({ now < $0 }) ?? true { return current }
+    throw CredentialsError(
+      reason: reasons.isEmpty
+        ? "no credentials: none in the configuration, the environment, a shared profile, or of this machine"
+        : reasons.joined(separator: "; "))
+  }
+}
+
+/// One place where credentials may come from.
+protocol CredentialSource: Sendable {
+  /// Nil where this place is not set up; throws where it is and gives none.
+  func credentials(at now: Date) async throws(CredentialsError) -> S3Credentials?
+}
+
+/// Given in the configuration.
+struct FixedCredentials: CredentialSource {
+  let value: S3Credentials
+
+  func credentials(at now: Date) async throws(CredentialsError) -> S3Credentials? { value }
+}

@@ -1,0 +1,354 @@
+import Crypto
+package import Foundation
+package import HTTPTransport
+package import Storage
+import Synchronization
+package import Units
+
+/// Objects in an S3 bucket, under a prefix.
+///
+/// An upload up to one part's size is a single `PUT`; a longer one is a multipart upload, of which nothing shows before it is
+/// completed. Either appears only where no object is (`If-None-Match: *`, and a look beforehand for servers that don't know it).
+/// Every part carries its SHA-256, which the server checks. A crash leaves parts that don't show, and that a sweep aborts once nobody
+/// has added to them for a day.
+package struct S3Store: ObjectStore {
+  package let name: String
+  let client: S3Client
+  let uploads = ActiveUploads()
+  /// Whether the server knows `If-None-Match`; most do.
+  let conditions = SharedValue(true)
+
+  private var settings: S3Settings { client.settings }
+
+  /// Unfinished uploads that nobody has added to for so long are dead.
+  private static let staleAge: TimeInterval = 86400
+
+  /// - Parameters:
+  ///   - environment: where credentials are looked for when the settings have none.
+  ///   - now: the wall clock, for signatures.
+  package init(
+    name: String, settings: S3Settings, transport: any HTTPTransport, environment: [String: String],
+    readFile: @escaping @Sendable (String) throws -> String, now: @escaping @Sendable () -> Date
+  ) {
+    self.init(
+      name: name, settings: settings, transport: transport, environment: environment, readFile: readFile,
+      retry: RetryPolicy(), now: now)
+  }
+
+  init(
+    name: String, settings: S3Settings, transport: any HTTPTransport, environment: [String: String],
+    readFile: @escaping @Sendable (String) throws -> String, retry: RetryPolicy, now: @escaping @Sendable () -> Date
+  ) {
+    self.name = name
+    let sources: [any CredentialSource] =
+      settings.credentials.map { [FixedCredentials(value: $0)] }
+      ?? AmbientCredentials(
+        environment: environment, profile: settings.profile, region: settings.region, transport: transport,
+        readFile: readFile
+      ).sources
+    client = S3Client(
+      settings: settings, transport: transport, keeper: CredentialKeeper(sources), retry: retry, now: now)
+  }
+
+  package var location: String { settings.location }
+
+  /// Begins a multipart upload and aborts it: that needs the rights and the settings of a real one, and leaves nothing, not even a
+  /// version.
+  package func check() async throws(StorageError) {
+    let key = fullKey(".pgbackupd-check")
+    let begun = try await send(
+      S3Request(method: "POST", key: key, query: [("uploads", "")], headers: objectHeaders([])))
+    guard let id = (try? S3Document(begun.body))?["UploadId"]?.text else {
+      throw StorageError(.failed, store: name, reason: "the server's answer to CreateMultipartUpload has no UploadId")
+    }
+    _ = try await send(S3Request(method: "DELETE", key: key, query: [("uploadId", id)]))
+  }
+
+  package func list(prefix: String) async throws(StorageError) -> [StoredObject] {
+    var objects: [StoredObject] = []
+    var token: String?
+    repeat {
+      var query = [("list-type", "2"), ("prefix", fullKey(prefix)), ("encoding-type", "url")]
+      if let token { query.append(("continuation-token", token)) }
+      let reply = try document(
+        try await send(S3Request(method: "GET", query: query)), of: "ListObjectsV2", root: "ListBucketResult")
+      let isEncoded = reply["EncodingType"]?.text == "url"
+      for entry in reply.all("Contents") {
+        guard let key = key(entry["Key"]?.text, isEncoded: isEncoded),
+          let size = entry["Size"].flatMap({ UInt64($0.text) }),
+          let modified = entry["LastModified"].flatMap({ Date(rfc3339: $0.text) })
+        else { continue }
+        objects.append(StoredObject(key: key, size: size, modified: modified.timeIntervalSince1970))
+      }
+      let next = reply["NextContinuationToken"]?.text
+      // A server that gives the same token again would have us ask for ever.
+      guard next == nil || next != token else {
+        throw StorageError(.failed, store: name, reason: "ListObjectsV2 repeats its continuation token")
+      }
+      token = reply["IsTruncated"]?.text == "true" ? next : nil
+    } while token != nil
+    return objects.sorted { $0.key < $1.key }
+  }
+
+  package func stat(_ key: ObjectKey) async throws(StorageError) -> StoredObject? {
+    guard let response = try await head(key) else { return nil }
+    guard let size = response.headers["content-length"].flatMap({ UInt64($0) }) else {
+      throw StorageError(.failed, store: name, key: key, reason: "the server tells no size")
+    }
+    let modified = response.headers["last-modified"].flatMap(Date.init(http:))?.timeIntervalSince1970 ?? 0
+    return StoredObject(key: key, size: size, modified: modified)
+  }
+
+  package func read(_ key: ObjectKey, range: Range<UInt64>) async throws(StorageError) -> [UInt8] {
+    guard !range.isEmpty else {
+      guard try await head(key) != nil else { throw StorageError(.missing, store: name, key: key, reason: "NoSuchKey") }
+      return []
+    }
+    let response: HTTPResponse
+    do throws(S3Failure) {
+      response = try await client.send(
+        S3Request(
+          method: "GET", key: fullKey(key.path),
+          headers: [("Range", "bytes=\(range.lowerBound)-\(range.upperBound - 1)")],
+          // A server that sends everything instead is stopped; a refusal has its room.
+          replyLimit: ByteCount(Int64(range.count) + 65536)))
+    } catch {
+      throw storageError(error, key)
+    }
+    // 200 is the whole object: the server knows no ranges, or the range is all of it.
+    guard response.status == 206 || range.lowerBound == 0, response.body.count == range.count else {
+      throw StorageError(
+        .failed, store: name, key: key,
+        reason: "\(response.body.count) bytes came for bytes \(range.lowerBound) to \(range.upperBound)")
+    }
+    if let told = response.headers["content-range"],
+      !told.hasPrefix("bytes \(range.lowerBound)-\(range.upperBound - 1)/")
+    {
+      throw StorageError(.failed, store: name, key: key, reason: "the server sent another range: \(told)")
+    }
+    return response.body
+  }
+
+  package func upload(_ key: ObjectKey, _ options: UploadOptions) async throws(StorageError) -> any ObjectUpload {
+    if try await head(key) != nil { throw StorageError(.exists, store: name, key: key, reason: "it is there already") }
+    return S3Upload(store: self, key: key, options)
+  }
+
+  package func delete(_ key: ObjectKey) async throws(StorageError) {
+    let full = fullKey(key.path)
+    guard settings.deletesVersions else {
+      _ = try await send(S3Request(method: "DELETE", key: full), key)
+      return
+    }
+    for version in try await versions(of: full) {
+      _ = try await send(S3Request(method: "DELETE", key: full, query: [("versionId", version)]), key)
+    }
+  }
+
+  package func sweepUnfinished() async throws(StorageError) -> Int {
+    var count = 0
+    for upload in try await unfinished(prefix: fullKey("")) where !uploads.contains(upload.id) {
+      guard client.now().timeIntervalSince(upload.begun) > Self.staleAge else { continue }
+      // Old is not dead: a slow line may take days, and adds parts meanwhile.
+      let last = try await parts(of: upload).compactMap(\.modified).max()
+      guard last.map({ client.now().timeIntervalSince($0) > Self.staleAge }) ?? true else { continue }
+      _ = try await send(S3Request(method: "DELETE", key: upload.key, query: [("uploadId", upload.id)]))
+      count += 1
+    }
+    return count
+  }
+
+  package func availableSpace() async throws(StorageError) -> ByteCount? { nil }
+}
+
+// MARK: - Keys and headers
+
+extension S3Store {
+  func fullKey(_ path: String) -> String { settings.prefix.isEmpty ? path : "\(settings.prefix)/\(path)" }
+
+  /// A listed key without the prefix; nil where it is none of ours.
+  private func key(_ listed: String?, isEncoded: Bool) -> ObjectKey? {
+    guard let listed, let full = isEncoded ? listed.replacing("+", with: " ").removingPercentEncoding : listed,
+      full.hasPrefix(fullKey(""))
+    else { return nil }
+    return ObjectKey(String(full.dropFirst(fullKey("").count)))
+  }
+
+  /// What makes an object as the settings want it.
+  func objectHeaders(
+    _ more: [(name: String, value: String)], retainUntil: Double? = nil
+  ) -> [(name: String, value: String)] {
+    var headers = more + [("Content-Type", "application/octet-stream")]
+    if let storageClass = settings.storageClass { headers.append(("x-amz-storage-class", storageClass)) }
+    switch settings.serverSideEncryption {
+    case .storeKey: headers.append(("x-amz-server-side-encryption", "AES256"))
+    case .managedKey(let key):
+      headers.append(("x-amz-server-side-encryption", "aws:kms"))
+      if let key { headers.append(("x-amz-server-side-encryption-aws-kms-key-id", key)) }
+    case nil: break
+    }
+    if !settings.tags.isEmpty {
+      let tags = settings.tags.sorted { $0.key < $1.key }
+      headers.append(
+        (
+          "x-amz-tagging",
+          tags.map { "\(PercentEncoding.encode($0.key))=\(PercentEncoding.encode($0.value))" }.joined(separator: "&")
+        ))
+    }
+    if let lock = settings.lock, let retainUntil {
+      headers.append(("x-amz-object-lock-mode", lock.rawValue.uppercased()))
+      headers.append(
+        ("x-amz-object-lock-retain-until-date", Date(timeIntervalSince1970: retainUntil.rounded(.up)).rfc3339))
+    }
+    return headers
+  }
+}
+
+// MARK: - Requests
+
+extension S3Store {
+  func send(_ request: S3Request, _ key: ObjectKey? = nil) async throws(StorageError) -> HTTPResponse {
+    do throws(S3Failure) {
+      return try await client.send(request)
+    } catch {
+      throw storageError(error, key)
+    }
+  }
+
+  /// The answer to `HEAD`, or nil where there is no object.
+  func head(_ key: ObjectKey) async throws(StorageError) -> HTTPResponse? {
+    do throws(S3Failure) {
+      return try await client.send(S3Request(method: "HEAD", key: fullKey(key.path)))
+    } catch {
+      // Without a body: a missing bucket looks the same, and is told by everything else.
+      if error.status == 404 { return nil }
+      throw storageError(error, key)
+    }
+  }
+
+  func document(
+    _ response: HTTPResponse, of operation: String, root: String
+  ) throws(StorageError) -> S3Document {
+    guard let document = try? S3Document(response.body), document.name == root else {
+      throw StorageError(.failed, store: name, reason: "the server's answer to \(operation) is no \(root)")
+    }
+    return document
+  }
+
+  func storageError(_ failure: S3Failure, _ key: ObjectKey? = nil) -> StorageError {
+    let kind: StorageError.Kind =
+      switch (failure.transport, failure.code, failure.status) {
+      case (.unreachable?, _, _), (.timeout?, _, _): .unreachable
+      case (.untrusted?, _, _): .untrusted
+      case (_?, _, _): .failed
+      case (_, "NoSuchBucket", _): .storeMissing
+      case (_, "NoSuchKey", _): .missing
+      case (_, "QuotaExceeded", _), (_, "XMinioStorageFull", _), (_, _, 507): .full
+      case (_, "PreconditionFailed", _), (_, _, 412): .exists
+      case (_, "CredentialsMissing", _), (_, _, 401), (_, _, 403): .denied
+      case (_, _, 404): key == nil ? .storeMissing : .missing
+      default: .failed
+      }
+    return StorageError(kind, store: name, key: key, reason: failure.message)
+  }
+
+  private func versions(of key: String) async throws(StorageError) -> [String] {
+    var found: [String] = []
+    var markers: [(name: String, value: String)] = []
+    repeat {
+      let reply = try document(
+        try await send(S3Request(method: "GET", query: [("versions", ""), ("prefix", key)] + markers)),
+        of: "ListObjectVersions", root: "ListVersionsResult")
+      for entry in reply.children
+      where ["Version", "DeleteMarker"].contains(entry.name) && entry["Key"]?.text == key {
+        if let id = entry["VersionId"]?.text { found.append(id) }
+      }
+      let next = [
+        ("key-marker", reply["NextKeyMarker"]?.text), ("version-id-marker", reply["NextVersionIdMarker"]?.text),
+      ]
+      markers = reply["IsTruncated"]?.text == "true" ? next.compactMap { name, value in value.map { (name, $0) } } : []
+      // Keys are listed in order: beyond ours there are none of its versions.
+      if reply["NextKeyMarker"].map({ $0.text != key }) ?? true { break }
+    } while !markers.isEmpty
+    return found
+  }
+}
+
+// MARK: - Unfinished uploads
+
+/// A multipart upload that is not completed.
+struct UnfinishedUpload {
+  let key: String
+  let id: String
+  let begun: Date
+}
+
+/// A part of one, as the server has it.
+struct StoredPart {
+  let number: Int
+  let size: Int
+  let etag: String
+  /// SHA-256 in Base64, where the server keeps it.
+  let checksum: String?
+  let modified: Date?
+}
+
+extension S3Store {
+  func unfinished(prefix: String) async throws(StorageError) -> [UnfinishedUpload] {
+    var found: [UnfinishedUpload] = []
+    var markers: [(name: String, value: String)] = []
+    repeat {
+      let reply = try document(
+        try await send(S3Request(method: "GET", query: [("uploads", ""), ("prefix", prefix)] + markers)),
+        of: "ListMultipartUploads", root: "ListMultipartUploadsResult")
+      for entry in reply.all("Upload") {
+        guard let key = entry["Key"]?.text, key.hasPrefix(prefix), let id = entry["UploadId"]?.text,
+          let begun = entry["Initiated"].flatMap({ Date(rfc3339: $0.text) })
+        else { continue }
+        found.append(UnfinishedUpload(key: key, id: id, begun: begun))
+      }
+      let next = [
+        ("key-marker", reply["NextKeyMarker"]?.text), ("upload-id-marker", reply["NextUploadIdMarker"]?.text),
+      ]
+      .compactMap { name, value in value.map { (name: name, value: $0) } }
+      guard reply["IsTruncated"]?.text == "true", next.map(\.value) != markers.map(\.value) else { break }
+      markers = next
+    } while !markers.isEmpty
+    return found
+  }
+
+  func parts(of upload: UnfinishedUpload) async throws(StorageError) -> [StoredPart] {
+    var parts: [StoredPart] = []
+    var marker: String?
+    repeat {
+      var query = [("uploadId", upload.id)]
+      if let marker { query.append(("part-number-marker", marker)) }
+      let reply = try document(
+        try await send(S3Request(method: "GET", key: upload.key, query: query)), of: "ListParts",
+        root: "ListPartsResult")
+      for entry in reply.all("Part") {
+        guard let number = entry["PartNumber"].flatMap({ Int($0.text) }),
+          let size = entry["Size"].flatMap({ Int($0.text) }),
+          let etag = entry["ETag"]?.text
+        else { continue }
+        parts.append(
+          StoredPart(
+            number: number, size: size, etag: etag, checksum: entry["ChecksumSHA256"]?.text,
+            modified: entry["LastModified"].flatMap { Date(rfc3339: $0.text) }))
+      }
+      let next = reply["NextPartNumberMarker"]?.text
+      guard reply["IsTruncated"]?.text == "true", next != marker else { break }
+      marker = next
+    } while marker != nil
+    return parts.sorted { $0.number < $1.number }
+  }
+}
+
+/// The multipart uploads of this process that go on: a sweep leaves them alone.
+final class ActiveUploads: Sendable {
+  private let ids = Mutex<Set<String>>([])
+
+  func contains(_ id: String) -> Bool { ids.withLock { $0.contains(id) } }
+  func add(_ id: String) { ids.withLock { _ = $0.insert(id) } }
+  func remove(_ id: String) { ids.withLock { _ = $0.remove(id) } }
+}

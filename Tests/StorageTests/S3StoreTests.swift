@@ -1,0 +1,281 @@
+import Crypto
+import Faults
+import Foundation
+import HTTPTransport
+import Storage
+import TestSupport
+import Testing
+import Units
+
+@testable import S3Storage
+
+/// S3 on a real server, with TLS.
+@Suite struct S3StoreTests {
+  private func makeStore(
+    _ server: S3Server, bucket: String? = nil, transport: (any HTTPTransport)? = nil,
+    now: @escaping @Sendable () -> Date = { Date.now }, change: (inout S3Settings) -> Void = { _ in }
+  ) throws -> S3Store {
+    var settings = S3Settings(bucket: try bucket ?? server.makeBucket(), endpoint: server.endpoint)
+    settings.prefix = "backups"
+    settings.credentials = S3Credentials(accessKey: S3Server.accessKey, secretKey: Secret(S3Server.secretKey))
+    change(&settings)
+    return S3Store(
+      name: "offsite", settings: settings,
+      transport: transport ?? CurlTransport(.init(authorityFile: server.authorityFile)), environment: [:],
+      readFile: { _ in "" }, now: now)
+  }
+
+  private func key(_ path: String) throws -> ObjectKey { try #require(ObjectKey(path)) }
+
+  /// Bytes that no two parts share: numbers, of 8 bytes each.
+  private func bytes(_ count: Int) -> [UInt8] {
+    let numbers = (0..<UInt64(count / 8 + 1)).map { $0 &* 0x9E37_79B9_7F4A_7C15 }
+    return numbers.withUnsafeBytes { Array($0[..<count]) }
+  }
+
+  @Test func conforms() async throws {
+    let store = try makeStore(S3Server.shared())
+    try await store.check()
+    try await StoreConformance(store: store).checkAll()
+    #expect(try await store.unfinished(prefix: "").isEmpty)
+  }
+
+  /// Parts of 8 MiB, written in odd pieces; curl reads back the same bytes.
+  @Test(arguments: [8 << 20, (8 << 20) + 1, (24 << 20) + 12345]) func largeObjects(_ size: Int) async throws {
+    let server = try S3Server.shared()
+    let store = try makeStore(server)
+    let bytes = bytes(size)
+    let upload = try await store.upload(try key("a/large"), UploadOptions(expectedBytes: UInt64(size)))
+    for start in stride(from: 0, to: size, by: 1_234_567) {
+      try await upload.write(Array(bytes[start..<min(start + 1_234_567, size)]))
+    }
+    #expect(try await store.stat(try key("a/large")) == nil)
+    try await upload.finish()
+    let folder = TemporaryFolder()
+    let path = "/\(store.client.settings.bucket)/backups/a/large"
+    #expect(try server.request("GET", path, ["-o", folder.file("copy")]).status == 0)
+    let copy = try Data(contentsOf: URL(filePath: folder.file("copy")))
+    #expect(SHA256.hash(data: copy) == SHA256.hash(data: bytes))
+    #expect(
+      try await store.read(try key("a/large"), range: 8_388_600..<8_388_608) == Array(bytes[8_388_600..<8_388_608]))
+    #expect(try await store.unfinished(prefix: "").isEmpty)
+  }
+
+  /// What an aborted upload has sent is gone, and nothing ever showed.
+  @Test func anAbortLeavesNothing() async throws {
+    let store = try makeStore(S3Server.shared())
+    let upload = try await store.upload(try key("a/half"))
+    try await upload.write(bytes(20 << 20))
+    #expect(try await store.unfinished(prefix: "backups/").count == 1)
+    await upload.abort()
+    #expect(try await store.unfinished(prefix: "backups/").isEmpty)
+    #expect(try await store.list(prefix: "").isEmpty)
+  }
+
+  /// A process died in the middle of a copy: the next one sends only what is not there.
+  @Test func anUploadIsResumed() async throws {
+    let server = try S3Server.shared()
+    let bucket = try server.makeBucket()
+    let bytes = bytes(30 << 20)
+    let options = UploadOptions(expectedBytes: UInt64(bytes.count), canResume: true)
+    do {
+      let dead = try makeStore(server, bucket: bucket)
+      let upload = try await dead.upload(try key("a/copy"), options)
+      try await upload.write(Array(bytes[..<(26 << 20)]))
+      // Two parts are on their way; a third one is waited for, then the process "dies".
+      while try await dead.parts(of: try #require(try await dead.unfinished(prefix: "").first)).count < 3 {}
+    }
+    let counter = CountingTransport(CurlTransport(.init(authorityFile: server.authorityFile)))
+    let store = try makeStore(server, bucket: bucket, transport: counter)
+    let upload = try await store.upload(try key("a/copy"), options)
+    try await upload.write(bytes)
+    try await upload.finish()
+    #expect(try await store.read(try key("a/copy"), range: 0..<UInt64(bytes.count)) == bytes)
+    #expect(counter.bodyBytes < 7 << 20)
+    #expect(try await store.unfinished(prefix: "").isEmpty)
+  }
+
+  /// Other bytes than last time: nothing of the old upload is taken for them.
+  @Test func aResumedUploadTakesNoOtherBytes() async throws {
+    let server = try S3Server.shared()
+    let bucket = try server.makeBucket()
+    var bytes = bytes(20 << 20)
+    let options = UploadOptions(expectedBytes: UInt64(bytes.count), canResume: true)
+    do {
+      let upload = try await makeStore(server, bucket: bucket).upload(try key("a/copy"), options)
+      try await upload.write(bytes)
+    }
+    bytes[100] ^= 1
+    let store = try makeStore(server, bucket: bucket)
+    let upload = try await store.upload(try key("a/copy"), options)
+    try await upload.write(bytes)
+    try await upload.finish()
+    #expect(try await store.read(try key("a/copy"), range: 0..<200) == Array(bytes[..<200]))
+  }
+
+  /// Dead uploads are aborted after a day without a new part, living ones never.
+  @Test func staleUploadsAreSwept() async throws {
+    let server = try S3Server.shared()
+    let bucket = try server.makeBucket()
+    do {
+      let upload = try await makeStore(server, bucket: bucket).upload(try key("a/dead"))
+      try await upload.write(bytes(10 << 20))
+    }
+    let store = try makeStore(server, bucket: bucket)
+    #expect(try await store.sweepUnfinished() == 0)
+    let skew = SharedValue<TimeInterval>(0)
+    // Its clock shows tomorrow; the server's time for signatures it learns from the refusal.
+    let tomorrow = try makeStore(server, bucket: bucket, now: { Date.now.addingTimeInterval(skew.get()) })
+    let living = try await tomorrow.upload(try key("a/living"))
+    try await living.write(bytes(10 << 20))
+    skew.set(2 * 86400)
+    #expect(try await tomorrow.sweepUnfinished() == 1)
+    try await living.finish()
+    #expect(try await store.list(prefix: "").map(\.key.path) == ["a/living"])
+  }
+
+  /// A clock that is wrong by an hour: the server refuses it, and is asked with its own time.
+  @Test func aWrongClockIsNoObstacle() async throws {
+    let skew = SharedValue<TimeInterval>(3600)
+    let store = try makeStore(S3Server.shared(), now: { Date.now.addingTimeInterval(skew.get()) })
+    try await store.put(try key("a"), [1])
+    // And when it is put right.
+    skew.set(0)
+    #expect(try await store.get(try key("a"), limit: ByteCount(9)) == [1])
+  }
+
+  @Test func whatIsWrongIsTold() async throws {
+    let server = try S3Server.shared()
+    let bucket = try server.makeBucket()
+    func kind(_ store: S3Store) async -> StorageError.Kind? {
+      let error = await #expect(throws: StorageError.self) { try await store.check() }
+      #expect(error?.reason.contains(S3Server.secretKey) == false)
+      return error?.kind
+    }
+    #expect(await kind(try makeStore(server, bucket: "no-such-bucket")) == .storeMissing)
+    let wrong = S3Credentials(accessKey: S3Server.accessKey, secretKey: Secret("wrong"))
+    #expect(await kind(try makeStore(server, bucket: bucket, change: { $0.credentials = wrong })) == .denied)
+    let reader = S3Credentials(accessKey: "readkey", secretKey: Secret("readsecret"))
+    #expect(await kind(try makeStore(server, bucket: bucket, change: { $0.credentials = reader })) == .denied)
+    // The private authority is none of the system's.
+    #expect(await kind(try makeStore(server, bucket: bucket, transport: CurlTransport())) == .untrusted)
+    #expect(await kind(try makeStore(server, bucket: bucket, change: { $0.credentials = nil })) == .denied)
+  }
+
+  @Test func nobodyThere() async throws {
+    let server = try S3Server.shared()
+    var settings = S3Settings(bucket: "x", endpoint: "https://localhost:\(try FreePorts.take(1)[0])")
+    settings.credentials = S3Credentials(accessKey: "a", secretKey: Secret("b"))
+    var retry = RetryPolicy()
+    retry.firstWait = 0.01
+    let store = S3Store(
+      name: "offsite", settings: settings, transport: CurlTransport(.init(authorityFile: server.authorityFile)),
+      environment: [:], readFile: { _ in "" }, retry: retry, now: { Date.now })
+    let error = await #expect(throws: StorageError.self) { try await store.check() }
+    #expect(error?.kind == .unreachable)
+    #expect(error?.fault.code == .storeUnreachable)
+  }
+
+  @Test func virtualHostStyle() async throws {
+    let server = try S3Server.shared()
+    let store = try makeStore(
+      server,
+      change: {
+        $0.usesPathStyle = false
+        $0.endpoint = "https://s3.localhost:\(server.port)"
+      })
+    try await store.put(try key("a"), [1, 2])
+    #expect(try await store.get(try key("a"), limit: ByteCount(9)) == [1, 2])
+    #expect(try server.request("GET", "/\(store.client.settings.bucket)/backups/a").status == 0)
+  }
+
+  /// Encryption by the server, storage class and tags arrive.
+  @Test func objectSettings() async throws {
+    let server = try S3Server.shared()
+    let store = try makeStore(
+      server,
+      change: {
+        $0.serverSideEncryption = .storeKey
+        $0.storageClass = "STANDARD_IA"
+        $0.tags = ["team": "db & ops", "kind": "backup"]
+      })
+    try await store.check()
+    try await store.put(try key("small"), [1, 2])
+    let upload = try await store.upload(try key("large"))
+    try await upload.write(bytes(9 << 20))
+    try await upload.finish()
+    for name in ["small", "large"] {
+      let path = "/\(store.client.settings.bucket)/backups/\(name)"
+      let head = try server.request("GET", path, ["-D", "-", "-o", "/dev/null"]).output.lowercased()
+      #expect(head.contains("x-amz-server-side-encryption: aes256"))
+      #expect(head.contains("x-amz-storage-class: standard_ia"))
+      #expect(try server.request("GET", path + "?tagging=").output.contains("<Value>db &amp; ops</Value>"))
+    }
+  }
+
+  /// A locked object can't be deleted before its time, by whomever; afterwards, versions go with it.
+  @Test func objectLock() async throws {
+    let server = try S3Server.shared()
+    let bucket = try server.makeBucket(withLock: true)
+    let store = try makeStore(
+      server, bucket: bucket,
+      change: {
+        $0.lock = .compliance
+        $0.deletesVersions = true
+      })
+    let bytes = bytes(9 << 20)
+    let end = Date.now.timeIntervalSince1970 + 15
+    try await store.put(try key("locked"), [1], retainUntil: end)
+    let upload = try await store.upload(try key("large"), UploadOptions(retainUntil: end))
+    try await upload.write(bytes)
+    try await upload.finish()
+    for name in ["locked", "large"] {
+      let error = await #expect(throws: StorageError.self) { try await store.delete(try key(name)) }
+      #expect(error?.kind == .denied)
+      #expect(try await store.stat(try key(name)) != nil)
+    }
+    // Until the server lets go, it refuses.
+    for name in ["locked", "large"] {
+      while (try? await store.delete(try key(name))) == nil { try #require(Date.now.timeIntervalSince1970 < end + 20) }
+    }
+    #expect(try server.request("GET", "/\(bucket)?versions=").output.contains("<Version>") == false)
+    // Without an end there is no lock: a pin can be lifted at any time.
+    try await store.put(try key("pin"), [1])
+    try await store.delete(try key("pin"))
+    #expect(try await store.list(prefix: "").isEmpty)
+  }
+
+  /// More than a page of keys, among them some that are nobody's.
+  @Test func longListings() async throws {
+    let server = try S3Server.shared()
+    let store = try makeStore(server)
+    try server.request("PUT", "/\(store.client.settings.bucket)/backups/strange%20%2B%20key", ["-d", "x"])
+    try server.request("PUT", "/\(store.client.settings.bucket)/elsewhere", ["-d", "x"])
+    try await withThrowingTaskGroup(of: Void.self) { group in
+      for number in 0..<1100 {
+        if number >= 16 { try await group.next() }
+        group.addTask { try await store.put(try self.key("many/\(number)"), [0]) }
+      }
+      try await group.waitForAll()
+    }
+    let keys = try await store.list(prefix: "").map(\.key)
+    #expect(keys.count == 1100)
+    #expect(keys == keys.sorted())
+    #expect(try await store.list(prefix: "many/109").count == 11)
+  }
+}
+
+/// Counts what is sent.
+final class CountingTransport: HTTPTransport {
+  private let transport: any HTTPTransport
+  private let sent = SharedValue(0)
+
+  init(_ transport: any HTTPTransport) { self.transport = transport }
+
+  var bodyBytes: Int { sent.get() }
+
+  func send(_ request: HTTPRequest) async throws(HTTPError) -> HTTPResponse {
+    sent.set(sent.get() + request.body.count)
+    return try await transport.send(request)
+  }
+}

@@ -27,6 +27,11 @@ package struct Catalog: Sendable {
       self.signature = signature
     }
 
+    /// The same, with another manifest than it should have.
+    fileprivate var withoutManifest: Placement {
+      Placement(store: store, missing: missing + [BackupLayout.manifestName], signature: signature)
+    }
+
     /// All files are there, and nothing says that the manifest is forged.
     package var isWhole: Bool { missing.isEmpty && signature != .invalid }
   }
@@ -44,7 +49,21 @@ package struct Catalog: Sendable {
 
     package var id: BackupID { manifest.id }
     /// At least one store has all of it.
-    package var isGood: Bool { placements.contains(where: \.isWhole) }
+    package var isGood: Bool { wholeCopies > 0 }
+    /// How far its manifest can be believed.
+    fileprivate var trust: Int {
+      placements.map { placement in
+        switch placement.signature {
+        case .valid: 3
+        case .unchecked: 2
+        case .missing: 1
+        case .invalid: 0
+        }
+      }.max() ?? 0
+    }
+
+    /// The stores that have all of it.
+    package var wholeCopies: Int { placements.count(where: \.isWhole) }
   }
 
   /// Files in a backup's folder without a manifest: a run that was cut off, or one that is still going on.
@@ -85,8 +104,13 @@ package struct Catalog: Sendable {
 
   package mutating func add(_ backup: Backup) {
     if let position = backups.firstIndex(where: { $0.id == backup.id && $0.manifest.type == backup.manifest.type }) {
-      backups[position].placements += backup.placements
-      backups[position].pin = backups[position].pin ?? backup.pin
+      let known = backups[position]
+      // The manifest that is believed most is the backup's; a copy that tells another story is none.
+      let manifest = backup.trust > known.trust ? backup.manifest : known.manifest
+      let placements = [known, backup].flatMap { part in
+        part.manifest == manifest ? part.placements : part.placements.map(\.withoutManifest)
+      }
+      backups[position] = Backup(manifest: manifest, placements: placements, pin: known.pin ?? backup.pin)
     } else {
       let position = backups.firstIndex { backup.id < $0.id } ?? backups.endIndex
       backups.insert(backup, at: position)
@@ -98,6 +122,21 @@ package struct Catalog: Sendable {
     for backup in other.backups { add(backup) }
     leftovers += other.leftovers
     problems += other.problems
+  }
+
+  /// The catalog with these folders' placements in a store told to be damaged.
+  package func marking(_ folders: Set<String>, in store: String) -> Catalog {
+    guard !folders.isEmpty else { return self }
+    var marked = self
+    for position in marked.backups.indices
+    where folders.contains(marked.backups[position].manifest.layout.folder) {
+      let file = marked.backups[position].manifest.artifact.file.name
+      marked.backups[position].placements = marked.backups[position].placements.map { placement in
+        placement.store == store && placement.missing.isEmpty
+          ? Placement(store: store, missing: [file], signature: placement.signature) : placement
+      }
+    }
+    return marked
   }
 
   package mutating func add(_ leftover: Leftover) { leftovers.append(leftover) }

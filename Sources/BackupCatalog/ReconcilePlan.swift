@@ -1,9 +1,12 @@
 package import Foundation
 import Units
 
-/// What must be done so that every store holds what it should, with the reason of each step.
+/// What must be done so that every store holds what it should, with the reason of each step: a pure function of policy, catalog and
+/// time.
 package struct ReconcilePlan: Sendable {
   package enum Action: Sendable, Equatable {
+    /// A backup is missing in a store, or not whole there; the stores that have it whole, the best first.
+    case copy(Manifest, from: [String], to: String)
     /// A backup that expired leaves a store.
     case delete(Manifest, store: String)
     /// What a cut-off run left behind leaves a store.
@@ -21,36 +24,79 @@ package struct ReconcilePlan: Sendable {
   /// Leftovers younger than this may belong to a run that is going on, here or on another host.
   package static let leftoverAge: TimeInterval = 86400
 
-  /// - Parameter busy: databases with a run going on, whose folders without a manifest are no leftovers, whatever their files'
-  ///   times say: a store's clock may be wrong, and a link has the time of what it links to.
-  package init(_ catalog: Catalog, policy: RetentionPolicy, at now: Date, busy: Set<String> = []) {
+  /// - Parameters:
+  ///   - stores: all stores of the configuration; the first are preferred as sources.
+  ///   - unknown: stores that could not be read. Nothing is done in them, and what may be the only copy of a backup that belongs there
+  ///     stays elsewhere.
+  ///   - busy: databases with a run going on. Their newest backups may be half-written in some store, and their folders without a
+  ///     manifest are no leftovers, whatever their files' times say: a store's clock may be wrong, and a link has the time of what it
+  ///     links to.
+  package init(
+    _ catalog: Catalog, policy: RetentionPolicy, stores: [String], unknown: Set<String> = [], at now: Date,
+    busy: Set<String> = []
+  ) {
     let decisions = policy.decide(catalog, at: now)
-    var steps: [Step] = []
-    for decision in decisions where !decision.isKept {
-      let since = decision.expired?.rfc3339 ?? now.rfc3339
-      for placement in decision.backup.placements {
-        steps.append(
-          Step(action: .delete(decision.backup.manifest, store: placement.store), reason: "expired since \(since)"))
+    var copies: [Step] = []
+    var deletes: [Step] = []
+    for decision in decisions {
+      let wanted = Self.wanted(decision, policy, stores)
+      let whole = stores.filter { store in
+        decision.backup.placements.contains { $0.store == store && $0.isWhole }
+      }
+      let lacking = wanted.filter { !whole.contains($0) }
+      if !whole.isEmpty, !busy.contains(decision.backup.id.database) {
+        for store in lacking where !unknown.contains(store) {
+          copies.append(
+            Step(
+              action: .copy(decision.backup.manifest, from: whole, to: store),
+              reason: Self.lack(decision.backup, store)))
+        }
+      }
+      guard !decision.isHeld else { continue }
+      for placement in decision.backup.placements where !unknown.contains(placement.store) {
+        guard let since = decision.expired[placement.store] else { continue }
+        // It is what the others are to be copied from.
+        if placement.isWhole, !lacking.isEmpty, whole.allSatisfy({ decision.expired[$0] != nil }) { continue }
+        deletes.append(
+          Step(
+            action: .delete(decision.backup.manifest, store: placement.store),
+            reason: "expired since \(since.rfc3339)"))
       }
     }
     for leftover in catalog.leftovers where now.timeIntervalSince(leftover.lastChanged) > Self.leftoverAge {
+      if unknown.contains(leftover.store) { continue }
       if let layout = BackupLayout(folder: leftover.folder), busy.contains(layout.id.database) { continue }
-      steps.append(
+      deletes.append(
         Step(action: .sweep(leftover), reason: "no manifest, and unchanged since \(leftover.lastChanged.rfc3339)"))
     }
-    self.steps = steps
+    // What goes makes room for what comes.
+    steps = deletes + copies
     kept = decisions.filter(\.isKept)
   }
 
-  /// The plan without what it would do in these stores.
-  package func without(stores: Set<String>) -> ReconcilePlan {
-    var plan = self
-    plan.steps.removeAll { step in
-      switch step.action {
-      case .delete(_, let store): stores.contains(store)
-      case .sweep(let leftover): stores.contains(leftover.store)
-      }
+  /// Only what changes nothing but to take away.
+  package var removals: [Step] {
+    steps.filter { if case .copy = $0.action { false } else { true } }
+  }
+
+  package var copies: [Step] {
+    steps.filter { if case .copy = $0.action { true } else { false } }
+  }
+
+  /// The stores that a backup belongs in now.
+  private static func wanted(
+    _ decision: RetentionDecision, _ policy: RetentionPolicy, _ stores: [String]
+  ) -> [String] {
+    // Of an unknown type nobody can say; and what calls itself from the future is not spread.
+    guard let rule = policy.rules[decision.backup.manifest.type], !decision.reasons.contains(.fromTheFuture) else {
+      return []
     }
-    return plan
+    return rule.stores.filter { stores.contains($0) && decision.expired[$0] == nil }
+  }
+
+  private static func lack(_ backup: Catalog.Backup, _ store: String) -> String {
+    guard let placement = backup.placements.first(where: { $0.store == store }) else { return "missing there" }
+    if placement.signature == .invalid { return "the manifest there is forged or damaged" }
+    return "not whole there: \(placement.missing.joined(separator: ", "))"
   }
 }

@@ -14,6 +14,8 @@ package enum KeepReason: Sendable, Hashable {
   /// Never deleted, whatever its age: without it the database would have no backup at all.
   case newestGood
   case younger(than: Duration, until: Date)
+  /// The same, where a store has a rule of its own.
+  case youngerIn(store: String, than: Duration, until: Date)
   case untilDeleted
   /// The configuration does not know its type (any more): no rule says that it may go.
   case unknownType(String)
@@ -27,6 +29,8 @@ extension KeepReason: CustomStringConvertible {
     case .pinned(let by): "pinned by \(by)"
     case .newestGood: "newest good backup of its database"
     case .younger(let age, let until): "younger than \(age.configurationText), until \(until.rfc3339)"
+    case .youngerIn(let store, let age, let until):
+      "younger than \(age.configurationText) in '\(store)', until \(until.rfc3339)"
     case .untilDeleted: "kept until deleted"
     case .unknownType(let type): "its type '\(type)' is not in the configuration"
     case .fromTheFuture: "its time lies in the future"
@@ -34,13 +38,30 @@ extension KeepReason: CustomStringConvertible {
   }
 }
 
+/// Where backups of a type belong, and for how long.
+package struct TypePolicy: Sendable, Hashable {
+  /// Where a new one is wanted.
+  package var stores: [String]
+  package var keep: KeepRule
+  /// Where a store has a rule of its own.
+  package var keepByStore: [String: KeepRule]
+
+  package init(stores: [String], keep: KeepRule, keepByStore: [String: KeepRule] = [:]) {
+    self.stores = stores
+    self.keep = keep
+    self.keepByStore = keepByStore
+  }
+}
+
 /// What retention says of one backup.
 package struct RetentionDecision: Sendable, Equatable {
   package let backup: Catalog.Backup
-  /// Empty where it may go.
+  /// Empty where it may go, everywhere.
   package let reasons: [KeepReason]
-  /// When it became too old, where it did.
-  package let expired: Date?
+  /// When it became too old, where it did: in the stores that have or want it.
+  package let expired: [String: Date]
+  /// Whether it stays wherever it is, whatever its age: pinned, or the newest.
+  package let isHeld: Bool
 
   package var isKept: Bool { !reasons.isEmpty }
 }
@@ -48,16 +69,27 @@ package struct RetentionDecision: Sendable, Equatable {
 /// Retention: a pure function of rules, catalog and time.
 package struct RetentionPolicy: Sendable, Equatable {
   /// By type.
-  package var rules: [String: KeepRule]
+  package var rules: [String: TypePolicy]
+  /// In how many stores a backup must be to count as a good one.
+  package var quorum: Int
 
-  package init(rules: [String: KeepRule]) { self.rules = rules }
+  /// What is further ahead than this was dated by a wrong clock. (An id may be some seconds ahead, to be the only one of its name.)
+  package static let clockTolerance: TimeInterval = 300
+
+  package init(rules: [String: TypePolicy], quorum: Int = 1) {
+    self.rules = rules
+    self.quorum = quorum
+  }
 
   /// One decision for each backup, in the catalog's order.
   package func decide(_ catalog: Catalog, at now: Date) -> [RetentionDecision] {
     let databases = Set(catalog.backups.map(\.id.database))
-    // A backup "from the future" is no reason to give up the newest of those whose age is known.
-    let newest = databases.compactMap { database in
-      catalog.backups.last { $0.id.database == database && $0.isGood && $0.id.time <= now }
+    // A backup "from the future" is no reason to give up the newest of those whose age is known; nor is one with too few copies
+    // for the newest that has enough.
+    let newest = databases.flatMap { database in
+      [1, quorum].compactMap { copies in
+        catalog.backups.last { $0.id.database == database && $0.wholeCopies >= copies && !Self.isAhead($0, of: now) }
+      }
     }
     return catalog.backups.map { backup in
       decide(
@@ -65,25 +97,49 @@ package struct RetentionPolicy: Sendable, Equatable {
     }
   }
 
+  /// Whether a backup claims to be from the future.
+  package static func isAhead(_ backup: Catalog.Backup, of now: Date) -> Bool {
+    backup.id.time > now.addingTimeInterval(clockTolerance)
+  }
+
+  /// Until when a backup is kept in a store; nil where there is no such time.
+  /// - Parameter keepSeconds: the backup's own, which overrides its type's.
+  package func end(of layout: BackupLayout, keepSeconds: Int64?, in store: String) -> Date? {
+    guard case .forDuration(let age)? = rule(layout.type, keepSeconds, in: store) else { return nil }
+    return layout.id.time.addingTimeInterval(age.inSeconds)
+  }
+
+  private func rule(_ type: String, _ keepSeconds: Int64?, in store: String) -> KeepRule? {
+    keepSeconds.map { .forDuration(.seconds($0)) } ?? rules[type]?.keepByStore[store] ?? rules[type]?.keep
+  }
+
   private func decide(_ backup: Catalog.Backup, isNewestGood: Bool, _ now: Date) -> RetentionDecision {
     var reasons: [KeepReason] = []
-    var expired: Date?
+    var expired: [String: Date] = [:]
     if let pin = backup.pin { reasons.append(.pinned(by: pin.by)) }
     if isNewestGood { reasons.append(.newestGood) }
-    let rule = backup.manifest.keepSeconds.map { KeepRule.forDuration(.seconds($0)) } ?? rules[backup.manifest.type]
-    switch rule {
-    case nil: reasons.append(.unknownType(backup.manifest.type))
-    case .untilDeleted: reasons.append(.untilDeleted)
-    case .forDuration(let age):
-      let end = backup.id.time.addingTimeInterval(age.inSeconds)
-      if backup.id.time > now {
-        reasons.append(.fromTheFuture)
-      } else if now < end {
-        reasons.append(.younger(than: age, until: end))
-      } else {
-        expired = end
+    let isHeld = !reasons.isEmpty
+    let own = rules[backup.manifest.type]?.keepByStore ?? [:]
+    for store in Set(backup.placements.map(\.store) + (rules[backup.manifest.type]?.stores ?? [])).sorted() {
+      let reason: KeepReason
+      switch rule(backup.manifest.type, backup.manifest.keepSeconds, in: store) {
+      case nil: reason = .unknownType(backup.manifest.type)
+      case .untilDeleted: reason = .untilDeleted
+      case .forDuration(let age):
+        let end = backup.id.time.addingTimeInterval(age.inSeconds)
+        if Self.isAhead(backup, of: now) {
+          reason = .fromTheFuture
+        } else if now < end {
+          reason =
+            own[store] == nil || backup.manifest.keepSeconds != nil
+            ? .younger(than: age, until: end) : .youngerIn(store: store, than: age, until: end)
+        } else {
+          expired[store] = end
+          continue
+        }
       }
+      if !reasons.contains(reason) { reasons.append(reason) }
     }
-    return RetentionDecision(backup: backup, reasons: reasons, expired: expired)
+    return RetentionDecision(backup: backup, reasons: reasons, expired: expired, isHeld: isHeld)
   }
 }

@@ -3,7 +3,8 @@ package import ArtifactFormat
 package import BackupCatalog
 package import CronSchedule
 package import PostgresTools
-import Units
+package import S3Storage
+package import Units
 
 /// What the configuration file says, as values that are known to be valid. The defaults are here; reading a file into this
 /// is `ConfigurationReader`'s work, making objects of it is the program's.
@@ -23,9 +24,12 @@ package struct Configuration: Sendable, Hashable {
     package enum Place: Sendable, Hashable {
       /// A directory of this machine.
       case local(path: String)
+      case s3(S3Settings)
     }
     package var name: String
     package var place: Place
+    /// Bytes a second that may go in or out; as many as can where nil.
+    package var rateLimit: ByteCount?
   }
 
   package struct Job: Sendable, Hashable {
@@ -36,6 +40,8 @@ package struct Configuration: Sendable, Hashable {
     /// Whether its zone is the machine's, which may change while the daemon runs.
     package var usesLocalZone = false
     package var keep: KeepRule
+    /// Where a store has a rule of its own.
+    package var keepByStore: [String: KeepRule] = [:]
     package var stores: [String]
     /// Names of databases; all of them where nil.
     package var databases: [String]?
@@ -64,6 +70,8 @@ package struct Configuration: Sendable, Hashable {
     package var parallelRuns = 2
     /// How long a run may take to end once it is asked to, before it is given up.
     package var windDown = Duration.seconds(60)
+    /// How often the stores are looked at besides after each run.
+    package var reconcileEvery = Duration.seconds(3600)
   }
 
   package var databases: [Database] = []
@@ -73,10 +81,8 @@ package struct Configuration: Sendable, Hashable {
   package var daemon = Daemon()
   /// The age that the newest backup of a database must not exceed.
   package var rpo: Duration?
-
-  package var retention: RetentionPolicy {
-    RetentionPolicy(rules: Dictionary(uniqueKeysWithValues: jobs.map { ($0.name, $0.keep) }))
-  }
+  /// In how many stores a backup must be to count.
+  package var quorum = 1
 }
 
 /// Which databases of a server are meant: at least one `include` matches and no `exclude` does. `*` stands for any

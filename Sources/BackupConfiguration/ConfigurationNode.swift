@@ -134,6 +134,8 @@ struct ConfigurationNode {
     return values
   }
 
+  var isMapping: Bool { if case .mapping = node { true } else { false } }
+
   var isScalar: Bool { if case .scalar = node { !isNull } else { false } }
 
   var isNull: Bool {

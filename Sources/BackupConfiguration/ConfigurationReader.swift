@@ -128,7 +128,9 @@ package struct ConfigurationReader {
       configuration.dump.trustedKeys = (values["trusted"]?.texts() ?? []).compactMap(verifyingKey)
     }
     if let section = sections["objectives"] {
-      configuration.rpo = section.section(["rpo"])?["rpo"]?.duration(atLeast: .seconds(60))
+      let values = section.section(["rpo", "quorum"])
+      configuration.rpo = values?["rpo"]?.duration(atLeast: .seconds(60))
+      configuration.quorum = values?["quorum"]?.integer(in: 1...9) ?? 1
     }
     if let section = sections["databases"] {
       configuration.databases = databases(section)
@@ -136,7 +138,7 @@ package struct ConfigurationReader {
       root.report("'databases' is missing: name at least one")
     }
     configuration.stores =
-      sections["stores"].map(stores)
+      sections["stores"].map(StoreReader(surroundings: surroundings, checkName: checkName, secret: secret).stores)
       ?? [.init(name: "local", place: .local(path: configuration.daemon.state + "/backups"))]
     configuration.jobs =
       sections["jobs"].map { jobs($0, configuration) } ?? Self.defaultJobs(configuration.stores, surroundings.zone)
@@ -193,35 +195,6 @@ package struct ConfigurationReader {
     }
   }
 
-  private func stores(_ section: ConfigurationNode) -> [Configuration.Store] {
-    guard let entries = section.entries() else { return [] }
-    if entries.isEmpty { section.report("name at least one store") }
-    var paths: [String: String] = [:]
-    return entries.compactMap { name, node in
-      checkName(name, node, "a store")
-      guard let values = node.section(["path"]) else { return nil }
-      guard let place = values["path"] else {
-        node.report("'path' is missing: the store's directory")
-        return nil
-      }
-      guard let path = place.text() else { return nil }
-      guard path.hasPrefix("/") else {
-        place.report("'\(path)' is no absolute path")
-        return nil
-      }
-      let plain = NSString(string: path).standardizingPath
-      for (other, otherPath) in paths.sorted(by: { $0.key < $1.key }) {
-        if otherPath == plain {
-          place.report("store '\(other)' has the same path")
-        } else if plain.hasPrefix(otherPath + "/") || otherPath.hasPrefix(plain + "/") {
-          place.report("it and store '\(other)' lie one in the other")
-        }
-      }
-      paths[name] = plain
-      return Configuration.Store(name: name, place: .local(path: path))
-    }
-  }
-
   private enum Action: String, CaseIterable { case backup }
 
   private func jobs(_ section: ConfigurationNode, _ configuration: Configuration) -> [Configuration.Job] {
@@ -242,7 +215,12 @@ package struct ConfigurationReader {
       job.usesLocalZone = values["zone"] == nil
       if let keep = values["keep"] { job.keep = keepRule(keep) }
       if let stores = values["stores"] {
-        job.stores = names(stores, among: storeNames, "store")
+        if stores.isMapping {
+          job.keepByStore = keeps(stores, among: storeNames)
+          job.stores = (stores.entries() ?? []).map(\.0).filter { job.keepByStore[$0] != nil }
+        } else {
+          job.stores = names(stores, among: storeNames, "store")
+        }
         if job.stores.isEmpty { stores.report("a job needs a store") }
       }
       if let databases = values["databases"] {
@@ -336,6 +314,19 @@ package struct ConfigurationReader {
     return .forDuration(duration)
   }
 
+  /// `{ local: 7d, offsite: 90d }`: stores that keep for different times.
+  private func keeps(_ node: ConfigurationNode, among known: [String]) -> [String: KeepRule] {
+    var rules: [String: KeepRule] = [:]
+    for (name, value) in node.entries() ?? [] {
+      if known.contains(name) {
+        rules[name] = keepRule(value)
+      } else {
+        value.report("there is no store '\(name)'" + suggestion(for: name, among: known))
+      }
+    }
+    return rules
+  }
+
   private func names(_ node: ConfigurationNode, among known: [String], _ kind: String) -> [String] {
     (node.texts() ?? []).compactMap { item in
       guard let name = item.text() else { return nil }
@@ -394,7 +385,11 @@ package struct ConfigurationReader {
 
   private func daemon(_ section: ConfigurationNode) -> Configuration.Daemon {
     var daemon = Configuration.Daemon()
-    guard let values = section.section(["state", "socket", "monitor_socket", "parallel_runs", "stop_within"]) else {
+    guard
+      let values = section.section([
+        "state", "socket", "monitor_socket", "parallel_runs", "stop_within", "reconcile_every",
+      ])
+    else {
       return daemon
     }
     for (key, target) in [("state", \Configuration.Daemon.state), ("socket", \Configuration.Daemon.socket)] {
@@ -413,6 +408,7 @@ package struct ConfigurationReader {
     if daemon.socket.utf8.count > 107 { values["socket"]?.report("a socket's path has 107 bytes at most") }
     if let runs = values["parallel_runs"]?.integer(in: 1...32) { daemon.parallelRuns = runs }
     if let limit = values["stop_within"]?.duration(atLeast: .seconds(1)) { daemon.windDown = limit }
+    if let pause = values["reconcile_every"]?.duration(atLeast: .seconds(1)) { daemon.reconcileEvery = pause }
     return daemon
   }
 

@@ -26,6 +26,8 @@ actor CatalogKeeper {
   /// Running time, which no step of the clock moves.
   private var readAt: UInt64?
   private let patience: Duration
+  /// Folders of backups that turned out damaged when they were read, by their stores: sizes alone don't show it.
+  private var damaged: [String: Set<String>] = [:]
 
   init(stores: [any ObjectStore], trusted: [VerifyingKey], patience: Duration = .seconds(30)) {
     self.stores = stores
@@ -61,7 +63,7 @@ actor CatalogKeeper {
     var merged = Catalog()
     for store in stores {
       guard let holding = holdings[store.name] else { continue }
-      merged.add(holding.catalog)
+      merged.add(holding.catalog.marking(damaged[store.name] ?? [], in: store.name))
       if holding.isReading {
         merged.add(Catalog.Problem(store: store.name, folder: nil, fault: Self.silence(of: store)))
       }
@@ -88,6 +90,10 @@ actor CatalogKeeper {
     holdings[store.name]?.reader = answer.0
     holdings[store.name]?.catalog = answer.1
   }
+
+  /// A backup that is not what its manifest says counts for nothing in that store, until it is mended there.
+  func markDamaged(_ folder: String, in store: String) { damaged[store, default: []].insert(folder) }
+  func mend(_ folder: String, in store: String) { damaged[store]?.remove(folder) }
 
   static func silence(of store: any ObjectStore) -> Fault {
     Fault(

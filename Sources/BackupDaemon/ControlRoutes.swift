@@ -53,7 +53,8 @@ struct ControlRoutes {
       return try Self.reply(try await core.deleteDamaged(reference.id, by: context.caller))
     }
     router.get("v1/contents") { request, _ in try Self.reply(try await core.contents(Self.identifier(request))) }
-    router.post("v1/jobs/:job/run") { _, context in
+    router.post("v1/jobs/:job/run") { request, context in
+      try await Self.requireEnd(request)
       let job = context.parameters.get("job") ?? ""
       return try Self.reply(try await core.run(job: job, options: RunOptions(reason: "on demand", by: context.caller)))
     }
@@ -73,7 +74,10 @@ struct ControlRoutes {
       let command: ReconcileCommand = try await Self.body(request)
       return try Self.reply(try await core.reconcile(apply: command.apply, by: context.caller))
     }
-    router.post("v1/reload") { _, context in try Self.reply(try await core.reload(by: context.caller)) }
+    router.post("v1/reload") { request, context in
+      try await Self.requireEnd(request)
+      return try Self.reply(try await core.reload(by: context.caller))
+    }
     router.get("v1/runs/:run/events") { request, context in
       let id = context.parameters.get("run") ?? ""
       guard let events = core.board.follow(id) else {
@@ -133,6 +137,13 @@ struct ControlRoutes {
       throw Fault(.usage, "The query needs 'id'.", hint: "pgbackupctl list")
     }
     return String(id)
+  }
+
+  /// A request that was cut off is none, also where its body says nothing.
+  private static func requireEnd(_ request: Request) async throws {
+    guard (try? await request.body.collect(upTo: requestLimit)) != nil else {
+      throw Fault(.usage, "The request is larger than \(requestLimit) bytes, or was cut off.")
+    }
   }
 
   private static func body<Value: Decodable>(_ request: Request) async throws -> Value {

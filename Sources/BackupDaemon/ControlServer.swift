@@ -72,13 +72,15 @@ package struct ControlServer: Service {
         do {
           try await server.executeThenClose { inbound in
             for try await connection in inbound {
-              open.add(connection.channel)
               connections.addTask {
+                open.add(connection.channel, of: try? await connection.channel.peer().get().uid)
                 await http.handle(value: connection, logger: logger)
                 open.remove(connection.channel)
               }
             }
           }
+        } catch is CancellationError {
+          // The daemon could not start, and says so itself.
         } catch {
           logger.error("the control socket failed", metadata: ["cause": "\(error)"])
         }

@@ -95,11 +95,6 @@ extension DaemonCore {
     return found
   }
 
-  /// What reconcile would do, or has done.
-  func reconcile(apply: Bool, by caller: Caller?) async throws(Fault) -> ReconcileReport {
-    try await exclusively { core throws(Fault) in try await core.reconcileNow(apply: apply, by: caller) }
-  }
-
   private func pinNow(_ reference: BackupReference, by caller: Caller?) async throws(Fault) -> BackupDetail {
     let (backup, _) = try await find(reference.id)
     let who = caller.map { "uid \($0.uid)" } ?? "pgbackupd"
@@ -140,46 +135,6 @@ extension DaemonCore {
     return detail
   }
 
-  private func reconcileNow(apply: Bool, by caller: Caller?) async throws(Fault) -> ReconcileReport {
-    // One plan of the daemon for all: a reload meanwhile must not lead to other stores.
-    let stores = plan.stores
-    // Before the stores are read: what is seen half-written there may be whole and reported a moment later.
-    let busy = Set(board.active.map(\.database))
-    let catalog = await keeper.refresh()
-    // Nothing is decided about a store that does not answer: what is known of it is old.
-    let silent = Set(catalog.problems.filter { $0.fault.code == .storeSilent }.map(\.store))
-    let plan = ReconcilePlan(catalog, policy: plan.retention, at: now(), busy: busy.union(board.active.map(\.database)))
-      .without(stores: silent)
-    let kept = plan.kept.map {
-      ReconcileReport.Kept(id: $0.backup.id, type: $0.backup.manifest.type, reasons: $0.reasons.map(\.description))
-    }
-    guard apply else {
-      return ReconcileReport(applied: false, steps: plan.steps.map { ReconcileReport.Step($0, fault: nil) }, kept: kept)
-    }
-    let results = await Reconcile(stores: stores).apply(plan)
-    for result in results { await record(result, by: caller) }
-    if !results.isEmpty { _ = await keeper.refresh() }
-    return ReconcileReport(
-      applied: true, steps: results.map { ReconcileReport.Step($0.step, fault: $0.fault) }, kept: kept)
-  }
-
-  /// Reconcile as the daemon does it by itself: what fails is logged and tried again after the next run.
-  func expire() async {
-    do throws(Fault) {
-      for step in try await reconcile(apply: true, by: nil).steps {
-        if let fault = step.fault {
-          logger.error(.storeUnusable, fault, metadata: ["what": "\(step.what)", "store": "\(step.store)"])
-        } else {
-          logger.info(
-            step.action == "delete" ? .backupDeleted : .leftoversSwept, "\(step.action) done",
-            metadata: ["what": "\(step.what)", "store": "\(step.store)", "reason": "\(step.reason)"])
-        }
-      }
-    } catch {
-      logger.error(.storeUnusable, error)
-    }
-  }
-
   private func find(_ selector: String) async throws(Fault) -> (Catalog.Backup, Catalog) {
     let selector = try BackupSelector(parsing: selector)
     let catalog = await keeper.refresh()
@@ -197,42 +152,11 @@ extension DaemonCore {
     record.store = store
     await append(record)
   }
-
-  private func record(_ result: Reconcile.Result, by caller: Caller?) async {
-    var record: LedgerRecord
-    switch result.step.action {
-    case .delete(let manifest, let store):
-      record = LedgerRecord(.backupDeleted, at: now())
-      record.backup = manifest.id
-      record.database = manifest.id.database
-      record.store = store
-    case .sweep(let leftover):
-      record = LedgerRecord(.leftoversSwept, at: now())
-      record.store = leftover.store
-      record.detail = ["folder": leftover.folder]
-    }
-    record.by = caller
-    record.reason = result.step.reason
-    record.fault = result.fault
-    await append(record)
-  }
-}
-
-extension ReconcileReport.Step {
-  fileprivate init(_ step: ReconcilePlan.Step, fault: Fault?) {
-    switch step.action {
-    case .delete(let manifest, let store):
-      self.init(
-        action: "delete", what: "\(manifest.id) (\(manifest.type))", store: store, reason: step.reason, fault: fault)
-    case .sweep(let leftover):
-      self.init(action: "sweep", what: leftover.folder, store: leftover.store, reason: step.reason, fault: fault)
-    }
-  }
 }
 
 extension RetentionDecision {
   /// The reasons in a few words.
   fileprivate var text: String {
-    isKept ? reasons.map(\.description).joined(separator: "; ") : "expired since \(expired?.rfc3339 ?? "")"
+    isKept ? reasons.map(\.description).joined(separator: "; ") : "expired since \(expired.values.max()?.rfc3339 ?? "")"
   }
 }

@@ -33,9 +33,12 @@ extension DaemonCore {
       + catalog.backups.flatMap(Self.forged)
       + catalog.backups.filter { $0.placements.allSatisfy { !$0.missing.isEmpty } }.map(Self.incomplete)
       + last.filter(isConfigured).compactMap(Self.failed) + databases.compactMap(Self.overdue)
-    return StatusReport(
+      + catalog.backups.compactMap { fromTheFuture($0, time) } + decisions.compactMap(belowQuorum)
+    var report = StatusReport(
       version: Backup.version, now: time, started: started, databases: databases, stores: stores, runs: board.active,
       encryption: encryption, problems: problems)
+    report.copy = copies.copy
+    return report
   }
 
   /// Whether a run's database is one that the configuration still means.
@@ -66,7 +69,7 @@ extension DaemonCore {
           name: job.name, expression: job.timing?.schedule.expression.description,
           sentence: job.timing?.schedule.expression.sentence,
           zone: job.timing?.schedule.zone.identifier, next: await scheduler.nextStart(of: job.name),
-          keep: job.keep.text,
+          keep: job.keepText,
           stores: job.stores, databases: databases,
           lastRuns: databases.compactMap { board.last(job: job.name, database: $0) }))
     }
@@ -98,7 +101,7 @@ extension DaemonCore {
     _ name: String, _ decisions: [RetentionDecision], _ time: Date
   ) async -> StatusReport.Database {
     let own = decisions.filter { $0.backup.id.database == name }
-    let newest = own.last { $0.backup.isGood }
+    let newest = own.last { $0.backup.wholeCopies >= plan.quorum && !RetentionPolicy.isAhead($0.backup, of: time) }
     var next: (job: String, due: Date)?
     for job in plan.jobs
     where plan.databases(of: job).contains(where: { $0.name == name || name.hasPrefix($0.name + ".") }) {
@@ -138,6 +141,27 @@ extension DaemonCore {
     case .failure(let error): return (nil, error.fault)
     case nil: return (nil, CatalogKeeper.silence(of: store))
     }
+  }
+
+  /// A backup whose time has not come: a clock was wrong, and no age can be told.
+  private func fromTheFuture(_ backup: Catalog.Backup, _ time: Date) -> Fault? {
+    guard RetentionPolicy.isAhead(backup, of: time) else { return nil }
+    return Fault(
+      .clockDoubtful, "\(backup.id) claims to be from the future: it counts for nothing, and never expires.",
+      hint: "pgbackupctl delete \(backup.id)")
+  }
+
+  /// A backup in fewer stores than wanted, where more of them should have it.
+  private func belowQuorum(_ decision: RetentionDecision) -> Fault? {
+    let backup = decision.backup
+    guard plan.quorum > 1, backup.isGood, backup.wholeCopies < plan.quorum, decision.isKept,
+      let job = try? plan.job(backup.manifest.type),
+      job.stores.filter({ decision.expired[$0] == nil }).count >= plan.quorum
+    else { return nil }
+    return Fault(
+      .objectiveMissed,
+      "\(backup.id) (\(backup.manifest.type)) is whole in \(backup.wholeCopies) of \(plan.quorum) stores.",
+      hint: "pgbackupctl reconcile --apply")
   }
 
   private static func forged(_ backup: Catalog.Backup) -> [Fault] {

@@ -30,6 +30,10 @@ extension DaemonCore {
   }
 
   private func begin(_ due: ScheduleTable.Due) async {
+    if await ledger.history.jobs[due.job]?.doneAhead == due.instant {
+      await skip(due.job, due.instant, "it was done already, before the clock was corrected")
+      return
+    }
     switch due.kind {
     case .onTime:
       await beginScheduled(due.job, due: due.instant, reason: "schedule \(due.instant.rfc3339)")
@@ -98,14 +102,14 @@ extension DaemonCore {
     for database in found.members { await beginScheduled(job, database, plan, options) }
   }
 
-  private func recordDue(_ job: DaemonPlan.Job, _ options: RunOptions, _ databases: some Collection<String>) async {
+  func recordDue(_ job: DaemonPlan.Job, _ options: RunOptions, _ databases: some Collection<String>) async {
     var record = LedgerRecord(.jobDue, at: now())
     (record.job, record.due, record.reason) = (job.name, options.due, options.reason)
     record.databases = databases.sorted()
     await append(record)
   }
 
-  private func beginScheduled(
+  func beginScheduled(
     _ job: DaemonPlan.Job, _ database: DaemonPlan.Database, _ plan: DaemonPlan, _ options: RunOptions
   ) async {
     do throws(Fault) {
@@ -149,7 +153,8 @@ extension DaemonCore {
     return await scheduler.retry(
       RetryTable.Retry(
         job: run.job, database: run.database, due: due, attempt: attempt + 1, start: start,
-        reason: "retry \(attempt) of \(rule.count) for \(due.rfc3339)"))
+        reason: "retry \(attempt) of \(rule.count) for \(due.rfc3339)",
+        order: (try? plan.job(run.job))?.timing?.order ?? 0))
   }
 
   /// A scheduled run that could not even begin is a failed run, and must not be silent.
@@ -272,7 +277,7 @@ extension DaemonCore {
         retry: { [weak self] in await self?.retry($0) },
         skip: { [weak self] in await self?.skip($0, $1, $2, databases: [$3]) },
         afterRun: { [weak self] in
-          await self?.expire()
+          await self?.settleStores()
           await self?.reportStatus()
         }))
     runners[job] = runner

@@ -73,20 +73,32 @@ extension DaemonCore {
     }
   }
 
-  /// Where the ledger knows nothing of a job (it was lost, or the machine is new), the newest backups tell when it ran last.
+  /// Where the ledger knows nothing of a job (it was lost, or the machine is new), the newest backups tell when it ran last on each
+  /// database.
   func catchUpFromCatalog() async {
     guard !unknownJobs.isEmpty else { return }
     let catalog = await keeper.refresh()
     for name in unknownJobs.sorted() {
-      guard let job = try? plan.job(name), let timing = job.timing else { continue }
-      let newest = plan.databases(of: job).filter { $0.includes == nil }
-        .compactMap { catalog.newestGood(of: $0.name, type: name)?.id.time }
-      guard let anchor = newest.min(), let missed = timing.schedule.previous(before: now()), missed > anchor,
-        timing.start(of: missed) <= now()
+      guard let job = try? plan.job(name), let timing = job.timing,
+        let missed = timing.schedule.previous(before: now()),
+        timing.start(of: missed) <= now(),
+        now().timeIntervalSince(missed) <= timing.catchUp?.inSeconds ?? 0
       else { continue }
-      let lateness = now().timeIntervalSince(missed)
-      guard lateness <= timing.catchUp?.inSeconds ?? 0 else { continue }
-      await beginScheduled(name, due: missed, reason: Self.catchUp(missed, 0) + ", as the catalog shows")
+      var stale: [DaemonPlan.Database] = []
+      for entry in plan.databases(of: job) {
+        // A pattern that can't be asked now has its next run.
+        for database in (try? await entry.resolve()) ?? [] {
+          guard let newest = catalog.newestGood(of: database.name, type: name)?.id.time, newest < missed else {
+            continue
+          }
+          stale.append(database)
+        }
+      }
+      guard !stale.isEmpty else { continue }
+      let options = RunOptions(
+        reason: Self.catchUp(missed, 0) + ", as the catalog shows", due: missed, attempt: 1)
+      await recordDue(job, options, stale.map(\.name))
+      for database in stale { await beginScheduled(job, database, plan, options) }
     }
     unknownJobs = []
   }
@@ -96,10 +108,20 @@ extension DaemonCore {
     guard !isStopping else { return }
     var changed: [String] = []
     for position in plan.jobs.indices {
-      guard let rules = zone(plan.jobs[position]), let timing = plan.jobs[position].timing,
-        rules != timing.schedule.zone
-      else { continue }
-      plan.jobs[position].timing?.schedule = ZonedSchedule(timing.schedule.expression, in: rules)
+      guard let timing = plan.jobs[position].timing else { continue }
+      var new = timing
+      if let rules = zone(plan.jobs[position]), rules != timing.schedule.zone {
+        new.schedule = ZonedSchedule(timing.schedule.expression, in: rules)
+      }
+      // Hours without a zone of their own are the schedule's.
+      new.notBetween = timing.notBetween.map { window in
+        let rules =
+          window.zone.identifier == timing.schedule.zone.identifier
+          ? new.schedule.zone : namedZone(window.zone.identifier) ?? window.zone
+        return window.zone == rules ? window : window.moved(to: rules)
+      }
+      guard new != timing else { continue }
+      plan.jobs[position].timing = new
       changed.append(plan.jobs[position].name)
     }
     guard !changed.isEmpty else { return }

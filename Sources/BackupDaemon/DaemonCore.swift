@@ -23,6 +23,12 @@ package actor DaemonCore {
   var standingProblems: [String: Fault] = [:]
   var runners: [String: JobRunner] = [:]
   var isStopping = false
+  /// The copying between stores that was asked for last.
+  var copying: Task<[Reconcile.Result], Never>?
+  let copies = CopyBoard()
+  /// Running time, in seconds.
+  var reconciledAt: TimeInterval = 0
+  var clockGuard: ClockGuard
   /// Scheduled jobs that the ledger knew nothing of at the start.
   var unknownJobs: Set<String> = []
 
@@ -32,6 +38,8 @@ package actor DaemonCore {
   let notifier = ServiceNotifier()
   /// The zone rules that a job's schedule has now; they change when the machine's zone files do.
   let zone: @Sendable (DaemonPlan.Job) -> ZoneRules?
+  /// The rules of a zone by its name; nil where there are none.
+  let namedZone: @Sendable (String) -> ZoneRules?
   private let reload: @Sendable () throws(Fault) -> DaemonPlan
   private let changes = TaskChain()
   private let reloads = TaskChain()
@@ -41,7 +49,7 @@ package actor DaemonCore {
   ///   - reload: reads the configuration anew, or throws why it can't be taken.
   package init(
     plan: DaemonPlan, ledger: Ledger, now: @escaping @Sendable () -> Date, logger: Logger,
-    zone: @escaping @Sendable (DaemonPlan.Job) -> ZoneRules?,
+    zone: @escaping @Sendable (DaemonPlan.Job) -> ZoneRules?, namedZone: @escaping @Sendable (String) -> ZoneRules?,
     reload: @escaping @Sendable () throws(Fault) -> DaemonPlan
   ) {
     self.plan = plan
@@ -49,8 +57,10 @@ package actor DaemonCore {
     self.now = now
     self.logger = logger
     self.zone = zone
+    self.namedZone = namedZone
     self.reload = reload
     started = now()
+    clockGuard = ClockGuard(wall: started.timeIntervalSince1970, running: SystemClock.running())
     slots = DumpSlots(limit: plan.parallelRuns)
     keeper = CatalogKeeper(stores: plan.stores, trusted: plan.trustedKeys)
     status = StatusLine(notifier)
@@ -76,6 +86,11 @@ package actor DaemonCore {
     if history.isCorrected(at: now()), let newest = history.newest {
       await recordCorrection(by: newest.timeIntervalSince(now()))
     }
+    clockGuard = ClockGuard(
+      wall: now().timeIntervalSince1970, running: SystemClock.running(),
+      onRecord: history.newest?.timeIntervalSince1970,
+      isDoubtful: history.clockDoubt != nil)
+    if let doubt = history.clockDoubt { doubtClock(doubt) }
     var record = LedgerRecord(.daemonStarted, at: now())
     record.detail = ["version": Backup.version]
     await append(record)
@@ -96,7 +111,7 @@ package actor DaemonCore {
   /// to be missing. Not part of `start`: a slow store must not delay readiness.
   package func settle() async {
     await catchUpFromCatalog()
-    await expire()
+    await settleStores()
   }
 
   private func makeScheduler() -> Scheduler {
@@ -105,6 +120,13 @@ package actor DaemonCore {
     liveness.add("daemon") { [weak self] answer in
       Task {
         await self?.pulse()
+        answer()
+      }
+    }
+    let ledger = ledger
+    liveness.add("ledger") { answer in
+      Task {
+        await ledger.pulse()
         answer()
       }
     }
@@ -128,7 +150,11 @@ package actor DaemonCore {
             .watchdogWithheld, "parts of the daemon don't answer; systemd is not told that it lives",
             metadata: ["parts": "\(silent.joined(separator: ", "))"])
         }
-        Task { await self?.followZones() }
+        Task {
+          await self?.watchClock()
+          await self?.followZones()
+          await self?.settleStoresWhenDue()
+        }
       })
   }
 
@@ -146,7 +172,10 @@ package actor DaemonCore {
     await scheduler.stop()
     // All at once: a slot that one run gives up must not start the next one.
     for runner in runners.values { await runner.cancelAll() }
-    for runner in runners.values { await runner.waitForAll() }
+    await withTaskGroup(of: Void.self) { group in
+      for runner in runners.values { group.addTask { await runner.waitForAll() } }
+    }
+    await stopCopying()
     winding.end()
     await append(LedgerRecord(.daemonStopped, at: now()))
     await ledger.endFollowing()

@@ -32,18 +32,21 @@ package struct DaemonPlan: Sendable {
     /// Whether its zone is the machine's, which may change while the daemon runs.
     package var usesLocalZone: Bool
     package var keep: KeepRule
+    /// Where a store has a rule of its own.
+    package var keepByStore: [String: KeepRule]
     package var stores: [String]
     package var databases: [String]?
     package var timeout: Duration
 
     package init(
-      name: String, timing: JobTiming?, usesLocalZone: Bool, keep: KeepRule, stores: [String], databases: [String]?,
-      timeout: Duration
+      name: String, timing: JobTiming?, usesLocalZone: Bool, keep: KeepRule, keepByStore: [String: KeepRule] = [:],
+      stores: [String], databases: [String]?, timeout: Duration
     ) {
       self.name = name
       self.timing = timing
       self.usesLocalZone = usesLocalZone
       self.keep = keep
+      self.keepByStore = keepByStore
       self.stores = stores
       self.databases = databases
       self.timeout = timeout
@@ -58,6 +61,10 @@ package struct DaemonPlan: Sendable {
   /// How long a run may take to end once it is asked to, before it is given up.
   package var windDown: Duration
   package var rpo: Duration?
+  /// In how many stores a backup must be to count.
+  package var quorum = 1
+  /// How often the stores are looked at besides after each run.
+  package var reconcileEvery = Duration.seconds(3600)
   /// Settings that a reload can't change, by their names.
   package var fixed: [String: String] = [:]
   /// What opens encrypted files here; empty where that is another host's.
@@ -82,7 +89,11 @@ package struct DaemonPlan: Sendable {
   }
 
   var retention: RetentionPolicy {
-    RetentionPolicy(rules: Dictionary(uniqueKeysWithValues: jobs.map { ($0.name, $0.keep) }))
+    RetentionPolicy(
+      rules: Dictionary(
+        uniqueKeysWithValues: jobs.map {
+          ($0.name, TypePolicy(stores: $0.stores, keep: $0.keep, keepByStore: $0.keepByStore))
+        }), quorum: quorum)
   }
 
   func job(_ name: String) throws(Fault) -> Job {
@@ -147,7 +158,9 @@ extension DaemonPlan {
       if let old = old.timing, let new = job.timing {
         changes += Self.difference(old, new).map { "job '\(job.name)': \($0)" }
       }
-      if old.keep != job.keep { changes.append("job '\(job.name)': keep \(old.keep.text) is now \(job.keep.text)") }
+      if old.keepText != job.keepText {
+        changes.append("job '\(job.name)': keep \(old.keepText) is now \(job.keepText)")
+      }
       if old.stores != job.stores {
         changes.append("job '\(job.name)': stores are now \(job.stores.joined(separator: ", "))")
       }
@@ -177,6 +190,10 @@ extension DaemonPlan {
     if parallelRuns != new.parallelRuns { changes.append("parallel_runs is now \(new.parallelRuns)") }
     if windDown != new.windDown { changes.append("stop_within is now \(new.windDown.configurationText)") }
     if rpo != new.rpo { changes.append("rpo is now \(new.rpo?.configurationText ?? "none")") }
+    if reconcileEvery != new.reconcileEvery {
+      changes.append("reconcile_every is now \(new.reconcileEvery.configurationText)")
+    }
+    if quorum != new.quorum { changes.append("quorum is now \(new.quorum)") }
     for (key, value) in new.fixed.sorted(by: { $0.key < $1.key }) where fixed[key] != value {
       changes.append("\(key) needs a restart: \(fixed[key] ?? "none") is still in force")
     }
@@ -201,6 +218,15 @@ extension DaemonPlan {
   private static func difference(_ kind: String, _ old: [String], _ new: [String]) -> [String] {
     new.filter { !old.contains($0) }.map { "\(kind) '\($0)' is new" }
       + old.filter { !new.contains($0) }.map { "\(kind) '\($0)' is gone" }
+  }
+}
+
+extension DaemonPlan.Job {
+  /// How long its backups are kept, store by store where they differ.
+  var keepText: String {
+    let own = stores.compactMap { store in keepByStore[store].map { "\(store) \($0.text)" } }
+    let rest = stores.allSatisfy { keepByStore[$0] != nil } && !own.isEmpty ? [] : [keep.text]
+    return (rest + own).joined(separator: ", ")
   }
 }
 

@@ -17,7 +17,13 @@ package struct DaemonService: Service {
   }
 
   package func run() async throws {
-    let signals = await UnixSignalsSequence(trapping: .sighup, .sigusr1)
+    let signals = await UnixSignalsSequence(trapping: .sighup)
+    // Apart: a state dump is wanted most when a stop takes long.
+    let dumps = await UnixSignalsSequence(trapping: .sigusr1)
+    let dumping = Task {
+      for await _ in dumps { await core.dumpState() }
+    }
+    defer { dumping.cancel() }
     await core.start()
     let wedge = wedgeAfter.map { delay in
       Task {
@@ -28,13 +34,9 @@ package struct DaemonService: Service {
     // On the side: a store that hangs must not keep a signal waiting.
     let settling = Task { await core.settle() }
     await withGracefulShutdownHandler {
-      for await signal in signals.cancelOnGracefulShutdown() {
-        if signal == .sighup {
-          // A refused file is logged, written to the ledger and shown in status; the daemon goes on as it was.
-          _ = try? await core.reload(by: nil)
-        } else {
-          await core.dumpState()
-        }
+      for await _ in signals.cancelOnGracefulShutdown() {
+        // A refused file is logged, written to the ledger and shown in status; the daemon goes on as it was.
+        _ = try? await core.reload(by: nil)
       }
     } onGracefulShutdown: {
     }

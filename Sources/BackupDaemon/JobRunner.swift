@@ -94,8 +94,11 @@ actor JobRunner {
     // Here and not in the task: who was asked for first is first in the queue.
     let ticket = await surroundings.slots.enter(database.name)
     runs[id]?.work = Task { await self.work(id, ticket, database, job, plan) }
-    // A stop that came while it was queued.
-    if isStopped { handle(id, .stop(.shutdown)) }
+    // A stop that came meanwhile found nothing to cancel.
+    if isStopped {
+      handle(id, .stop(.shutdown))
+      runs[id]?.work?.cancel()
+    }
     return report
   }
 
@@ -123,9 +126,11 @@ actor JobRunner {
 
   /// Waits for the ends of all runs; for one that hangs in a store that does not answer, no longer than until it is given up.
   func waitForAll() async {
-    for run in runs.values {
-      guard let work = run.work else { continue }
-      _ = await withDeadline(run.windDown + .seconds(5)) { await work.value }
+    await withTaskGroup(of: Void.self) { group in
+      for run in runs.values {
+        guard let work = run.work else { continue }
+        group.addTask { _ = await withDeadline(run.windDown + .seconds(5)) { await work.value } }
+      }
     }
   }
 
@@ -211,9 +216,10 @@ actor JobRunner {
       board.progress(id, progress)
       status.progressed(board, id, phase: progress.phase)
     }
-    let request = Backup.Request(
+    var request = Backup.Request(
       database: database.name, connection: database.connection, type: name, label: options.label, job: name, run: id,
       keep: options.keep, due: options.due)
+    request.retention = plan.retention
     let history = Backup.History(
       last: catalog.newestGood(of: database.name)?.manifest,
       takenTimes: Set(catalog.backups.filter { $0.id.database == database.name }.map(\.id.time)))

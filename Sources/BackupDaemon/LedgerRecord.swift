@@ -20,10 +20,15 @@ package struct LedgerRecord: Codable, Sendable, Equatable {
     case jobSkipped = "job.skipped"
     /// The clock was set back by hours: what it showed since counts no more.
     case clockCorrected = "clock.corrected"
+    /// The clock was set forward by more than can be believed: nothing expires before that is confirmed.
+    case clockAdvanced = "clock.advanced"
+    /// Somebody has confirmed the clock, or it was set back.
+    case clockConfirmed = "clock.confirmed"
     case runStarted = "run.started"
     /// Its turn came in its job's quiet hours; `reason` says until when it waits.
     case runPostponed = "run.postponed"
     case runFinished = "run.finished"
+    case backupCopied = "backup.copied"
     case backupDeleted = "backup.deleted"
     case backupPinned = "backup.pinned"
     case backupUnpinned = "backup.unpinned"

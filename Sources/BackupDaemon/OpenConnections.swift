@@ -1,18 +1,26 @@
 import NIOCore
 import Synchronization
 
-/// The connections of a socket. There is a bound, and who comes beyond it pushes out the one that has idled longest: a client that
-/// hangs or floods can't keep the others out.
+/// The connections of a socket. There is a bound; who comes beyond it pushes out another one: of the user who has the most, the one that
+/// has idled longest, or else the one whose request has taken longest. A client that hangs, floods or never reads can't keep the others
+/// out.
 final class OpenConnections: Sendable {
   private struct Connection {
     let channel: any Channel
-    let number: Int
+    let uid: UInt32?
+    /// Counts up: when it came, or when its last request began or ended.
+    var number: Int
     var requests = 0
   }
 
   private struct State {
     var connections: [ObjectIdentifier: Connection] = [:]
     var last = 0
+
+    mutating func next() -> Int {
+      last += 1
+      return last
+    }
   }
 
   /// More than operators and monitors need, and few enough to cost nothing.
@@ -20,13 +28,18 @@ final class OpenConnections: Sendable {
 
   private let state = Mutex(State())
 
-  func add(_ channel: any Channel) {
+  /// - Parameter uid: who is at the other end, as the kernel knows it.
+  func add(_ channel: any Channel, of uid: UInt32?) {
     let victim: (any Channel)? = state.withLock { state in
-      state.last += 1
-      state.connections[ObjectIdentifier(channel)] = Connection(channel: channel, number: state.last)
+      let own = ObjectIdentifier(channel)
+      state.connections[own] = Connection(channel: channel, uid: uid, number: state.next())
       guard state.connections.count > Self.limit else { return nil }
-      let idle = state.connections.filter { $0.value.requests == 0 }.min { $0.value.number < $1.value.number }
-      return idle.flatMap { state.connections.removeValue(forKey: $0.key) }?.channel ?? channel
+      let most = Dictionary(grouping: state.connections.values, by: \.uid).max {
+        ($0.value.count, $0.key ?? 0) < ($1.value.count, $1.key ?? 0)
+      }?.key
+      let victim = state.connections.filter { $0.key != own && $0.value.uid == most }
+        .min { ($0.value.requests > 0 ? 1 : 0, $0.value.number) < ($1.value.requests > 0 ? 1 : 0, $1.value.number) }
+      return victim.flatMap { state.connections.removeValue(forKey: $0.key) }?.channel
     }
     victim?.close(promise: nil)
   }
@@ -35,11 +48,14 @@ final class OpenConnections: Sendable {
     state.withLock { _ = $0.connections.removeValue(forKey: ObjectIdentifier(channel)) }
   }
 
-  func beginRequest(_ channel: any Channel) {
-    state.withLock { $0.connections[ObjectIdentifier(channel)]?.requests += 1 }
-  }
+  func beginRequest(_ channel: any Channel) { count(channel, 1) }
+  func endRequest(_ channel: any Channel) { count(channel, -1) }
 
-  func endRequest(_ channel: any Channel) {
-    state.withLock { $0.connections[ObjectIdentifier(channel)]?.requests -= 1 }
+  private func count(_ channel: any Channel, _ change: Int) {
+    state.withLock { state in
+      let number = state.next()
+      state.connections[ObjectIdentifier(channel)]?.requests += change
+      state.connections[ObjectIdentifier(channel)]?.number = number
+    }
   }
 }

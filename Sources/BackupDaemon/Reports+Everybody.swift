@@ -15,6 +15,7 @@ extension StatusReport {
     }
     report.runs = runs.map(\.forEverybody)
     report.encryption?.recipients = []
+    report.copy = nil
     report.problems = problems.map(\.forEverybody)
     return report
   }
@@ -32,6 +33,7 @@ extension BackupSummary {
   var forEverybody: BackupSummary {
     var summary = self
     summary.label = nil
+    if isPinned { summary.retention = "pinned" }
     return summary
   }
 }

@@ -54,7 +54,8 @@ package struct RestartPlan: Sendable {
       retries.append(
         RetryTable.Retry(
           job: name, database: database, due: due, attempt: attempt, start: timing.afterQuiet(start),
-          reason: start > now ? "retry \(attempt - 1) for \(due.rfc3339)" : "catch-up of \(due.rfc3339)"))
+          reason: start > now ? "retry \(attempt - 1) for \(due.rfc3339)" : "catch-up of \(due.rfc3339)",
+          order: timing.order))
     }
   }
 }

@@ -12,8 +12,13 @@ package struct RetryTable: Sendable {
     package var start: Date
     /// Why there is something to try again, for the ledger.
     package var reason: String
+    /// The job's place in the configuration.
+    package var order: Int
 
-    package init(job: String, database: String, due: Date, attempt: Int, start: Date, reason: String) {
+    package init(
+      job: String, database: String, due: Date, attempt: Int, start: Date, reason: String, order: Int = 0
+    ) {
+      self.order = order
       self.job = job
       self.database = database
       self.due = due
@@ -34,7 +39,7 @@ package struct RetryTable: Sendable {
   package mutating func add(_ retry: Retry) {
     retries.removeAll { $0.job == retry.job && $0.database == retry.database }
     retries.append(retry)
-    retries.sort { ($0.start, $0.due, $0.job, $0.database) < ($1.start, $1.due, $1.job, $1.database) }
+    retries.sort { $0.start != $1.start ? $0.start < $1.start : $0.place < $1.place }
   }
 
   /// A new run of the job makes up for what was to be tried again.
@@ -53,6 +58,11 @@ package struct RetryTable: Sendable {
   package mutating func takeDue(at now: Date) -> [Retry] {
     let due = retries.prefix { $0.start <= now }
     retries.removeFirst(due.count)
-    return due.sorted { ($0.due, $0.job, $0.database) < ($1.due, $1.job, $1.database) }
+    return due.sorted { $0.place < $1.place }
   }
+}
+
+extension RetryTable.Retry {
+  /// In the order of the due instants, then of the configuration.
+  fileprivate var place: (Date, Int, String, String) { (due, order, job, database) }
 }

@@ -10,6 +10,8 @@ package struct RunHistory: Sendable {
     package var lastDue: Date?
     /// Databases whose run for `lastDue` has neither succeeded nor failed for good.
     package var remaining: Set<String> = []
+    /// The last due instant that was done before the clock was corrected to a time before it: it is not done twice.
+    package var doneAhead: Date?
     /// Of those, the ones to be tried again, and when.
     package var retries: [String: Retry] = [:]
 
@@ -35,16 +37,24 @@ package struct RunHistory: Sendable {
   /// The latest time of a record since the last correction of the clock.
   package private(set) var newest: Date?
 
+  /// How the clock was set forward, where nobody has confirmed that yet.
+  package private(set) var clockDoubt: String?
+
   package init() {}
 
   package mutating func apply(_ record: LedgerRecord) {
     newest = record.kind == .clockCorrected ? record.time : max(newest ?? record.time, record.time)
     switch record.kind {
+    case .clockAdvanced: clockDoubt = record.reason ?? "set forward"
+    case .clockConfirmed: clockDoubt = nil
     case .clockCorrected:
       for (name, old) in jobs where old.schedule != nil {
         var job = old
         job.since = record.time
-        if let due = job.lastDue, due > record.time { (job.lastDue, job.remaining, job.retries) = (nil, [], [:]) }
+        if let due = job.lastDue, due > record.time {
+          if job.remaining.isEmpty { job.doneAhead = due }
+          (job.lastDue, job.remaining, job.retries) = (nil, [], [:])
+        }
         jobs[name] = job
       }
     case .jobScheduled:

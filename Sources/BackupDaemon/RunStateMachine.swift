@@ -68,7 +68,7 @@ package struct RunStateMachine: Sendable {
         .aborted,
         Fault(
           .runAborted, "The daemon was stopped before the run was done; nothing of it was kept.",
-          hint: "pgbackupctl run JOB, once it is up again"))
+          hint: "a scheduled run is made up for at the next start; any other: pgbackupctl run JOB"))
     case .timeout(let limit):
       .conclude(
         .failed,

@@ -70,7 +70,10 @@ package struct ScheduleTable: Sendable {
   package mutating func replace(_ timings: [String: JobTiming], anchors: [String: Date] = [:], at now: Date) -> [Due] {
     latestTime = latestTime ?? now
     let dropped = jobs.compactMap { name, old -> Due? in
-      guard let due = old.due, due <= now, timings[name]?.schedule.expression != old.timing.schedule.expression else {
+      guard let due = old.due, due <= now else { return nil }
+      if let new = timings[name]?.schedule, new.expression == old.timing.schedule.expression,
+        new.zone.identifier == old.timing.schedule.zone.identifier
+      {
         return nil
       }
       return Due(job: name, instant: due, kind: .skipped(earlier: 0))
@@ -85,6 +88,8 @@ package struct ScheduleTable: Sendable {
           } else if old.timing.schedule.zone.identifier == timing.schedule.zone.identifier {
             // New rules for the zone: what the wall clock showed at the last run does not come again.
             job.covered = max(old.covered, Self.sameWallClock(old.covered, old.timing.schedule, timing.schedule))
+            // What is held back stays due.
+            if let due = old.due, due <= now { job.due = due }
           } else {
             job.covered = now
           }

@@ -28,6 +28,8 @@ package struct Backup: Sendable {
     package var keep: Duration?
     /// The due instant of a scheduled run.
     package var due: Date?
+    /// Tells stores that can lock objects until when.
+    package var retention = RetentionPolicy(rules: [:])
 
     package init(
       database: String, connection: ConnectionSettings, type: String, label: String?, job: String?, run: String,
@@ -144,7 +146,12 @@ package struct Backup: Sendable {
     let name = layout.artifactName(suffix: settings.compression.suffix + settings.encryption.suffix)
     let key = try Self.key(layout, name)
     let written = WrittenObjects()
-    var fan = try await FanOut(key, into: usable, dropped: refused)
+    let term = RetentionTerm(request, layout)
+    let expected =
+      history.last.map { UInt64(clamping: $0.artifact.file.size) } ?? UInt64(clamping: server.databaseBytes)
+    var fan = try await FanOut(key, into: usable, dropped: refused) { store in
+      UploadOptions(expectedBytes: expected, retainUntil: term.end(in: store))
+    }
     do {
       let dumped = try await dump(DumpProgram(dumpProgram, connection), snapshot, server, into: &fan)
       context.report(RunProgress(phase: .globals))
@@ -161,7 +168,7 @@ package struct Backup: Sendable {
         signingKey: settings.signingKey,
         artifactName: name,
         dumped: dumped, globals: globals,
-        hasRolePasswords: server.canReadRolePasswords, encoding: server.encoding)
+        hasRolePasswords: server.canReadRolePasswords, encoding: server.encoding, term: term)
       return try await commit.run(on: fan.stores, dropped: fan.dropped, written: written) {
         artifact, contents, globals in
         manifest(layout, started, server, dumpProgram, artifact, contents, globals, dumped)

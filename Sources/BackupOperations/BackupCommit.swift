@@ -19,6 +19,7 @@ struct BackupCommit {
   let hasRolePasswords: Bool
   /// Of the database.
   let encoding: String
+  let term: RetentionTerm
 
   func run(
     on stores: [any ObjectStore], dropped: [String: Fault], written: WrittenObjects,
@@ -44,7 +45,7 @@ struct BackupCommit {
       do {
         for (name, bytes) in files {
           guard let key = ObjectKey(layout.path(name)) else { continue }
-          try await store.put(key, bytes)
+          try await store.put(key, bytes, retainUntil: term.end(in: store.name))
           await written.add(key, in: store)
         }
         try await Presence(manifest).check(in: store)

@@ -15,11 +15,15 @@ struct FanOut {
   private(set) var dropped: [String: Fault]
 
   /// Begins the upload in every store that takes it.
-  init(_ key: ObjectKey, into stores: [any ObjectStore], dropped: [String: Fault]) async throws(Fault) {
+  /// - Parameter options: what a store is told besides, by its name.
+  init(
+    _ key: ObjectKey, into stores: [any ObjectStore], dropped: [String: Fault],
+    options: (String) -> UploadOptions = { _ in UploadOptions() }
+  ) async throws(Fault) {
     self.dropped = dropped
     for store in stores {
       do {
-        branches.append(Branch(store: store, upload: try await store.upload(key)))
+        branches.append(Branch(store: store, upload: try await store.upload(key, options(store.name))))
       } catch {
         self.dropped[store.name] = error.fault
       }

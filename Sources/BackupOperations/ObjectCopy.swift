@@ -18,14 +18,16 @@ struct ObjectCopy {
   /// Copies, or links where both places are in one store that can; the source is read to its end and checked either way. Throws
   /// `E-ARTIFACT-DAMAGED` where it is not what the manifest says; then nothing appears at the target.
   func run(
-    to target: ObjectKey, in store: any ObjectStore, progress: @escaping @Sendable (UInt64) -> Void
+    to target: ObjectKey, in store: any ObjectStore, retainUntil: Double?,
+    progress: @escaping @Sendable (UInt64) -> Void
   ) async throws {
-    if store.name == source.name {
+    if store.name == source.name, store.canLink {
       var reader = CheckedReader(key, file, source)
       while try await reader.next() != nil { progress(reader.position) }
       if try await store.link(key, as: target) { return }
     }
-    let upload = try await store.upload(target)
+    let upload = try await store.upload(
+      target, UploadOptions(expectedBytes: UInt64(max(0, file.size)), retainUntil: retainUntil, canResume: true))
     do {
       var reader = CheckedReader(key, file, source)
       while let bytes = try await reader.next() {
@@ -41,7 +43,7 @@ struct ObjectCopy {
 }
 
 /// A stored file, piece by piece; its end comes only if all of it was what the manifest says.
-private struct CheckedReader {
+struct CheckedReader {
   private let key: ObjectKey
   private let file: Manifest.StoredFile
   private let source: any ObjectStore

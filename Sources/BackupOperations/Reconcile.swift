@@ -9,37 +9,75 @@ package struct Reconcile: Sendable {
     package let step: ReconcilePlan.Step
     /// Nil where it is done.
     package let fault: Fault?
+    /// Of a copy: the store that it came from.
+    package var source: String?
+    /// Of a copy: stores that should have had the backup whole, and what is wrong there.
+    package var damaged: [String: Fault] = [:]
   }
 
   private let stores: [any ObjectStore]
+  private let policy: RetentionPolicy
 
-  package init(stores: [any ObjectStore]) { self.stores = stores }
+  package init(stores: [any ObjectStore], policy: RetentionPolicy) {
+    self.stores = stores
+    self.policy = policy
+  }
 
-  /// Does every step; one that fails stops none of the others. Steps are idempotent, so the next reconcile repeats it.
-  package func apply(_ plan: ReconcilePlan) async -> [Result] {
-    var results: [Result] = []
-    for step in plan.steps {
-      if Task.isCancelled { break }
-      let (folder, name) =
-        switch step.action {
-        case .delete(let manifest, let store): (manifest.layout.folder, store)
-        case .sweep(let leftover): (leftover.folder, leftover.store)
-        }
-      guard let store = stores.first(where: { $0.name == name }) else { continue }
-      do throws(StorageError) {
-        if case .sweep = step.action, let manifest = ObjectKey("\(folder)/\(BackupLayout.manifestName)"),
-          try await store.stat(manifest) != nil
-        {
-          // A run was still going on when the plan was made, and has committed it.
-          continue
-        }
-        try await BackupRemoval.remove(folder: folder, from: store)
-        results.append(Result(step: step, fault: nil))
+  /// Does a step. Steps are idempotent: one that fails is repeated by the next reconcile. Nil where there was nothing to do any more.
+  /// - Parameter progress: told of the bytes that are copied, out of how many.
+  package func apply(
+    _ step: ReconcilePlan.Step, progress: @escaping @Sendable (Int64, Int64) -> Void = { _, _ in }
+  ) async -> Result? {
+    switch step.action {
+    case .copy(let manifest, let sources, let target):
+      return await copy(manifest, from: sources, to: target, step, progress)
+    case .delete(let manifest, let store):
+      return await remove(manifest.layout.folder, from: store, step)
+    case .sweep(let leftover):
+      return await remove(leftover.folder, from: leftover.store, step)
+    }
+  }
+
+  private func remove(_ folder: String, from name: String, _ step: ReconcilePlan.Step) async -> Result? {
+    guard let store = stores.first(where: { $0.name == name }) else { return nil }
+    do throws(StorageError) {
+      if case .sweep = step.action, let manifest = ObjectKey("\(folder)/\(BackupLayout.manifestName)"),
+        try await store.stat(manifest) != nil
+      {
+        // A run was still going on when the plan was made, and has committed it.
+        return nil
+      }
+      try await BackupRemoval.remove(folder: folder, from: store)
+      return Result(step: step, fault: nil)
+    } catch {
+      return Result(step: step, fault: error.fault)
+    }
+  }
+
+  /// From the first store whose copy turns out to be what it should.
+  private func copy(
+    _ manifest: Manifest, from sources: [String], to name: String, _ step: ReconcilePlan.Step,
+    _ progress: @escaping @Sendable (Int64, Int64) -> Void
+  ) async -> Result? {
+    guard let target = stores.first(where: { $0.name == name }) else { return nil }
+    var result = Result(step: step, fault: Fault(.internal, "\(manifest.id) has no store to be copied from."))
+    var damaged: [String: Fault] = [:]
+    for source in sources.compactMap({ name in stores.first { $0.name == name } }) {
+      do {
+        let total = manifest.storedBytes
+        try await BackupCopy(manifest, from: source, to: target, policy: policy) { progress($0, total) }.run()
+        result = Result(step: step, fault: nil, source: source.name)
+        break
       } catch {
-        results.append(Result(step: step, fault: error.fault))
+        let fault = (error as? StorageError)?.fault ?? Fault(error)
+        result = Result(step: step, fault: fault, source: source.name)
+        if [.artifactDamaged, .objectMissing].contains(fault.code) { damaged[source.name] = fault }
+        // Another source is no help where the target is the trouble.
+        if (error as? StorageError)?.store == target.name || Task.isCancelled { break }
       }
     }
-    return results
+    result.damaged = damaged
+    return result
   }
 }
 

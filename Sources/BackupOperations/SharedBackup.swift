@@ -78,13 +78,15 @@ package struct SharedBackup: Sendable {
     let small = try CommittingFiles(manifest, signingKey).all
     var done: [String] = []
     var dropped: [String: Fault] = [:]
+    let term = RetentionTerm(request, layout)
     for store in stores {
       let written = WrittenObjects()
+      let end = term.end(in: store.name)
       do {
-        let from = holders.first { $0.name == store.name } ?? holder
+        let from = holders.first { $0.name == store.name && $0.canLink } ?? holder
         for (file, copy) in taken {
           let (key, target) = (try Backup.key(old.layout, file.name), try Backup.key(layout, copy.name))
-          try await ObjectCopy(key, file, from: from).run(to: target, in: store) { bytes in
+          try await ObjectCopy(key, file, from: from).run(to: target, in: store, retainUntil: end) { bytes in
             var progress = RunProgress(phase: .commit)
             (progress.storedBytes, progress.expectedBytes) = (Int64(bytes), file.size)
             context.report(progress)
@@ -93,7 +95,7 @@ package struct SharedBackup: Sendable {
         }
         for (name, bytes) in small {
           let key = try Backup.key(layout, name)
-          try await store.put(key, bytes)
+          try await store.put(key, bytes, retainUntil: end)
           await written.add(key, in: store)
         }
         try await Presence(manifest).check(in: store)

@@ -68,6 +68,21 @@ package struct StatusReport: Codable, Sendable {
     }
   }
 
+  /// A backup on its way from one store into another.
+  package struct Copy: Codable, Sendable {
+    package var backup: BackupID
+    package var store: String
+    package var doneBytes: Int64
+    package var totalBytes: Int64
+
+    package init(backup: BackupID, store: String, doneBytes: Int64, totalBytes: Int64) {
+      self.backup = backup
+      self.store = store
+      self.doneBytes = doneBytes
+      self.totalBytes = totalBytes
+    }
+  }
+
   package var version: String
   package var now: Date
   package var started: Date
@@ -75,6 +90,8 @@ package struct StatusReport: Codable, Sendable {
   package var stores: [Store]
   /// Queued and running.
   package var runs: [RunReport]
+  /// The copy between stores that is being made now.
+  package var copy: Copy?
   /// Nil where backups are not encrypted.
   package var encryption: Encryption?
   package var problems: [Fault]
@@ -175,7 +192,7 @@ package struct BackupDetail: Codable, Sendable {
 /// `POST /v1/reconcile`.
 package struct ReconcileReport: Codable, Sendable {
   package struct Step: Codable, Sendable {
-    /// `delete` or `sweep`.
+    /// `copy`, `delete` or `sweep`.
     package var action: String
     package var what: String
     package var store: String

@@ -9,7 +9,7 @@ package struct QuietWindow: Sendable, Hashable {
   private let end: Int
   /// The days on which it begins; 0 is Sunday.
   private let weekdays: Set<Int>
-  package let zone: ZoneRules
+  package private(set) var zone: ZoneRules
 
   private static let dayNames = ["SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT"]
 
@@ -42,6 +42,13 @@ package struct QuietWindow: Sendable, Hashable {
       self.zone = zone
     }
     (self.start, self.end, self.weekdays) = (start, end % 1440, weekdays)
+  }
+
+  /// The same hours of another clock.
+  package func moved(to zone: ZoneRules) -> QuietWindow {
+    var window = self
+    window.zone = zone
+    return window
   }
 
   /// When the window ends that `instant` lies in; nil where it lies in none.

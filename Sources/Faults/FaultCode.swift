@@ -55,6 +55,7 @@ package enum FaultCode: String, Sendable, Codable, CaseIterable {
   case runStalled = "E-RUN-STALLED"
   case runInterrupted = "E-RUN-INTERRUPTED"
   case objectiveMissed = "E-OBJECTIVE-MISSED"
+  case clockDoubtful = "E-CLOCK-DOUBTFUL"
 
   // the daemon
   case daemonUnreachable = "E-DAEMON-UNREACHABLE"
@@ -72,7 +73,7 @@ extension FaultCode {
   package var exitCode: ExitCode {
     switch self {
     case .usage: .usage
-    case .configInvalid, .configUnreadable, .objectiveMissed: .problemsFound
+    case .configInvalid, .configUnreadable, .objectiveMissed, .clockDoubtful: .problemsFound
     case .databaseUnreachable, .storeMissing, .storeUnreachable, .storeUntrusted, .storeSilent, .daemonUnreachable:
       .unreachable
     case .databaseAuthentication, .notAllowed, .backupPinned, .backupLast, .confirmationNeeded: .notAllowed

@@ -2,16 +2,18 @@ import Foundation
 
 /// When a request is sent again, and when it is not: a pure rule.
 struct RetryPolicy: Sendable {
-  /// Tries in all. With the waits between them, about a minute: longer outages are reconcile's.
-  var attempts = 6
+  /// Tries in all. With the waits between them, about half a minute for who is patient: longer outages are reconcile's.
+  var attempts = 7
+  /// Tries for who is not.
+  var quickAttempts = 3
   var firstWait: TimeInterval = 0.5
   var longestWait: TimeInterval = 20
 
   /// How long to wait after the `attempt`th try (the first is 1), or nil where it was the last. Half of the wait is jitter, so that many
   /// hosts don't come back at once; what the server asks for (`Retry-After`) counts where it is longer, up to a minute.
   /// - Parameter chance: 0 to 1, random.
-  func wait(after attempt: Int, retryAfter: TimeInterval?, chance: Double) -> TimeInterval? {
-    guard attempt < attempts else { return nil }
+  func wait(after attempt: Int, isPatient: Bool, retryAfter: TimeInterval?, chance: Double) -> TimeInterval? {
+    guard attempt < (isPatient ? attempts : quickAttempts) else { return nil }
     let full = min(longestWait, firstWait * pow(2, Double(attempt - 1)))
     return max(full / 2 + full / 2 * chance, min(60, retryAfter ?? 0))
   }

@@ -13,6 +13,8 @@ struct S3Request {
   var headers: [(name: String, value: String)] = []
   var body: [UInt8] = []
   var replyLimit = ByteCount.mebibytes(16)
+  /// A part of a long upload is worth waiting for; whoever only looks is better told soon that nobody is there.
+  var isWorthWaiting = false
 }
 
 /// An answer that is no success, or none at all.
@@ -77,7 +79,9 @@ struct S3Client: Sendable {
         clockOffset.set(date.timeIntervalSince(now()))
       } else {
         guard RetryPolicy.isRetryable(failure),
-          let wait = retry.wait(after: attempt, retryAfter: failure.retryAfter, chance: .random(in: 0...1))
+          let wait = retry.wait(
+            after: attempt, isPatient: request.isWorthWaiting, retryAfter: failure.retryAfter,
+            chance: .random(in: 0...1))
         else { throw failure }
         attempt += 1
         do {

@@ -127,7 +127,7 @@ extension S3Upload {
     let response = try await store.send(
       S3Request(
         method: "PUT", key: upload.key, query: [("partNumber", "\(number)"), ("uploadId", upload.id)],
-        headers: [("x-amz-checksum-sha256", checksum)], body: bytes), key)
+        headers: [("x-amz-checksum-sha256", checksum)], body: bytes, isWorthWaiting: true), key)
     try check(response, checksum, key, store)
     guard let etag = response.headers["etag"] else {
       throw StorageError(.failed, store: store.name, key: key, reason: "the server gives no ETag for part \(number)")
@@ -207,7 +207,7 @@ extension S3Upload {
     }
     let request = S3Request(
       method: "PUT", key: store.fullKey(key.path),
-      headers: store.objectHeaders(headers, retainUntil: options.retainUntil), body: buffer)
+      headers: store.objectHeaders(headers, retainUntil: options.retainUntil), body: buffer, isWorthWaiting: true)
     let response = try await appear(request)
     if let response { try Self.check(response, checksum, key, store) }
   }
@@ -224,7 +224,7 @@ extension S3Upload {
       S3Request(
         method: "POST", key: multipart.key, query: [("uploadId", multipart.id)],
         headers: [("Content-Type", "text/xml")],
-        body: Array(body.utf8)))
+        body: Array(body.utf8), isWorthWaiting: true))
     // A failure may come with status 200, when the server had begun to answer ("CompleteMultipartUpload", S3 API Reference).
     guard let response, let document = try? S3Document(response.body), document.name == "Error" else { return }
     guard try await !hasAppeared() else { return }

@@ -25,6 +25,7 @@ package struct LocalStore: ObjectStore {
   }
 
   package var location: String { root }
+  package var canLink: Bool { true }
 
   package func check() async throws(StorageError) {
     try await blocking { store throws(StorageError) in

@@ -34,6 +34,9 @@ package protocol ObjectStore: Sendable {
 
   func delete(_ key: ObjectKey) async throws(StorageError)
 
+  /// Whether `link` is worth a try.
+  var canLink: Bool { get }
+
   /// Gives an object a second key without moving its bytes through us; deleting one leaves the other. False, and nothing done,
   /// where the store can't. Fails with `.exists` where the second key is taken.
   func link(_ key: ObjectKey, as other: ObjectKey) async throws(StorageError) -> Bool
@@ -84,6 +87,8 @@ package struct StoredObject: Sendable, Hashable {
 }
 
 extension ObjectStore {
+  package var canLink: Bool { false }
+
   package func link(_ key: ObjectKey, as other: ObjectKey) async throws(StorageError) -> Bool { false }
 
   package func upload(_ key: ObjectKey) async throws(StorageError) -> any ObjectUpload {

@@ -17,7 +17,9 @@ package struct DaemonLogHandler: LogHandler {
     package static var current: Destination {
       var status = stat()
       if let variable = getenv("JOURNAL_STREAM"), fstat(2, &status) == 0,
-        String(cString: variable) == "\(status.st_dev):\(status.st_ino)"
+        String(cString: variable) == "\(status.st_dev):\(status.st_ino)",
+        // Where the journal's own socket is hidden (a chroot), libsystemd drops entries and says that all is well.
+        access("/run/systemd/journal/socket", W_OK) == 0
       {
         return .journal
       }

@@ -15,6 +15,7 @@ package enum JournalEvent: String, Sendable, CaseIterable {
   case ledgerDamaged = "9ad9b9a25e78454db065a1c284cc4549"
   case watchdogWithheld = "993565976fba4662b6a730b7b12e9eed"
   case storeUnusable = "8df08078a22e418085c2c2af3977a654"
+  case backupCopied = "7cb91f3d9c39401d94d7563a69e54aef"
   case backupDeleted = "f3194a3b381e43e7952c466e473a1797"
   case leftoversSwept = "c498b6e73648445e9afa3a387f006745"
   case zonesChanged = "ab57f985433243daa75a2e199b58ba8d"

@@ -111,7 +111,8 @@ struct DeleteCommand: ParsableCommand {
 struct ReconcileCommandLine: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "reconcile",
-    abstract: "Shows what retention would delete and why everything else stays; with --apply, does it.")
+    abstract:
+      "Shows what would be deleted and copied between stores, and why everything else stays; with --apply, does it.")
 
   @Flag(name: .long, help: "Do it.") var apply = false
   @OptionGroup var connection: ConnectionOptions

@@ -48,6 +48,12 @@ enum ReportText {
     if !report.runs.isEmpty {
       sections.append("RUNS\n" + report.runs.map { "  " + run($0, report.now) }.joined(separator: "\n"))
     }
+    if let copy = report.copy {
+      let percent = copy.totalBytes > 0 ? copy.doneBytes * 100 / copy.totalBytes : 100
+      sections.append(
+        "COPYING\n  \(copy.backup) to '\(copy.store)': \(ByteCount(copy.doneBytes)) of \(ByteCount(copy.totalBytes)), \(percent) %"
+      )
+    }
     if !report.problems.isEmpty {
       sections.append(
         "PROBLEMS\n" + report.problems.map { "  " + "\($0)".replacing("\n", with: "\n  ") }.joined(separator: "\n"))

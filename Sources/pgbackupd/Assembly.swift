@@ -2,9 +2,13 @@ import ArtifactFormat
 import BackupConfiguration
 import BackupDaemon
 import BackupOperations
+import ControlAPI
 import CronSchedule
 import Faults
+import Foundation
 import Glibc
+import HTTPTransport
+import S3Storage
 import Storage
 import Units
 
@@ -30,12 +34,14 @@ struct Assembly {
       },
       jobs: configuration.jobs.map { job in
         DaemonPlan.Job(
-          name: job.name, timing: timing(job), usesLocalZone: job.usesLocalZone, keep: job.keep, stores: job.stores,
-          databases: job.databases, timeout: job.timeout)
+          name: job.name, timing: timing(job), usesLocalZone: job.usesLocalZone, keep: job.keep,
+          keepByStore: job.keepByStore, stores: job.stores, databases: job.databases, timeout: job.timeout)
       },
       stores: configuration.stores.map(store), backup: settings, parallelRuns: configuration.daemon.parallelRuns,
       windDown: configuration.daemon.windDown, rpo: configuration.rpo, identities: configuration.dump.identities,
       trustedKeys: [key.publicKey] + configuration.dump.trustedKeys)
+    plan.quorum = configuration.quorum
+    plan.reconcileEvery = configuration.daemon.reconcileEvery
     plan.fixed = [
       "daemon.state": configuration.daemon.state, "daemon.socket": configuration.daemon.socket,
       "daemon.monitor_socket": configuration.daemon.monitorSocket ?? "none",
@@ -56,10 +62,20 @@ struct Assembly {
       ? SystemZones.standard.local() : try? SystemZones.standard.zone(timing.schedule.zone.identifier)
   }
 
+  @Sendable static func namedZone(_ name: String) -> ZoneRules? { try? SystemZones.standard.zone(name) }
+
   private func store(_ store: Configuration.Store) -> any ObjectStore {
+    let made: any ObjectStore
     switch store.place {
-    case .local(let path): LocalStore(name: store.name, root: path)
+    case .local(let path): made = LocalStore(name: store.name, root: path)
+    case .s3(let settings):
+      made = S3Store(
+        name: store.name, settings: settings,
+        transport: CurlTransport(.init(authorityFile: settings.authorityFile, proxy: settings.proxy)),
+        environment: ProcessInfo.processInfo.environment,
+        readFile: { try String(contentsOfFile: $0, encoding: .utf8) }, now: SystemClock.now)
     }
+    return store.rateLimit.map { ThrottledStore(made, bytesPerSecond: $0) } ?? made
   }
 
   /// Makes the state directory, and the stores' directories that lie inside it. A store anywhere else must exist: an

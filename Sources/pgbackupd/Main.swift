@@ -55,9 +55,17 @@ struct DaemonCommand: AsyncParsableCommand {
     let path = config
     let core = DaemonCore(
       plan: try assembly.plan(), ledger: try Ledger(path: configuration.daemon.state + "/ledger.ndjson"),
-      now: SystemClock.now, logger: logger, zone: Assembly.zone
+      now: SystemClock.now, logger: logger, zone: Assembly.zone,
+      namedZone: Assembly.namedZone
     ) { () throws(Fault) in
       let assembly = Assembly(configuration: try ConfigurationReader.load(path))
+      let (old, new) = (configuration.daemon.state, assembly.configuration.daemon.state)
+      guard old == new else {
+        // Ledger, lock, signing key and default store lie there.
+        throw Fault(
+          .configInvalid, "'daemon: state:' can't change from '\(old)' to '\(new)' while the daemon runs.",
+          hint: "systemctl restart pgbackupd, or put it back")
+      }
       try assembly.prepareDirectories()
       return try assembly.plan()
     }

@@ -33,7 +33,9 @@ func catalog(_ backups: [Catalog.Backup]) -> Catalog {
 @Suite struct RetentionTests {
   let now = Date(timeIntervalSince1970: 1_800_000_000)
   let policy = RetentionPolicy(rules: [
-    "daily": .forDuration(.seconds(7 * 86400)), "weekly": .forDuration(.seconds(30 * 86400)), "manual": .untilDeleted,
+    "daily": TypePolicy(stores: ["local"], keep: .forDuration(.seconds(7 * 86400))),
+    "weekly": TypePolicy(stores: ["local"], keep: .forDuration(.seconds(30 * 86400))),
+    "manual": TypePolicy(stores: ["local"], keep: .untilDeleted),
   ])
 
   private func verdicts(_ backups: [Catalog.Backup]) -> [(String, Bool)] {
@@ -46,7 +48,7 @@ func catalog(_ backups: [Catalog.Backup]) -> Catalog {
         [8, 6.9, 0.1].map { backup("daily", daysOld: $0, now: now) } + [backup("weekly", daysOld: 29, now: now)]),
       at: now)
     #expect(result.map(\.isKept) == [true, false, true, true])
-    #expect(result[1].expired == now.addingTimeInterval(-86400))
+    #expect(result[1].expired == ["local": now.addingTimeInterval(-86400)])
   }
 
   /// The moment of expiry itself: kept up to it, not at it.
@@ -151,7 +153,7 @@ struct SplitMix: RandomNumberGenerator {
     all.add(
       Catalog.Leftover(
         store: "local", folder: "shop/daily/new", files: ["x"], lastChanged: now.addingTimeInterval(-3600)))
-    let plan = ReconcilePlan(all, policy: RetentionPolicy(rules: ["daily": .forDuration(.seconds(604_800))]), at: now)
+    let plan = ReconcilePlan(all, policy: Self.policy(["local": 7]), stores: ["local"], at: now)
     #expect(plan.steps.count == 2)
     guard case .delete(let manifest, "local") = plan.steps[0].action, case .sweep(let leftover) = plan.steps[1].action
     else {
@@ -162,5 +164,86 @@ struct SplitMix: RandomNumberGenerator {
     #expect(leftover.folder == "shop/daily/old")
     #expect(plan.steps[0].reason.hasPrefix("expired since"))
     #expect(plan.kept.count == 1)
+  }
+
+  /// Daily backups, kept in each store for so many days.
+  private static func policy(_ days: [String: Int], quorum: Int = 1) -> RetentionPolicy {
+    RetentionPolicy(
+      rules: [
+        "daily": TypePolicy(
+          stores: days.keys.sorted(), keep: .forDuration(.seconds(7 * 86400)),
+          keepByStore: days.mapValues { .forDuration(.seconds($0 * 86400)) })
+      ], quorum: quorum)
+  }
+
+  private func placed(_ daysOld: Double, _ placements: [Catalog.Placement]) -> Catalog.Backup {
+    var backup = backup("daily", daysOld: daysOld, now: now)
+    backup.placements = placements
+    return backup
+  }
+
+  private func text(_ plan: ReconcilePlan) -> [String] {
+    plan.steps.map { step in
+      switch step.action {
+      case .copy(_, let from, let to): "copy \(from.joined(separator: "+")) to \(to): \(step.reason)"
+      case .delete(_, let store): "delete in \(store)"
+      case .sweep(let leftover): "sweep in \(leftover.store)"
+      }
+    }
+  }
+
+  private func plan(
+    _ backups: [Catalog.Backup], _ policy: RetentionPolicy, unknown: Set<String> = [], busy: Set<String> = []
+  ) -> [String] {
+    text(
+      ReconcilePlan(
+        catalog(backups), policy: policy, stores: ["local", "offsite"], unknown: unknown, at: now, busy: busy))
+  }
+
+  @Test func whatIsMissingIsCopied() {
+    let policy = Self.policy(["local": 7, "offsite": 90])
+    let local = Catalog.Placement(store: "local", missing: [])
+    let offsite = Catalog.Placement(store: "offsite", missing: [])
+    #expect(plan([placed(1, [local])], policy) == ["copy local to offsite: missing there"])
+    #expect(plan([placed(1, [offsite])], policy) == ["copy offsite to local: missing there"])
+    #expect(plan([placed(1, [local, offsite])], policy) == [])
+    #expect(
+      plan([placed(1, [local, .init(store: "offsite", missing: ["x"])])], policy)
+        == ["copy local to offsite: not whole there: x"])
+    #expect(
+      plan([placed(1, [local, .init(store: "offsite", missing: [], signature: .invalid)])], policy)
+        == ["copy local to offsite: the manifest there is forged or damaged"])
+    // Nothing to copy from; a forged one is no source.
+    #expect(plan([placed(1, [.init(store: "local", missing: ["x"])])], policy) == [])
+    #expect(plan([placed(1, [.init(store: "local", missing: [], signature: .invalid)])], policy) == [])
+    // A store that can't be read may have it; a run may still be writing it.
+    #expect(plan([placed(1, [local])], policy, unknown: ["offsite"]) == [])
+    #expect(plan([placed(1, [local])], policy, busy: ["shop"]) == [])
+  }
+
+  /// Each store has its own time; the last copy waits until it has been copied to where it belongs.
+  @Test func storesKeepForTheirOwnTimes() {
+    let policy = Self.policy(["local": 7, "offsite": 90])
+    let local = Catalog.Placement(store: "local", missing: [])
+    let offsite = Catalog.Placement(store: "offsite", missing: [])
+    let fresh = placed(0.5, [local, offsite])
+    #expect(plan([placed(8, [local, offsite]), fresh], policy) == ["delete in local"])
+    #expect(plan([placed(8, [local]), fresh], policy) == ["copy local to offsite: missing there"])
+    #expect(plan([placed(8, [local]), fresh], policy, unknown: ["offsite"]) == [])
+    #expect(plan([placed(91, [local, offsite]), fresh], policy) == ["delete in local", "delete in offsite"])
+    // The newest stays wherever it is.
+    #expect(plan([placed(91, [local, offsite])], policy) == [])
+    // A store that the type does not name any more keeps what it has for the type's time.
+    #expect(plan([placed(6, [local, offsite]), fresh], Self.policy(["local": 7])) == [])
+    #expect(plan([placed(8, [offsite]), fresh], Self.policy(["local": 9])) == ["copy offsite to local: missing there"])
+  }
+
+  /// With a quorum of two, a newer backup in one store does not replace an older one in two.
+  @Test func theNewestWithEnoughCopiesStays() {
+    let local = Catalog.Placement(store: "local", missing: [])
+    let offsite = Catalog.Placement(store: "offsite", missing: [])
+    let backups = [placed(20, [local, offsite]), placed(15, [local, offsite]), placed(10, [local])]
+    let decisions = Self.policy(["local": 1, "offsite": 1], quorum: 2).decide(catalog(backups), at: now)
+    #expect(decisions.map(\.isHeld) == [false, true, true])
   }
 }

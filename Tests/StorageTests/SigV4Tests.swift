@@ -1,4 +1,5 @@
 import Foundation
+import Storage
 import Testing
 import Units
 
@@ -73,12 +74,15 @@ import Units
 
   @Test func waitsGrowAndEnd() throws {
     let policy = RetryPolicy()
-    let waits = (1..<policy.attempts).map { policy.wait(after: $0, retryAfter: nil, chance: 1) }
-    #expect(waits == [0.5, 1, 2, 4, 8])
-    #expect(policy.wait(after: 1, retryAfter: nil, chance: 0) == 0.25)
-    #expect(policy.wait(after: 1, retryAfter: 7, chance: 1) == 7)
-    #expect(policy.wait(after: 1, retryAfter: 86400, chance: 1) == 60)
-    #expect(policy.wait(after: policy.attempts, retryAfter: 1, chance: 1) == nil)
+    func wait(_ attempt: Int, isPatient: Bool = true, retryAfter: Double? = nil, chance: Double = 1) -> Double? {
+      policy.wait(after: attempt, isPatient: isPatient, retryAfter: retryAfter, chance: chance)
+    }
+    #expect((1...7).map { wait($0) } == [0.5, 1, 2, 4, 8, 16, nil])
+    #expect((1...3).map { wait($0, isPatient: false) } == [0.5, 1, nil])
+    #expect(wait(1, chance: 0) == 0.25)
+    #expect(wait(1, retryAfter: 7) == 7)
+    #expect(wait(1, retryAfter: 86400) == 60)
+    #expect(wait(7, retryAfter: 1) == nil)
   }
 
   @Test(
@@ -109,6 +113,36 @@ import Units
     settings.region = "eu-central-1"
     let address = settings.address(of: "a/b c")
     #expect((address.base, address.host, address.path) == (base, host, path))
+  }
+
+  /// A second's worth at once, then no faster than the rate; whoever takes much pays for it.
+  @Test func theTokenBucket() {
+    var bucket = TokenBucket(bytesPerSecond: 100, at: 0)
+    #expect(bucket.take(100, at: 0) == 0)
+    #expect(bucket.take(50, at: 0) == 0.5)
+    #expect(bucket.take(1000, at: 0.5) == 10)
+    #expect(bucket.take(1, at: 10.5) == 0.01)
+    #expect(bucket.take(100, at: 60) == 0)
+    // A clock that goes back gives nothing and takes nothing.
+    #expect(bucket.take(100, at: 50) == 1)
+  }
+
+  @Test func sharedProfiles() {
+    let text = """
+      # the default
+      [default]
+      aws_access_key_id = A
+      aws_secret_access_key=S=/+
+      [ backup ]
+      aws_access_key_id = B
+      ; aws_secret_access_key = no
+      [profile other]
+      AWS_ACCESS_KEY_ID = C
+      """
+    #expect(SharedProfile.section("default", of: text) == ["aws_access_key_id": "A", "aws_secret_access_key": "S=/+"])
+    #expect(SharedProfile.section("backup", of: text) == ["aws_access_key_id": "B"])
+    #expect(SharedProfile.section("other", of: text) == ["aws_access_key_id": "C"])
+    #expect(SharedProfile.section("none", of: text).isEmpty)
   }
 
   @Test func httpDates() throws {

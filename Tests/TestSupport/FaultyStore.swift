@@ -27,6 +27,7 @@ package final class FaultyStore: ObjectStore {
 
   package var name: String { store.name }
   package var location: String { store.location }
+  package var canLink: Bool { store.canLink }
 
   /// The calls that were made: one more than the last position worth failing at.
   package var calls: Int { state.withLock { $0.calls } }

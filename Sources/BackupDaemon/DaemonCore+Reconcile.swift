@@ -1,0 +1,223 @@
+import BackupCatalog
+import BackupOperations
+import ControlAPI
+import Faults
+import Foundation
+import Logging
+import Storage
+import SystemdSupport
+import Units
+
+/// Making the stores hold what they should. What is taken away is done under the lock that every change of the catalog takes; copies are
+/// made beside it, one after the other: they may take hours, and hold up nobody.
+extension DaemonCore {
+  /// What reconcile would do, or has done. Whoever asks for it by hand also confirms the clock.
+  func reconcile(apply: Bool, by caller: Caller?) async throws(Fault) -> ReconcileReport {
+    guard apply else {
+      let plan = await reconcilePlan()
+      return ReconcileReport(
+        applied: false, steps: plan.steps.map { ReconcileReport.Step($0, fault: nil) }, kept: Self.kept(plan))
+    }
+    try refuseWhileStopping()
+    if caller != nil { await confirmClock(by: caller) }
+    let (removed, plan) = try await exclusively { core throws(Fault) in await core.takeAway(by: caller) }
+    let copied = await copyMissing(by: caller)
+    return ReconcileReport(
+      applied: true, steps: (removed + copied).map { ReconcileReport.Step($0.step, fault: $0.fault) },
+      kept: Self.kept(plan))
+  }
+
+  /// Reconcile as the daemon does it by itself, after each run, at the start and every so often: what fails is logged and done by the
+  /// next one. Returns when what is to go has gone; copies go on.
+  func settleStores() async {
+    reconciledAt = SystemClock.running()
+    guard !isStopping else { return }
+    if standingProblems["clock"] == nil {
+      do throws(Fault) {
+        _ = try await exclusively { core throws(Fault) in await core.takeAway(by: nil) }
+      } catch {
+        logger.error(.storeUnusable, error)
+      }
+    }
+    Task { _ = await self.copyMissing(by: nil) }
+  }
+
+  /// Called at each beat.
+  func settleStoresWhenDue() async {
+    guard SystemClock.running() - reconciledAt >= plan.reconcileEvery.inSeconds else { return }
+    await settleStores()
+  }
+
+  private func reconcilePlan() async -> ReconcilePlan {
+    // Before the stores are read: what is seen half-written there may be whole and reported a moment later.
+    let busy = Set(board.active.map(\.database))
+    let catalog = await keeper.refresh()
+    // Nothing is decided about a store that can't be read: what is known of it is old, or nothing.
+    let unknown = Set(catalog.problems.filter { $0.folder == nil }.map(\.store))
+    return ReconcilePlan(
+      catalog, policy: plan.retention, stores: plan.stores.map(\.name), unknown: unknown, at: now(),
+      busy: busy.union(board.active.map(\.database)))
+  }
+
+  private func takeAway(by caller: Caller?) async -> ([Reconcile.Result], ReconcilePlan) {
+    // One plan of the daemon for all: a reload meanwhile must not lead to other stores.
+    let reconcile = Reconcile(stores: plan.stores, policy: plan.retention)
+    let plan = await reconcilePlan()
+    var results: [Reconcile.Result] = []
+    for step in plan.removals {
+      guard let result = await reconcile.apply(step) else { continue }
+      results.append(result)
+      await report(result, by: caller)
+    }
+    if !results.isEmpty { _ = await keeper.refresh() }
+    return (results, plan)
+  }
+
+  // MARK: - Copies
+
+  /// Makes every copy that is missing. One such walk at a time; who comes meanwhile gets a walk of his own afterwards.
+  private func copyMissing(by caller: Caller?) async -> [Reconcile.Result] {
+    let earlier = copying
+    let task = Task { () -> [Reconcile.Result] in
+      _ = await earlier?.value
+      return await self.copyNow(by: caller)
+    }
+    copying = task
+    return await withTaskCancellationHandler {
+      await task.value
+    } onCancel: {
+      task.cancel()
+    }
+  }
+
+  private func copyNow(by caller: Caller?) async -> [Reconcile.Result] {
+    var results: [Reconcile.Result] = []
+    var tried: Set<String> = []
+    // The plan is made anew after each copy: it may have taken hours.
+    while !isStopping, !Task.isCancelled {
+      let reconcile = Reconcile(stores: plan.stores, policy: plan.retention)
+      let step = await reconcilePlan().copies.first { !tried.contains(Self.name($0)) }
+      guard let step, case .copy(let manifest, _, let target) = step.action else { break }
+      tried.insert(Self.name(step))
+      let copies = copies
+      copies.begin(manifest.id, to: target, bytes: manifest.storedBytes)
+      let result = await reconcile.apply(step) { done, _ in copies.progress(done) }
+      copies.end()
+      guard let result, !isStopping else { break }
+      results.append(result)
+      if result.fault == nil { await keeper.mend(manifest.layout.folder, in: target) }
+      for (store, fault) in result.damaged {
+        // The next plan brings it a good one, where there is one.
+        await keeper.markDamaged(manifest.layout.folder, in: store)
+        logger.error(.storeUnusable, fault, metadata: ["backup": "\(manifest.id)", "store": "\(store)"])
+      }
+      await report(result, by: caller)
+    }
+    return results
+  }
+
+  func stopCopying() async {
+    copying?.cancel()
+    if let copying { _ = await withDeadline(plan.windDown) { await copying.value } }
+  }
+
+  private static func name(_ step: ReconcilePlan.Step) -> String {
+    guard case .copy(let manifest, _, let target) = step.action else { return "" }
+    return "\(manifest.layout.folder) \(target)"
+  }
+
+  // MARK: - The clock
+
+  /// Called at each beat. A clock that is set forward makes everything look old: then nothing expires by itself before somebody has
+  /// looked.
+  func watchClock() async {
+    let before = clockGuard.doubt
+    clockGuard.observe(wall: now().timeIntervalSince1970, running: SystemClock.running())
+    switch (before, clockGuard.doubt) {
+    case (nil, let ahead?):
+      var record = LedgerRecord(.clockAdvanced, at: now())
+      record.reason = "set forward by \(Duration.seconds(ahead).spoken)"
+      await append(record)
+      doubtClock(record.reason ?? "")
+    case (_?, nil): await confirmClock(by: nil)
+    default: break
+    }
+  }
+
+  /// The clock was set forward: told until it is set back, or somebody confirms it.
+  func doubtClock(_ how: String) {
+    let fault = Fault(
+      .clockDoubtful, "The clock was \(how): no backup expires until that is confirmed.",
+      hint: "timedatectl; if the time is right: pgbackupctl reconcile --apply")
+    standingProblems["clock"] = fault
+    logger.critical(.clockCorrected, "\(fault.message)", metadata: ["next": "\(fault.hint ?? "")"])
+  }
+
+  private func confirmClock(by caller: Caller?) async {
+    guard standingProblems.removeValue(forKey: "clock") != nil else { return }
+    clockGuard.confirm()
+    var record = LedgerRecord(.clockConfirmed, at: now())
+    record.by = caller
+    await append(record)
+  }
+
+  // MARK: - Telling
+
+  private func report(_ result: Reconcile.Result, by caller: Caller?) async {
+    await append(LedgerRecord(result, by: caller, at: now()))
+    let step = ReconcileReport.Step(result.step, fault: result.fault)
+    let fields: Logger.Metadata = ["what": "\(step.what)", "store": "\(step.store)", "reason": "\(step.reason)"]
+    if let fault = result.fault {
+      logger.error(.storeUnusable, fault, metadata: fields)
+      return
+    }
+    switch result.step.action {
+    case .copy: logger.notice(.backupCopied, "a backup was copied", metadata: fields)
+    case .delete: logger.info(.backupDeleted, "delete done", metadata: fields)
+    case .sweep: logger.info(.leftoversSwept, "sweep done", metadata: fields)
+    }
+  }
+
+  private static func kept(_ plan: ReconcilePlan) -> [ReconcileReport.Kept] {
+    plan.kept.map {
+      ReconcileReport.Kept(id: $0.backup.id, type: $0.backup.manifest.type, reasons: $0.reasons.map(\.description))
+    }
+  }
+}
+
+extension LedgerRecord {
+  fileprivate init(_ result: Reconcile.Result, by caller: Caller?, at time: Date) {
+    switch result.step.action {
+    case .copy(let manifest, _, let target):
+      self.init(.backupCopied, at: time)
+      (backup, database, store) = (manifest.id, manifest.id.database, target)
+      detail = ["from": result.source ?? ""]
+    case .delete(let manifest, let name):
+      self.init(.backupDeleted, at: time)
+      (backup, database, store) = (manifest.id, manifest.id.database, name)
+    case .sweep(let leftover):
+      self.init(.leftoversSwept, at: time)
+      store = leftover.store
+      detail = ["folder": leftover.folder]
+    }
+    by = caller
+    reason = result.step.reason
+    fault = result.fault
+  }
+}
+
+extension ReconcileReport.Step {
+  fileprivate init(_ step: ReconcilePlan.Step, fault: Fault?) {
+    switch step.action {
+    case .copy(let manifest, let sources, let target):
+      self.init(
+        action: "copy", what: "\(manifest.id) (\(manifest.type)) from \(sources.first ?? "")", store: target,
+        reason: step.reason, fault: fault)
+    case .delete(let manifest, let store):
+      self.init(
+        action: "delete", what: "\(manifest.id) (\(manifest.type))", store: store, reason: step.reason, fault: fault)
+    case .sweep(let leftover):
+      self.init(action: "sweep", what: leftover.folder, store: leftover.store, reason: step.reason, fault: fault)
+    }
+  }
+}

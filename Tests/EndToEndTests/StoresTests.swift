@@ -1,0 +1,172 @@
+import Foundation
+import Glibc
+import TestSupport
+import Testing
+
+/// Several stores, a real S3 server among them, and how they find together again.
+@Suite struct StoresTests {
+  private struct Fixture {
+    let daemon: DaemonProcess
+    let folder: TemporaryFolder
+    let cluster: PrivateCluster
+    let server: S3Server
+    let bucket: String
+
+    /// The stores that a backup is whole in, by `list`.
+    func stores(_ position: Int = 0) throws -> [String] {
+      let backups = try #require(try daemon.ctlJSON("list") as? [[String: Any]])
+      return (backups[position]["stores"] as? [String] ?? []).sorted()
+    }
+
+    func objects() throws -> [String] {
+      try server.request("GET", "/\(bucket)?list-type=2&prefix=prod").output.components(separatedBy: "<Key>")
+        .dropFirst()
+        .map { String($0.prefix { $0 != "<" }) }
+    }
+  }
+
+  private func start(
+    jobs: String = "daily: { stores: [local, offsite] }", more: String = "", endpoint: String? = nil,
+    environment: [String: String] = [:]
+  ) throws -> Fixture {
+    let folder = TemporaryFolder()
+    let cluster = try PrivateCluster.shared()
+    let server = try S3Server.shared()
+    let bucket = try server.makeBucket()
+    mkdir(folder.file("local"), 0o700)
+    var store = server.configuration(bucket: bucket, prefix: "prod")
+    if let endpoint { store = store.replacing(server.endpoint, with: endpoint) }
+    let daemon = try DaemonProcess(
+      """
+      databases: { shop: { connect: "\(cluster.conninfo(try cluster.makeDatabase(sample: 1)))" } }
+      stores: { local: { path: \(folder.file("local")) }, offsite: \(store) }
+      jobs: { \(jobs) }
+      daemon: { state: \(folder.file("state")), socket: \(folder.file("control.sock")) }
+      \(more)
+      """, in: folder, environment: environment)
+    try daemon.waitFor("READY=1")
+    return Fixture(daemon: daemon, folder: folder, cluster: cluster, server: server, bucket: bucket)
+  }
+
+  /// One run fills both stores with the same bytes; what lies in S3 opens with curl, zstd and pg_restore.
+  @Test func localAndOffsite() throws {
+    let fixture = try start()
+    #expect(try fixture.daemon.ctl("backup", "shop", "--type", "daily").status == 0)
+    #expect(try fixture.stores() == ["local", "offsite"])
+    let keys = try fixture.objects()
+    #expect(keys.count == 6)
+    for key in keys {
+      let copy = fixture.folder.file("copy")
+      #expect(try fixture.server.request("GET", "/\(fixture.bucket)/\(key)", ["-o", copy]).status == 0)
+      let local = fixture.folder.file("local/\(key.dropFirst("prod/".count))")
+      #expect(try Shell.run("cmp", [copy, local]).status == 0)
+      if key.hasSuffix(".dump.zst") {
+        #expect(
+          try Shell.must("sh", ["-c", "zstd -dc '\(copy)' | \(fixture.cluster.binaries)/pg_restore --list"]).contains(
+            "users"))
+      }
+    }
+    let status = try fixture.daemon.ctl("status")
+    #expect(status.output.contains("s3://\(fixture.bucket)/prod at https://localhost"))
+    #expect(status.output.contains("no problems"))
+    #expect(!fixture.daemon.log.contains(S3Server.secretKey))
+  }
+
+  /// Backups for S3 alone leave no file on the disk.
+  @Test func straightThrough() throws {
+    let fixture = try start(jobs: "monthly: { stores: [offsite] }")
+    #expect(try fixture.daemon.ctl("backup", "shop", "--type", "monthly").status == 0)
+    #expect(try fixture.stores() == ["offsite"])
+    #expect(fixture.folder.files(below: "local").isEmpty)
+    #expect(fixture.folder.files(below: "state").allSatisfy { !$0.contains("dump") })
+    #expect(try fixture.daemon.ctl("contents", "latest").output.contains("portal.users"))
+    #expect(try fixture.daemon.ctl("delete", "shop/latest", "--force").status == 0)
+    #expect(try fixture.objects().isEmpty)
+  }
+
+  /// Whatever is missing or damaged in one store comes back from the other.
+  @Test func whatIsLostIsRepaired() throws {
+    let fixture = try start()
+    #expect(try fixture.daemon.ctl("backup", "shop", "--type", "daily").status == 0)
+    let all = try fixture.objects()
+    let local = { (key: String) in fixture.folder.file("local/\(key.dropFirst("prod/".count))") }
+    let dump = try #require(all.first { $0.hasSuffix(".dump.zst") })
+    let whole = try Data(contentsOf: URL(filePath: local(dump)))
+
+    func reconcile() throws -> String {
+      let preview = try fixture.daemon.ctl("reconcile")
+      #expect(preview.output.contains("copy shop/"))
+      let done = try fixture.daemon.ctl("reconcile", "--apply")
+      #expect(done.status == 0, "\(done.output)")
+      #expect(try fixture.daemon.ctl("reconcile").output.hasPrefix("Nothing to do."))
+      #expect(try fixture.stores() == ["local", "offsite"])
+      #expect(try fixture.objects() == all)
+      #expect(try Data(contentsOf: URL(filePath: local(dump))) == whole)
+      return done.output
+    }
+    // An object is lost, a manifest is lost, all of it is lost.
+    for lost in [all.filter { $0.hasSuffix(".dump.zst") }, all.filter { $0.hasSuffix("manifest.json") }, all] {
+      for key in lost { #expect(try fixture.server.request("DELETE", "/\(fixture.bucket)/\(key)").status == 0) }
+      _ = try reconcile()
+    }
+    // Shorter than it was; forged; gone.
+    #expect(truncate(local(dump), 1000) == 0)
+    #expect(try reconcile().contains("not whole there"))
+    let manifest = try #require(all.first { $0.hasSuffix("manifest.json") })
+    try Shell.must("sed", ["-i", "s/\"rows\" *: *[0-9]*/\"rows\": 7/", local(manifest)])
+    #expect(try reconcile().contains("forged"))
+    try Shell.must("rm", ["-r", fixture.folder.file("local/shop")])
+    _ = try reconcile()
+
+    // A byte is changed in the only other copy: that is noticed on the way, and nothing false is copied.
+    for key in all { #expect(try fixture.server.request("DELETE", "/\(fixture.bucket)/\(key)").status == 0) }
+    let file = open(local(dump), O_RDWR)
+    #expect(pwrite(file, "x", 1, 500) == 1)
+    close(file)
+    let failed = try fixture.daemon.ctl("reconcile", "--apply")
+    #expect(failed.status == 1)
+    #expect(failed.output.contains("SHA-256 differs"))
+    #expect(try fixture.objects().allSatisfy { !$0.hasSuffix("manifest.json") })
+    let status = try fixture.daemon.ctl("status")
+    #expect(status.status == 10)
+    let ledger = try fixture.daemon.ctl("log").output
+    #expect(ledger.contains("backup.copied"))
+  }
+
+  /// The S3 server is away while the backup runs: the local copy is made all the same, and the other one when it is back.
+  @Test func anOutageHeals() throws {
+    let server = try S3Server.shared()
+    let folder = TemporaryFolder()
+    let proxy = try PortForwarder(to: server.port, in: folder)
+    let fixture = try start(
+      more: "objectives: { quorum: 2 }", endpoint: "https://localhost:\(proxy.port)",
+      environment: ["WATCHDOG_USEC": "1500000"])
+    proxy.stop()
+    let run = try fixture.daemon.ctl("backup", "shop", "--type", "daily")
+    #expect(run.status == 0)
+    #expect(run.output.contains("E-STORE-UNREACHABLE") || run.errors.contains("E-STORE-UNREACHABLE"))
+    #expect(try fixture.stores() == ["local"])
+    let status = try fixture.daemon.ctl("status")
+    #expect(status.status == 10)
+    #expect(status.output.contains("1 of 2 stores"))
+    try proxy.restart()
+    #expect(try fixture.daemon.ctl("reconcile", "--apply").status == 0)
+    #expect(try fixture.stores() == ["local", "offsite"])
+    #expect(try fixture.daemon.ctl("status").status == 0)
+  }
+
+  /// Without anybody asking: the stores are looked at every so often.
+  @Test func storesConvergeByThemselves() throws {
+    let fixture = try start(environment: ["WATCHDOG_USEC": "1500000"])
+    #expect(try fixture.daemon.ctl("backup", "shop", "--type", "daily").status == 0)
+    let all = try fixture.objects()
+    let text = try String(contentsOfFile: fixture.folder.file("pgbackupd.yaml"), encoding: .utf8)
+    _ = try fixture.folder.write(
+      "pgbackupd.yaml", text.replacing("control.sock }", with: "control.sock, reconcile_every: 1s }"))
+    for key in all { #expect(try fixture.server.request("DELETE", "/\(fixture.bucket)/\(key)").status == 0) }
+    let ledger = try fixture.daemon.followLedger()
+    #expect(try fixture.daemon.ctl("reload").status == 0)
+    try ledger.wait(for: "backup.copied", #""store":"offsite""#)
+    #expect(try fixture.objects() == all)
+  }
+}

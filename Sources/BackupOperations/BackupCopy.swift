@@ -30,30 +30,13 @@ struct BackupCopy {
 
   func run() async throws {
     let records = try await sourceRecords()
-    let present = Dictionary(
-      uniqueKeysWithValues: try await target.list(prefix: manifest.layout.folder + "/").map {
-        (String($0.key.name), $0)
-      })
+    let present = try await target.list(prefix: manifest.layout.folder + "/")
     // What commits the backup must not stand while its files come: it may be forged, or of another backup.
-    for name in [BackupLayout.manifestName, BackupLayout.signatureName] where present[name] != nil {
-      try await target.delete(key(name))
-    }
-    let end = term.end(in: target.name)
+    try await delete(BackupLayout.manifestName, from: present)
+    try await delete(BackupLayout.signatureName, from: present)
     var done: Int64 = 0
     for file in manifest.files {
-      let base = done
-      if let old = present[file.name] {
-        // Of the right size it may still be another's, or damaged.
-        if try await isWhole(file, old) {
-          done += file.size
-          progress(done)
-          continue
-        }
-        try await target.delete(key(file.name))
-      }
-      try await ObjectCopy(key(file.name), file, from: source).run(
-        to: key(file.name), in: target, retainUntil: end
-      ) { progress(base + Int64($0)) }
+      try await copy(file, present, behind: done)
       done += file.size
     }
     // Deleted meanwhile: then it must not come to life again here.
@@ -63,44 +46,61 @@ struct BackupCopy {
         .backupMissing, "\(manifest.id) was deleted from store '\(source.name)' while it was copied.",
         hint: "pgbackupctl list")
     }
-    for (name, bytes) in records {
-      if present[name] != nil, name != BackupLayout.manifestName, name != BackupLayout.signatureName {
-        try await target.delete(key(name))
-      }
-      try await target.put(key(name), bytes, retainUntil: name == BackupLayout.pinName ? nil : end)
-    }
+    for record in records { try await write(record, present) }
     try await Presence(manifest).check(in: target)
   }
 
+  private func copy(_ file: Manifest.StoredFile, _ present: [StoredObject], behind done: Int64) async throws {
+    let key = try key(file.name)
+    if let old = present.first(where: { $0.key == key }), try await isThere(file, old) {
+      progress(done + file.size)
+    } else {
+      let copy = ObjectCopy(key, file, from: source)
+      let progress = CopyProgress(behind: done, report: progress)
+      try await copy.run(to: key, in: target, retainUntil: term.end(in: target.name), progress)
+    }
+  }
+
+  /// Whether the file is there already, byte by byte. Of the right size it may still be another's, or damaged: then it goes.
+  private func isThere(_ file: Manifest.StoredFile, _ old: StoredObject) async throws -> Bool {
+    if Int64(old.size) == file.size, try await CheckedReader(old.key, file, target).isWhole() { return true }
+    try await target.delete(old.key)
+    return false
+  }
+
+  private func write(_ record: Record, _ present: [StoredObject]) async throws {
+    if !record.name.hasPrefix(BackupLayout.manifestName) { try await delete(record.name, from: present) }
+    let end = record.name == BackupLayout.pinName ? nil : term.end(in: target.name)
+    try await target.put(key(record.name), record.bytes, retainUntil: end)
+  }
+
+  private func delete(_ name: String, from present: [StoredObject]) async throws {
+    if let old = present.first(where: { $0.key.name == name }) { try await target.delete(old.key) }
+  }
+
+  private struct Record {
+    let name: String
+    let bytes: [UInt8]
+  }
+
   /// RECOVER.txt, the pin where there is one, the signature and the manifest, as the source has them.
-  private func sourceRecords() async throws -> [(String, [UInt8])] {
-    var records: [(String, [UInt8])] = []
+  private func sourceRecords() async throws -> [Record] {
+    var records: [Record] = []
     for name in [
       BackupLayout.recoverName, BackupLayout.pinName, BackupLayout.signatureName, BackupLayout.manifestName,
     ] {
       guard let bytes = try await source.get(key(name), limit: Self.recordLimit) else { continue }
-      records.append((name, bytes))
+      records.append(Record(name: name, bytes: bytes))
     }
-    guard let bytes = records.last, bytes.0 == BackupLayout.manifestName,
-      try Manifest(decoding: bytes.1, from: "'\(key(BackupLayout.manifestName))' in store '\(source.name)'") == manifest
+    guard let last = records.last, last.name == BackupLayout.manifestName,
+      try Manifest(decoding: last.bytes, from: "'\(key(BackupLayout.manifestName))' in store '\(source.name)'")
+        == manifest
     else {
       throw Fault(
         .manifestInvalid, "The manifest of \(manifest.id) in store '\(source.name)' has changed since it was read.",
         hint: "pgbackupctl show \(manifest.id)")
     }
     return records
-  }
-
-  /// Whether the target's file is what the manifest says, byte by byte.
-  private func isWhole(_ file: Manifest.StoredFile, _ object: StoredObject) async throws -> Bool {
-    guard Int64(object.size) == file.size else { return false }
-    var reader = CheckedReader(try key(file.name), file, target)
-    do {
-      while try await reader.next() != nil {}
-      return true
-    } catch let fault as Fault where fault.code == .artifactDamaged {
-      return false
-    }
   }
 
   private func key(_ name: String) throws(Fault) -> ObjectKey { try Backup.key(manifest.layout, name) }

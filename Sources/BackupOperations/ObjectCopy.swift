@@ -18,28 +18,42 @@ struct ObjectCopy {
   /// Copies, or links where both places are in one store that can; the source is read to its end and checked either way. Throws
   /// `E-ARTIFACT-DAMAGED` where it is not what the manifest says; then nothing appears at the target.
   func run(
-    to target: ObjectKey, in store: any ObjectStore, retainUntil: Double?,
-    progress: @escaping @Sendable (UInt64) -> Void
+    to target: ObjectKey, in store: any ObjectStore, retainUntil: Double?, _ progress: CopyProgress
   ) async throws {
     if store.name == source.name, store.canLink {
       var reader = CheckedReader(key, file, source)
-      while try await reader.next() != nil { progress(reader.position) }
+      while try await reader.next() != nil { progress.tell(reader.position) }
       if try await store.link(key, as: target) { return }
     }
     let upload = try await store.upload(
       target, UploadOptions(expectedBytes: UInt64(max(0, file.size)), retainUntil: retainUntil, canResume: true))
     do {
-      var reader = CheckedReader(key, file, source)
-      while let bytes = try await reader.next() {
-        try await upload.write(bytes)
-        progress(reader.position)
-      }
+      try await send(through: upload, progress)
       try await upload.finish()
     } catch {
       await upload.abort()
       throw error
     }
   }
+
+  /// Apart from the `catch` above it: the optimizer of Swift 6.3.1 crashes on the two in one.
+  @inline(never) private func send(through upload: any ObjectUpload, _ progress: CopyProgress) async throws {
+    var reader = CheckedReader(key, file, source)
+    while let bytes = try await reader.next() {
+      try await upload.write(bytes)
+      progress.tell(reader.position)
+    }
+  }
+}
+
+/// Who is told how many bytes are there.
+struct CopyProgress: Sendable {
+  /// Bytes of the files before this one.
+  var behind: Int64 = 0
+  let report: @Sendable (Int64) -> Void
+
+  /// - Parameter bytes: of this file.
+  func tell(_ bytes: UInt64) { report(behind + Int64(clamping: bytes)) }
 }
 
 /// A stored file, piece by piece; its end comes only if all of it was what the manifest says.
@@ -57,6 +71,16 @@ struct CheckedReader {
     self.key = key
     self.file = file
     self.source = source
+  }
+
+  /// Reads to the end; false where the sum is another one.
+  consuming func isWhole() async throws -> Bool {
+    do {
+      while try await next() != nil {}
+    } catch let fault as Fault where fault.code == .artifactDamaged {
+      return false
+    }
+    return true
   }
 
   /// The next bytes; nil at the end. Throws where the sum is another one.

@@ -86,11 +86,13 @@ package struct SharedBackup: Sendable {
         let from = holders.first { $0.name == store.name && $0.canLink } ?? holder
         for (file, copy) in taken {
           let (key, target) = (try Backup.key(old.layout, file.name), try Backup.key(layout, copy.name))
-          try await ObjectCopy(key, file, from: from).run(to: target, in: store, retainUntil: end) { bytes in
+          let context = context
+          let progress = CopyProgress { bytes in
             var progress = RunProgress(phase: .commit)
-            (progress.storedBytes, progress.expectedBytes) = (Int64(bytes), file.size)
+            (progress.storedBytes, progress.expectedBytes) = (bytes, file.size)
             context.report(progress)
           }
+          try await ObjectCopy(key, file, from: from).run(to: target, in: store, retainUntil: end, progress)
           await written.add(target, in: store)
         }
         for (name, bytes) in small {

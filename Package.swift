@@ -161,7 +161,7 @@ let package = Package(
       "BackupConfigurationTests",
       [
         "ArtifactFormat", "BackupCatalog", "BackupConfiguration", "CronSchedule", "Faults", "PostgresTools",
-        "TestSupport", "Units",
+        "S3Storage", "TestSupport", "Units",
       ]),
     tests("BackupDaemonTests", ["BackupDaemon", "ControlAPI", "CronSchedule", "Faults", "TestSupport", "Units"]),
     tests(

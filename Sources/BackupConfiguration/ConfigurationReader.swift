@@ -143,6 +143,11 @@ package struct ConfigurationReader {
     configuration.jobs =
       sections["jobs"].map { jobs($0, configuration) } ?? Self.defaultJobs(configuration.stores, surroundings.zone)
     addManualJob(&configuration)
+    if configuration.quorum > configuration.stores.count {
+      sections["objectives"]?.report(
+        "a quorum of \(configuration.quorum) can't be met: there \(configuration.stores.count == 1 ? "is only 1 store" : "are only \(configuration.stores.count) stores")"
+      )
+    }
     return configuration
   }
 

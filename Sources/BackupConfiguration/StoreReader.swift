@@ -151,7 +151,8 @@ struct StoreReader {
     }
 
     mutating func add(_ settings: S3Settings, _ name: String, _ node: ConfigurationNode) {
-      let place = "\(settings.endpoint ?? settings.region)/\(settings.bucket)/\(settings.prefix)"
+      let place = [settings.endpoint ?? settings.region, settings.bucket, settings.prefix].filter { !$0.isEmpty }
+        .joined(separator: "/")
       for (other, otherPlace) in buckets.sorted(by: { $0.key < $1.key })
       where (place + "/").hasPrefix(otherPlace + "/") || (otherPlace + "/").hasPrefix(place + "/") {
         node.report("it and store '\(other)' lie one in the other")

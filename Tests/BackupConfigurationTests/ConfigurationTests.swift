@@ -5,6 +5,7 @@ import CronSchedule
 import Faults
 import Foundation
 import PostgresTools
+import S3Storage
 import TestSupport
 import Testing
 import Units
@@ -124,6 +125,42 @@ private func problems(_ text: String) -> [String] {
     return (parts[0], parts[1])
   }
 
+  private static func s3(_ text: String) -> String {
+    "databases: { a: postgresql://h/a }\nstores: { x: { s3: { \(text) } } }"
+  }
+
+  @Test func bucketsAreRead() throws {
+    let folder = TemporaryFolder()
+    let authority = try folder.write("ca.pem", "x", mode: 0o644)
+    let configuration = try read(
+      """
+      databases: { shop: postgresql://h/shop }
+      stores:
+        local: { path: /srv/backups }
+        aws: { s3: { bucket: shop-backups, region: eu-central-1, storage_class: STANDARD_IA, lock: governance, tags: { team: db } } }
+        minio:
+          s3: { bucket: backups, prefix: /prod/, endpoint: "https://minio:9000/", ca_file: \(authority), access_key: k, secret_key_file: /pw, server_side_encryption: "aws:kms", kms_key: id }
+          rate_limit: 20MiB/s
+      jobs:
+        daily: { schedule: "@daily", keep: 7d, stores: { local: 7d, aws: 90d } }
+      objectives: { quorum: 2 }
+      """)
+    guard case .s3(let aws) = configuration.stores[1].place, case .s3(let minio) = configuration.stores[2].place else {
+      Issue.record("two buckets")
+      return
+    }
+    #expect((aws.bucket, aws.region, aws.endpoint, aws.usesPathStyle) == ("shop-backups", "eu-central-1", nil, false))
+    #expect((aws.storageClass, aws.lock, aws.tags) == ("STANDARD_IA", .governance, ["team": "db"]))
+    #expect(aws.location == "s3://shop-backups in eu-central-1")
+    #expect((minio.prefix, minio.endpoint, minio.usesPathStyle) == ("prod", "https://minio:9000", true))
+    #expect(minio.credentials?.secretKey == Secret("s3cret"))
+    #expect(minio.serverSideEncryption == .managedKey("id"))
+    #expect(configuration.stores[2].rateLimit == .mebibytes(20))
+    #expect(configuration.jobs[0].stores == ["local", "aws"])
+    #expect(configuration.jobs[0].keepByStore["aws"] == .forDuration(.seconds(90 * 86400)))
+    #expect(configuration.quorum == 2)
+  }
+
   static let broken: [(String, String)] = [
     ("", "it needs 'databases'"), ("databases: {}", "name at least one database"),
     ("- a", "expected a mapping, found a list"),
@@ -175,6 +212,35 @@ private func problems(_ text: String) -> [String] {
     (
       "databases: { a: postgresql://h/a }\ndaemon: { monitor_socket: m.sock }", "is no absolute path"
     ),
+    (s3("region: eu-west-1"), "'bucket' is missing"), (s3("bucket: b-1"), "'region' is missing"),
+    (s3("bucket: a, region: x"), "'a' is no bucket's name"),
+    (s3("bucket: abc, region: x, endpoint: minio:9000"), "is no endpoint"),
+    (s3("bucket: abc, region: x, endpoint: 'https://u:p@h'"), "is no endpoint"),
+    (s3("bucket: abc, region: x, access_key: k"), "'secret_key' is missing"),
+    (s3("bucket: abc, region: x, profile: p, access_key: k, secret_key: s"), "exclude each other"),
+    (s3("bucket: abc, region: x, kms_key: k"), "it needs 'server_side_encryption: aws:kms'"),
+    (s3("bucket: abc, region: x, server_side_encryption: aes256"), "did you mean 'AES256'"),
+    (s3("bucket: abc, region: x, lock: forever"), "not one of governance, compliance"),
+    (s3("bucket: abc, region: x, ca_file: /nowhere/ca.pem"), "can't be read"),
+    (s3("bucket: abc, region: x, bukket: y"), "did you mean 'bucket'"),
+    ("databases: { a: postgresql://h/a }\nstores: { x: {} }", "'path' or 's3' is missing"),
+    (
+      "databases: { a: postgresql://h/a }\nstores: { x: { path: /a, s3: { bucket: abc, region: x } } }", "not both"
+    ),
+    (
+      "databases: { a: postgresql://h/a }\nstores: { x: { s3: { bucket: abc, region: r } }, y: { s3: { bucket: abc, region: r, prefix: p } } }",
+      "one in the other"
+    ),
+    ("databases: { a: postgresql://h/a }\nstores: { x: { path: /a, rate_limit: 20MiB } }", "is no rate"),
+    (
+      "databases: { a: postgresql://h/a }\nstores: { x: { path: /a } }\njobs: { j: { stores: { x: 5m } } }",
+      "is no time to keep"
+    ),
+    (
+      "databases: { a: postgresql://h/a }\nstores: { offsite: { path: /a } }\njobs: { j: { stores: { ofsite: 5d } } }",
+      "did you mean 'offsite'"
+    ),
+    ("databases: { a: postgresql://h/a }\nobjectives: { quorum: 2 }", "only 1 store"),
     ("databases: &x { a: postgresql://h/a }\nstores: *x", "expected a mapping"),
   ]
   @Test(arguments: broken) func mistakesAreNamed(_ text: String, _ message: String) {

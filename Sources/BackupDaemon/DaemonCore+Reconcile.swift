@@ -15,16 +15,20 @@ extension DaemonCore {
   func reconcile(apply: Bool, by caller: Caller?) async throws(Fault) -> ReconcileReport {
     guard apply else {
       let plan = await reconcilePlan()
-      return ReconcileReport(
+      var report = ReconcileReport(
         applied: false, steps: plan.steps.map { ReconcileReport.Step($0, fault: nil) }, kept: Self.kept(plan))
+      report.unread = await unreadStores()
+      return report
     }
     try refuseWhileStopping()
     if caller != nil { await confirmClock(by: caller) }
     let (removed, plan) = try await exclusively { core throws(Fault) in await core.takeAway(by: caller) }
     let copied = await copyMissing(by: caller)
-    return ReconcileReport(
+    var report = ReconcileReport(
       applied: true, steps: (removed + copied).map { ReconcileReport.Step($0.step, fault: $0.fault) },
       kept: Self.kept(plan))
+    report.unread = await unreadStores()
+    return report
   }
 
   /// Reconcile as the daemon does it by itself, after each run, at the start and every so often: what fails is logged and done by the
@@ -57,6 +61,10 @@ extension DaemonCore {
     return ReconcilePlan(
       catalog, policy: plan.retention, stores: plan.stores.map(\.name), unknown: unknown, at: now(),
       busy: busy.union(board.active.map(\.database)))
+  }
+
+  private func unreadStores() async -> [Fault] {
+    await keeper.catalog.problems.filter { $0.folder == nil }.map(\.fault)
   }
 
   private func takeAway(by caller: Caller?) async -> ([Reconcile.Result], ReconcilePlan) {

@@ -222,6 +222,8 @@ package struct ReconcileReport: Codable, Sendable {
 
   /// False for a preview: nothing was changed.
   package var applied: Bool
+  /// Why stores could not be read: nothing is decided about them.
+  package var unread: [Fault] = []
   package var steps: [Step]
   package var kept: [Kept]
 

@@ -121,6 +121,7 @@ struct ReconcileCommandLine: ParsableCommand {
     let report = try connection.client.post(ReconcileReport.self, "/v1/reconcile", ReconcileCommand(apply: apply))
     try connection.show(report) { ReportText.reconcile($0) }
     if report.steps.contains(where: { $0.fault != nil }) { throw Ending(code: .failed) }
+    if !report.unread.isEmpty { throw Ending(code: .problemsFound) }
   }
 }
 

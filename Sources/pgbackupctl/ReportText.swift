@@ -156,6 +156,10 @@ enum ReportText {
         lines.append("  \(step.action) \(step.what) in \(step.store): \(step.reason)\(outcome)")
       }
     }
+    for fault in report.unread {
+      lines.append("Nothing is decided about a store that could not be read:")
+      lines += "\(fault)".split(separator: "\n").map { "  \($0)" }
+    }
     if !report.kept.isEmpty {
       lines.append("Kept:")
       lines += report.kept.map { "  \($0.id) (\($0.type)): \($0.reasons.joined(separator: "; "))" }

@@ -178,9 +178,9 @@ import Testing
     try ledger.wait(for: "job.due", #""job":"late""#)
     try clock.set("2026-12-01T09:30:00Z")
     holder.release()
-    // Its turn comes when the other's dump has ended, which is shortly before that one is on record.
-    try ledger.wait(for: "run.postponed", "quiet hours until 2026-12-01T18:00:00Z")
-    try ledger.wait(for: "run.finished", #""job":"early""#, "succeeded")
+    try ledger.wait(forAllOf: [
+      ["run.postponed", "quiet hours until 2026-12-01T18:00:00Z"], ["run.finished", #""job":"early""#, "succeeded"],
+    ])
     #expect(!ledger.seen.contains { $0.contains("run.started") && $0.contains(#""job":"late""#) })
     try clock.set("2026-12-01T18:00:00Z")
     let line = try ledger.wait(for: "run.finished", #""job":"late""#)

@@ -149,9 +149,13 @@ import Testing
     let status = try fixture.daemon.ctl("status")
     #expect(status.status == 10)
     #expect(status.output.contains("1 of 2 stores"))
+    let blind = try fixture.daemon.ctl("reconcile", "--apply")
+    #expect(blind.status == 10)
+    #expect(blind.output.contains("could not be read"))
     try proxy.restart()
-    #expect(try fixture.daemon.ctl("reconcile", "--apply").status == 0)
-    #expect(try fixture.stores() == ["local", "offsite"])
+    let healed = try fixture.daemon.ctl("reconcile", "--apply")
+    #expect(healed.status == 0, "\(healed.output)")
+    #expect(try fixture.stores() == ["local", "offsite"], "\(healed.output)\n\(fixture.daemon.log)")
     #expect(try fixture.daemon.ctl("status").status == 0)
   }
 

@@ -125,7 +125,8 @@ package final class LedgerFollower {
     process = try ChildProcess(
       "timeout",
       [
-        "60", DaemonProcess.program("pgbackupctl"), "log", "--follow", "--lines", "10000", "--json", "--socket", socket,
+        "240", DaemonProcess.program("pgbackupctl"), "log", "--follow", "--lines", "10000", "--json", "--socket",
+        socket,
       ], output: lines.writer)
     lines.closeWriter()
   }
@@ -140,5 +141,17 @@ package final class LedgerFollower {
       if texts.allSatisfy(line.contains) { return line }
     }
     throw Shell.Failure(description: "the ledger ended without \(texts):\n\(seen.joined(separator: "\n"))")
+  }
+
+  /// Waits for a record of each kind, in whatever order they come.
+  package func wait(forAllOf kinds: [[String]]) throws {
+    var missing = kinds
+    while !missing.isEmpty {
+      guard let line = lines.next() else {
+        throw Shell.Failure(description: "the ledger ended without \(missing):\n\(seen.joined(separator: "\n"))")
+      }
+      seen.append(line)
+      missing.removeAll { $0.allSatisfy(line.contains) }
+    }
   }
 }

@@ -2,16 +2,26 @@ package import Storage
 import Synchronization
 package import Units
 
-/// A store that behaves like the one below it until a chosen call, and fails from then on or for that call alone.
+/// A store that behaves like the one below it but for what is injected.
 package final class FaultyStore: ObjectStore {
   package enum Fault: Sendable {
     /// The nth call that changes something fails, and every later one: the store is gone.
     case goneAfter(calls: Int)
     /// So many bytes fit, then the disk is full; deletes still work.
     case fullAfter(bytes: Int)
+    /// The nth call of any kind fails (from 0), and no other.
+    case failsAt(call: Int)
+    /// The nth call of any kind fails, and every later one.
+    case diesAt(call: Int)
+    /// The nth call of any kind is carried out, and then its answer is lost.
+    case losesAnswerOf(call: Int)
+    /// The nth call, if it is a read, gives other bytes than are there.
+    case liesAt(call: Int)
+    case none
   }
 
   private struct State {
+    var changes = 0
     var calls = 0
     var bytes = 0
   }
@@ -29,50 +39,84 @@ package final class FaultyStore: ObjectStore {
   package var location: String { store.location }
   package var canLink: Bool { store.canLink }
 
-  /// The calls that were made: one more than the last position worth failing at.
-  package var calls: Int { state.withLock { $0.calls } }
+  /// The calls that changed something: one more than the last position worth failing at.
+  package var calls: Int { state.withLock { $0.changes } }
+  /// The calls of any kind.
+  package var allCalls: Int { state.withLock { $0.calls } }
   package var bytes: Int { state.withLock { $0.bytes } }
 
   fileprivate func step(bytes: Int = 0) throws(StorageError) {
-    let (calls, total) = state.withLock { state in
-      state.calls += 1
+    let (changes, total) = state.withLock { state in
+      state.changes += 1
       state.bytes += bytes
-      return (state.calls, state.bytes)
+      return (state.changes, state.bytes)
     }
     switch fault {
-    case .goneAfter(let limit) where calls > limit:
-      throw StorageError(.failed, store: name, reason: "injected at call \(calls)")
+    case .goneAfter(let limit) where changes > limit:
+      throw StorageError(.failed, store: name, reason: "injected at call \(changes)")
     case .fullAfter(let limit) where total > limit:
       throw StorageError(.full, store: name, reason: "injected at byte \(total)")
     default: break
     }
   }
 
+  /// Every call goes through here, numbered from 0.
+  fileprivate func call<Value>(
+    _ work: (Int) async throws(StorageError) -> Value
+  ) async throws(StorageError) -> Value {
+    let number = state.withLock { state in
+      state.calls += 1
+      return state.calls - 1
+    }
+    switch fault {
+    case .failsAt(number): throw injected(number)
+    case .diesAt(let first) where number >= first: throw injected(number)
+    case .losesAnswerOf(number):
+      _ = try await work(number)
+      throw injected(number)
+    default: return try await work(number)
+    }
+  }
+
+  private func injected(_ number: Int) -> StorageError {
+    StorageError(.failed, store: name, reason: "injected at call \(number)")
+  }
+
   package func check() async throws(StorageError) {
     try step()
-    try await store.check()
+    try await call { _ throws(StorageError) in try await store.check() }
   }
 
   package func list(prefix: String) async throws(StorageError) -> [StoredObject] {
-    try await store.list(prefix: prefix)
+    try await call { _ throws(StorageError) in try await store.list(prefix: prefix) }
   }
+
   package func link(_ key: ObjectKey, as other: ObjectKey) async throws(StorageError) -> Bool {
     try step()
-    return try await store.link(key, as: other)
+    return try await call { _ throws(StorageError) in try await store.link(key, as: other) }
   }
-  package func stat(_ key: ObjectKey) async throws(StorageError) -> StoredObject? { try await store.stat(key) }
+
+  package func stat(_ key: ObjectKey) async throws(StorageError) -> StoredObject? {
+    try await call { _ throws(StorageError) in try await store.stat(key) }
+  }
+
   package func read(_ key: ObjectKey, range: Range<UInt64>) async throws(StorageError) -> [UInt8] {
-    try await store.read(key, range: range)
+    try await call { number throws(StorageError) in
+      var bytes = try await store.read(key, range: range)
+      if case .liesAt(number) = fault, !bytes.isEmpty { bytes[bytes.count / 2] ^= 1 }
+      return bytes
+    }
   }
 
   package func upload(_ key: ObjectKey, _ options: UploadOptions) async throws(StorageError) -> any ObjectUpload {
     try step()
-    return FaultyUpload(store: self, upload: try await store.upload(key, options))
+    let upload = try await call { _ throws(StorageError) in try await store.upload(key, options) }
+    return FaultyUpload(store: self, upload: upload)
   }
 
   package func delete(_ key: ObjectKey) async throws(StorageError) {
     if case .goneAfter = fault { try step() }
-    try await store.delete(key)
+    try await call { _ throws(StorageError) in try await store.delete(key) }
   }
 
   package func sweepUnfinished() async throws(StorageError) -> Int { try await store.sweepUnfinished() }
@@ -85,12 +129,12 @@ private struct FaultyUpload: ObjectUpload {
 
   func write(_ bytes: [UInt8]) async throws(StorageError) {
     try store.step(bytes: bytes.count)
-    try await upload.write(bytes)
+    try await store.call { _ throws(StorageError) in try await upload.write(bytes) }
   }
 
   func finish() async throws(StorageError) {
     try store.step()
-    try await upload.finish()
+    try await store.call { _ throws(StorageError) in try await upload.finish() }
   }
 
   func abort() async { await upload.abort() }

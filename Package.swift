@@ -91,11 +91,11 @@ let package = Package(
     room("ArtifactFormat", ["AgeEncryption", "CZstd", "CZlib", crypto]),
 
     // Edges: each hides one thing outside the process
-    room("Storage", ["CPlatform", "Faults", "QueueExecution", "Units", logging]),
+    room("Storage", ["CPlatform", "Faults", "QueueExecution", "Units"]),
     room(
       "PostgresTools", ["CLibPQ", "CPlatform", "Faults", "QueueExecution", "Units", logging, subprocess, systemPackage]),
     room("HTTPTransport", ["CCurl", "QueueExecution", "Units"]),
-    room("S3Storage", ["Faults", "HTTPTransport", "Storage", "Units", crypto, logging]),
+    room("S3Storage", ["HTTPTransport", "Storage", "Units", crypto]),
     room("SystemdSupport", ["CSystemd", "Faults", logging]),
     room("ControlAPI", ["BackupCatalog", "Faults", "Units"]),
 

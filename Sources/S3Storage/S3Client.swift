@@ -12,6 +12,8 @@ struct S3Request {
   var query: [(name: String, value: String)] = []
   var headers: [(name: String, value: String)] = []
   var body: [UInt8] = []
+  /// SHA-256 of the body in hexadecimal, where the caller has it already.
+  var bodyDigest: String?
   var replyLimit = ByteCount.mebibytes(16)
   /// A part of a long upload is worth waiting for; whoever only looks is better told soon that nobody is there.
   var isWorthWaiting = false
@@ -115,7 +117,7 @@ struct S3Client: Sendable {
   private func signed(_ request: S3Request, _ credentials: S3Credentials) -> HTTPRequest {
     let address = settings.address(of: request.key)
     let query = request.query.map { (name: PercentEncoding.encode($0.name), value: PercentEncoding.encode($0.value)) }
-    let digest = request.body.withUnsafeBytes { SHA256.hash(data: $0) }.hexadecimal
+    let digest = request.bodyDigest ?? request.body.withUnsafeBytes { SHA256.hash(data: $0) }.hexadecimal
     let headers = SigV4(region: settings.region, service: "s3").signed(
       SigV4.Parts(
         method: request.method, host: address.host, path: address.path, query: query, headers: request.headers,

@@ -120,14 +120,16 @@ extension S3Upload {
   private static func send(
     _ bytes: [UInt8], _ number: Int, of upload: UnfinishedUpload, _ old: StoredPart?, _ key: ObjectKey, _ store: S3Store
   ) async throws -> Part {
-    let checksum = Data(bytes.withUnsafeBytes { SHA256.hash(data: $0) }).base64EncodedString()
+    let digest = bytes.withUnsafeBytes { SHA256.hash(data: $0) }
+    let checksum = Data(digest).base64EncodedString()
     if let old, old.isSame(as: bytes, checksum) {
       return Part(number: number, etag: old.etag, checksum: checksum)
     }
     let response = try await store.send(
       S3Request(
         method: "PUT", key: upload.key, query: [("partNumber", "\(number)"), ("uploadId", upload.id)],
-        headers: [("x-amz-checksum-sha256", checksum)], body: bytes, isWorthWaiting: true), key)
+        headers: [("x-amz-checksum-sha256", checksum)], body: bytes, bodyDigest: digest.hexadecimal,
+        isWorthWaiting: true), key)
     try check(response, checksum, key, store)
     guard let etag = response.headers["etag"] else {
       throw StorageError(.failed, store: store.name, key: key, reason: "the server gives no ETag for part \(number)")
@@ -207,7 +209,8 @@ extension S3Upload {
     }
     let request = S3Request(
       method: "PUT", key: store.fullKey(key.path),
-      headers: store.objectHeaders(headers, retainUntil: options.retainUntil), body: buffer, isWorthWaiting: true)
+      headers: store.objectHeaders(headers, retainUntil: options.retainUntil), body: buffer,
+      bodyDigest: digest.hexadecimal, isWorthWaiting: true)
     let response = try await appear(request)
     if let response { try Self.check(response, checksum, key, store) }
   }

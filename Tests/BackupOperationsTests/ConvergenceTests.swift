@@ -109,7 +109,8 @@ private func policy(_ days: [String: Double], quorum: Int = 1) -> RetentionPolic
 /// and the next reconcile mends what is left.
 @Suite struct FaultSweepTests {
   static let faults: [(String, @Sendable (Int) -> FaultyStore.Fault)] = [
-    ("fails", { .failsAt(call: $0) }), ("dies", { .diesAt(call: $0) }), ("loses its answer", { .losesAnswerOf(call: $0) }),
+    ("fails", { .failsAt(call: $0) }), ("dies", { .diesAt(call: $0) }),
+    ("loses its answer", { .losesAnswerOf(call: $0) }),
     ("lies", { .liesAt(call: $0) }),
   ]
 

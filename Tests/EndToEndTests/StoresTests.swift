@@ -18,6 +18,20 @@ import Testing
       return (backups[position]["stores"] as? [String] ?? []).sorted()
     }
 
+    /// Waits until so many parts of an unfinished upload are there.
+    func waitForParts(_ count: Int) throws {
+      while true {
+        let uploads = try server.request("GET", "/\(bucket)?uploads=").output
+        guard let key = Self.text("Key", in: uploads), let id = Self.text("UploadId", in: uploads) else { continue }
+        let parts = try server.request("GET", "/\(bucket)/\(key)?uploadId=\(id)").output
+        if parts.components(separatedBy: "<PartNumber>").count > count { return }
+      }
+    }
+
+    private static func text(_ name: String, in xml: String) -> String? {
+      xml.components(separatedBy: "<\(name)>").dropFirst().first.map { String($0.prefix { $0 != "<" }) }
+    }
+
     func objects() throws -> [String] {
       try server.request("GET", "/\(bucket)?list-type=2&prefix=prod").output.components(separatedBy: "<Key>")
         .dropFirst()
@@ -27,7 +41,7 @@ import Testing
 
   private func start(
     jobs: String = "daily: { stores: [local, offsite] }", more: String = "", endpoint: String? = nil,
-    environment: [String: String] = [:]
+    environment: [String: String] = [:], scale: Int = 1
   ) throws -> Fixture {
     let folder = TemporaryFolder()
     let cluster = try PrivateCluster.shared()
@@ -35,10 +49,11 @@ import Testing
     let bucket = try server.makeBucket()
     mkdir(folder.file("local"), 0o700)
     var store = server.configuration(bucket: bucket, prefix: "prod")
+    if scale > 1 { store = store.replacing("} }", with: "}, rate_limit: 8MiB/s }") }
     if let endpoint { store = store.replacing(server.endpoint, with: endpoint) }
     let daemon = try DaemonProcess(
       """
-      databases: { shop: { connect: "\(cluster.conninfo(try cluster.makeDatabase(sample: 1)))" } }
+      databases: { shop: { connect: "\(cluster.conninfo(try cluster.makeDatabase(sample: scale)))" } }
       stores: { local: { path: \(folder.file("local")) }, offsite: \(store) }
       jobs: { \(jobs) }
       daemon: { state: \(folder.file("state")), socket: \(folder.file("control.sock")) }
@@ -158,6 +173,48 @@ import Testing
     #expect(try fixture.stores() == ["local", "offsite"], "\(healed.output)\n\(fixture.daemon.log)")
     #expect(try fixture.daemon.ctl("status").status == 0)
   }
+
+  /// The daemon is killed while parts are on their way: nothing false is there afterwards, and the next run is whole.
+  @Test(arguments: [1, 3]) func killedInMidUpload(_ parts: Int) throws {
+    let fixture = try start(jobs: "daily: { stores: [local, offsite] }", more: Self.slow, scale: 10)
+    #expect(try fixture.daemon.ctl("backup", "shop", "--type", "daily", "--no-wait").status == 0)
+    try fixture.waitForParts(parts)
+    fixture.daemon.signal(SIGKILL)
+    #expect(fixture.daemon.waitForExit() == -SIGKILL)
+    #expect(try fixture.objects().isEmpty)
+
+    let configuration = try String(contentsOfFile: fixture.folder.file("pgbackupd.yaml"), encoding: .utf8)
+    let again = try DaemonProcess(configuration.replacing("rate_limit: 8MiB/s", with: ""), in: fixture.folder)
+    try again.waitFor("READY=1")
+    #expect(try again.ctl("log").output.contains("interrupted"))
+    #expect(try again.ctlJSON("list") as? [String] == [])
+    #expect(try again.ctl("backup", "shop", "--type", "daily").status == 0)
+    #expect(try again.ctl("reconcile").output.hasPrefix("Nothing to do."))
+    #expect(fixture.folder.files(below: "local").map { "prod/\($0)" } == (try fixture.objects()))
+  }
+
+  /// The server goes away while parts are on their way: the run ends well with the local copy, and the other comes later.
+  @Test func theServerGoesInMidUpload() throws {
+    let folder = TemporaryFolder()
+    let proxy = try PortForwarder(to: S3Server.shared().port, in: folder)
+    let fixture = try start(
+      jobs: "daily: { stores: [local, offsite] }", more: Self.slow, endpoint: "https://localhost:\(proxy.port)",
+      scale: 10)
+    let ledger = try fixture.daemon.followLedger()
+    #expect(try fixture.daemon.ctl("backup", "shop", "--type", "daily", "--no-wait").status == 0)
+    try fixture.waitForParts(1)
+    proxy.stop()
+    let line = try ledger.wait(for: "run.finished")
+    #expect(line.contains("succeeded"))
+    #expect(line.contains("E-STORE-UNREACHABLE"))
+    #expect(try fixture.stores() == ["local"])
+    try proxy.restart()
+    #expect(try fixture.daemon.ctl("reconcile", "--apply").status == 0)
+    #expect(try fixture.stores() == ["local", "offsite"])
+  }
+
+  /// Uncompressed, several parts, at a pace that leaves time to break things.
+  private static let slow = "backup: { compression: none }"
 
   /// Without anybody asking: the stores are looked at every so often.
   @Test func storesConvergeByThemselves() throws {

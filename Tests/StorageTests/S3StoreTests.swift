@@ -40,6 +40,25 @@ import Units
     #expect(try await store.unfinished(prefix: "").isEmpty)
   }
 
+  /// The same on a server of other people, in plain HTTP.
+  @Test func conformsOnAnotherServer() async throws {
+    let server = try MotoServer.shared()
+    var settings = S3Settings(bucket: try server.makeBucket(), endpoint: server.endpoint)
+    settings.prefix = "deep/er"
+    settings.credentials = S3Credentials(accessKey: "k", secretKey: Secret("s"))
+    let store = S3Store(
+      name: "offsite", settings: settings, transport: CurlTransport(), environment: [:], readFile: { _ in "" },
+      now: { Date.now })
+    try await store.check()
+    try await StoreConformance(store: store).checkAll()
+    let bytes = bytes((17 << 20) + 5)
+    let upload = try await store.upload(try key("large"))
+    try await upload.write(bytes)
+    try await upload.finish()
+    #expect(try await store.read(try key("large"), range: 0..<UInt64(bytes.count)) == bytes)
+    #expect(try await store.unfinished(prefix: "").isEmpty)
+  }
+
   /// Parts of 8 MiB, written in odd pieces; curl reads back the same bytes.
   @Test(arguments: [8 << 20, (8 << 20) + 1, (24 << 20) + 12345]) func largeObjects(_ size: Int) async throws {
     let server = try S3Server.shared()

@@ -1,10 +1,14 @@
 import ArtifactFormat
 import CronSchedule
 import Foundation
+import HTTPTransport
 import PostgresArchive
+import S3Storage
+import Storage
+import Units
 
-/// The figures that need no server: `micro scan ARCHIVE`, `micro read ARCHIVE`, `micro schedule`. Prints one number each:
-/// MB/s, MB/s, and the seconds of one look-up and re-arming among 10,000 jobs.
+/// The figures that need no database: `micro scan ARCHIVE`, `micro read ARCHIVE`, `micro schedule`, `micro upload FILE ENDPOINT BUCKET KEY`.
+/// Prints one number each: MB/s, MB/s, the seconds of one look-up and re-arming among 10,000 jobs, and MB/s.
 @main struct Micro {
   static func main() async throws {
     let arguments = CommandLine.arguments
@@ -12,7 +16,8 @@ import PostgresArchive
     case "scan": print(try scan(arguments[2]))
     case "read": print(try await readBack(arguments[2]))
     case "schedule": print(try schedule())
-    default: print("usage: micro scan ARCHIVE | read ARCHIVE | schedule")
+    case "upload": print(try await upload(arguments[2], arguments[3], arguments[4], arguments[5]))
+    default: print("usage: micro scan ARCHIVE | read ARCHIVE | schedule | upload FILE ENDPOINT BUCKET KEY")
     }
   }
 
@@ -69,6 +74,25 @@ import PostgresArchive
       _ = try scanner.finish()
     }
     return Int(Double(archive.count) / 1e6 / best)
+  }
+
+  /// A file into S3, in pieces of 4 MiB as a copy between stores writes them. Credentials come from the environment.
+  private static func upload(_ path: String, _ endpoint: String, _ bucket: String, _ key: String) async throws -> Int {
+    let file = try FileHandle(forReadingFrom: URL(filePath: path))
+    let store = S3Store(
+      name: "bench", settings: S3Settings(bucket: bucket, endpoint: endpoint), transport: CurlTransport(),
+      environment: ProcessInfo.processInfo.environment, readFile: { try String(contentsOfFile: $0, encoding: .utf8) },
+      now: { Date() })
+    var count = 0
+    let passed = try await seconds {
+      let upload = try await store.upload(ObjectKey(key) ?? { fatalError("no key") }())
+      while let piece = try file.read(upToCount: 4 << 20), !piece.isEmpty {
+        try await upload.write([UInt8](piece))
+        count += piece.count
+      }
+      try await upload.finish()
+    }
+    return Int(Double(count) / 1e6 / passed)
   }
 
   /// The mean time to take what is due and know what is next, with 10,000 jobs.

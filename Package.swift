@@ -154,7 +154,7 @@ let package = Package(
     tests("CronScheduleTests", ["CronSchedule", "TestSupport", "Units", crypto], resources: [.copy("Vectors")]),
     tests("PostgresArchiveTests", ["PostgresArchive"], resources: [.copy("Golden")]),
     tests("BackupCatalogTests", ["BackupCatalog", "Faults", "Units"]),
-    tests("AgeEncryptionTests", ["AgeEncryption", "TestSupport"]),
+    tests("AgeEncryptionTests", ["AgeEncryption", "TestSupport", crypto], resources: [.copy("Vectors")]),
     tests("ArtifactFormatTests", ["ArtifactFormat", "TestSupport"]),
     tests("StorageTests", ["Faults", "HTTPTransport", "S3Storage", "Storage", "TestSupport", "Units", crypto]),
     tests(

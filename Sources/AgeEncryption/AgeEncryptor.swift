@@ -14,6 +14,10 @@ package struct AgeEncryptor: Sendable {
     guard recipients.count == 1 || !recipients.contains(where: \.isPassphrase) else {
       throw .malformedKey("a passphrase must be the only recipient")
     }
+    guard Set(recipients.map(\.isPostQuantum)).count == 1 else {
+      // As age has it: the weakest recipient decides.
+      throw .malformedKey("a post-quantum recipient protects nothing beside one that is none")
+    }
     let fileKey = SymmetricKey(size: .bits128)
     var stanzas: [AgeHeader.Stanza] = []
     for recipient in recipients { stanzas.append(try recipient.wrap(fileKey)) }

@@ -6,25 +6,31 @@ import Foundation
 package struct AgeRecipient: Sendable, Hashable, CustomStringConvertible {
   private enum Kind: Sendable, Hashable {
     case x25519([UInt8])
+    case hybrid([UInt8])
     case passphrase(String, logN: Int)
   }
 
   private let kind: Kind
 
-  /// Reads `age1…` (X25519).
+  /// Reads `age1…` (X25519) and `age1pq1…` (ML-KEM-768 with X25519).
   package init(parsing text: String) throws(AgeError) {
     guard let (prefix, bytes) = Bech32.decode(text), text.lowercased() == text else {
       throw .malformedKey("it is no recipient: age1… with a wrong character or checksum")
     }
+    if prefix == "age1pq", HybridKEM.isPublicKey(bytes) {
+      kind = .hybrid(bytes)
+      return
+    }
     guard prefix == "age", bytes.count == 32 else {
       throw .malformedKey(
-        prefix == "age1pq" || prefix.hasPrefix("age1")
+        prefix.hasPrefix("age1") && prefix != "age1pq"
           ? "recipients of the kind '\(prefix)' are not supported" : "it is no recipient: they begin with age1")
     }
     kind = .x25519(bytes)
   }
 
   fileprivate init(x25519 key: [UInt8]) { kind = .x25519(key) }
+  fileprivate init(hybrid key: [UInt8]) { kind = .hybrid(key) }
 
   /// A passphrase (scrypt). Such a file has no other recipient.
   ///
@@ -35,11 +41,15 @@ package struct AgeRecipient: Sendable, Hashable, CustomStringConvertible {
   package var description: String {
     switch kind {
     case .x25519(let key): Bech32.encode("age", key)
+    case .hybrid(let key): Bech32.encode("age1pq", key)
     case .passphrase: "a passphrase"
     }
   }
 
   package var isPassphrase: Bool { if case .passphrase = kind { true } else { false } }
+
+  /// Whether a quantum computer of the future leaves what is encrypted to it closed.
+  package var isPostQuantum: Bool { if case .hybrid = kind { true } else { false } }
 
   /// Wraps a file key for this recipient.
   func wrap(_ fileKey: SymmetricKey) throws(AgeError) -> AgeHeader.Stanza {
@@ -52,6 +62,9 @@ package struct AgeRecipient: Sendable, Hashable, CustomStringConvertible {
         let key = try X25519.wrapKey(secret, share: share, recipient: recipient)
         return AgeHeader.Stanza(
           type: "X25519", arguments: [Base64.encode(share)], body: try KeyWrap.seal(fileKey, with: key))
+      case .hybrid(let recipient):
+        let (share, body) = try HybridKEM.seal(fileKey, to: recipient)
+        return AgeHeader.Stanza(type: HybridKEM.type, arguments: [Base64.encode(share)], body: body)
       case .passphrase(let text, let logN):
         let salt = SymmetricKey(size: .bits128).withUnsafeBytes { Array($0) }
         let key = try Scrypt.key(text, salt: salt, logN: logN)
@@ -71,6 +84,8 @@ package struct AgeIdentity: Sendable, Hashable, CustomStringConvertible {
   private enum Kind: Sendable, Hashable {
     /// The private key's bytes, and those of its public key.
     case x25519([UInt8], public: [UInt8])
+    /// The seed, and the public key that comes of it.
+    case hybrid([UInt8], public: [UInt8])
     case passphrase(String)
   }
 
@@ -79,8 +94,14 @@ package struct AgeIdentity: Sendable, Hashable, CustomStringConvertible {
   /// The largest work factor that is accepted: a hostile file must not keep the processor busy for hours.
   private static let logNLimit = 22
 
-  /// Reads `AGE-SECRET-KEY-1…`.
+  /// Reads `AGE-SECRET-KEY-1…` and `AGE-SECRET-KEY-PQ-1…`.
   package init(parsing text: String) throws(AgeError) {
+    if text.uppercased() == text, let (prefix, seed) = Bech32.decode(text), prefix == "age-secret-key-pq-",
+      let key = HybridKEM.publicKey(ofSeed: seed)
+    {
+      self.init(kind: .hybrid(seed, public: key))
+      return
+    }
     guard text.uppercased() == text, let (prefix, bytes) = Bech32.decode(text), prefix == "age-secret-key-",
       let key = try? Curve25519.KeyAgreement.PrivateKey(rawRepresentation: bytes)
     else { throw .malformedKey("it is no identity: AGE-SECRET-KEY-1… with a wrong character or checksum") }
@@ -94,6 +115,17 @@ package struct AgeIdentity: Sendable, Hashable, CustomStringConvertible {
   }
 
   package static func generate() -> AgeIdentity { AgeIdentity(.init()) }
+
+  /// One whose files a quantum computer of the future leaves closed; age 1.3 and later read it.
+  package static func generatePostQuantum() throws(AgeError) -> AgeIdentity {
+    let seed = SymmetricKey(size: .bits256).withUnsafeBytes { Array($0) }
+    guard let key = HybridKEM.publicKey(ofSeed: seed) else {
+      throw .malformedKey("no post-quantum key can be made here")
+    }
+    return AgeIdentity(kind: .hybrid(seed, public: key))
+  }
+
+  private init(kind: Kind) { self.kind = kind }
 
   /// Every identity in the text of a key file: one a line, `#` begins a comment (age-keygen(1)).
   package static func identities(inFile text: String) throws(AgeError) -> [AgeIdentity] {
@@ -112,14 +144,20 @@ package struct AgeIdentity: Sendable, Hashable, CustomStringConvertible {
 
   /// Who encrypts to this identity; nil for a passphrase.
   package var recipient: AgeRecipient? {
-    guard case .x25519(_, let key) = kind else { return nil }
-    return AgeRecipient(x25519: key)
+    switch kind {
+    case .x25519(_, let key): AgeRecipient(x25519: key)
+    case .hybrid(_, let key): AgeRecipient(hybrid: key)
+    case .passphrase: nil
+    }
   }
 
   /// The secret text, for the file that `key generate` writes and for nothing else.
   package var secretText: String {
-    guard case .x25519(let key, _) = kind else { return "" }
-    return Bech32.encode("age-secret-key-", key).uppercased()
+    switch kind {
+    case .x25519(let key, _): Bech32.encode("age-secret-key-", key).uppercased()
+    case .hybrid(let seed, _): Bech32.encode("age-secret-key-pq-", seed).uppercased()
+    case .passphrase: ""
+    }
   }
 
   package var description: String { "AgeIdentity(…)" }
@@ -138,6 +176,12 @@ package struct AgeIdentity: Sendable, Hashable, CustomStringConvertible {
           let wrapKey = try? X25519.wrapKey(secret, share: share, recipient: recipient)
         else { throw .malformedHeader("an X25519 share is no point to agree on") }
         if let fileKey = KeyWrap.open(stanza.body, with: wrapKey) { return fileKey }
+      case (.hybrid(let seed, _), HybridKEM.type):
+        guard stanza.arguments.count == 1, let share = Base64.decode(stanza.arguments[0]), stanza.body.count == 32
+        else {
+          throw .malformedHeader("a post-quantum recipient is malformed")
+        }
+        if let fileKey = try HybridKEM.open(stanza.body, share, seed) { return fileKey }
       case (.passphrase(let text), "scrypt"):
         // Alone in its file: else a second recipient could tell that somebody knows the passphrase.
         guard header.stanzas.count == 1, stanza.arguments.count == 2, let salt = Base64.decode(stanza.arguments[0]),

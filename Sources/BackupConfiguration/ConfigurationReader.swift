@@ -371,6 +371,9 @@ package struct ConfigurationReader {
       }
     }
     if values["recipients"] == nil { section.report("'recipients' is missing: name at least one, age1…") }
+    if Set(recipients.map(\.isPostQuantum)).count > 1 {
+      values["recipients"]?.report("a post-quantum recipient (age1pq1…) protects nothing beside one that is none")
+    }
     if !recipients.isEmpty { dump.encryption = .age(recipients) }
     if let node = values["identity_file"], let path = node.text() {
       do {

@@ -67,9 +67,11 @@ struct RecoverText {
       The files are encrypted with age. Set KEY to the file that holds the identity (AGE-SECRET-KEY-1...) of one of these
       recipients, as in: export KEY=/root/key.txt
 
-      \(encryption.recipients.map { "  \($0)\n" }.joined())
+      \(encryption.recipients.map { "  \($0)\n" }.joined())\(needsNewAge ? "\nThese are post-quantum recipients: age 1.3 or later opens them (age --version).\n" : "")
       """
   }
+
+  private var needsNewAge: Bool { manifest.encryption?.recipients.contains { $0.hasPrefix("age1pq1") } ?? false }
 
   private func decode(_ compression: String, _ name: String) -> String {
     let plain: String? =

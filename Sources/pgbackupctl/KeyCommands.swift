@@ -23,8 +23,13 @@ struct KeyGenerateCommand: ParsableCommand {
   @Option(name: .shortAndLong, help: "The file to write; it must not exist yet. Without it: standard output.")
   var output: String?
 
+  @Flag(
+    name: .long, help: "One that quantum computers leave closed (age1pq1…); reading such backups by hand needs age 1.3."
+  )
+  var postQuantum = false
+
   func run() throws {
-    let identity = AgeIdentity.generate()
+    let identity = postQuantum ? try AgeIdentity.generatePostQuantum() : AgeIdentity.generate()
     guard let recipient = identity.recipient else { return }
     let text = "# created: \(SystemClock.now().rfc3339)\n# public key: \(recipient)\n\(identity.secretText)\n"
     guard let output else {

@@ -33,8 +33,8 @@ package struct RestartPlan: Sendable {
   /// What is left of a job's last due instant: runs that were cut off, aborted, or to be tried again.
   private mutating func add(_ name: String, _ job: RunHistory.Job, _ timing: JobTiming, _ now: Date) {
     guard let due = job.lastDue, !job.remaining.isEmpty else { return }
-    // A later instant was missed as well: its run makes up for this one.
-    if let next = timing.schedule.next(after: due), timing.start(of: next) <= now { return }
+    // A later instant was missed as well: its run makes up for this one. (Instants count since the schedule is in force.)
+    if let next = timing.schedule.next(after: max(due, job.since ?? due)), timing.start(of: next) <= now { return }
     guard now.timeIntervalSince(timing.start(of: due)) <= timing.catchUp?.inSeconds ?? ScheduleTable.grace else {
       skips.append(
         Skip(job: name, due: due, databases: nil, reason: "it was cut off, and 'catch_up' does not reach back so far"))

@@ -68,7 +68,8 @@ actor Scheduler {
 
   /// Tries a failed run again later, unless its job is due by then anyway. Returns when.
   func retry(_ retry: RetryTable.Retry) -> Date? {
-    guard timer != nil, let timing = table.timing(of: retry.job) else { return nil }
+    // After a correction of the clock it lies ahead, and will be due again by the schedule.
+    guard timer != nil, let timing = table.timing(of: retry.job), retry.due <= now() else { return nil }
     // The job was told of a later instant meanwhile: its runs make up for this one.
     if let covered = table.covered(of: retry.job), covered > retry.due { return nil }
     var retry = retry

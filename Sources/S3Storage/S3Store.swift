@@ -130,7 +130,11 @@ package struct S3Store: ObjectStore {
   }
 
   package func upload(_ key: ObjectKey, _ options: UploadOptions) async throws(StorageError) -> any ObjectUpload {
-    if try await head(key) != nil { throw StorageError(.exists, store: name, key: key, reason: "it is there already") }
+    // What will be one request is looked for once, right before it.
+    let isSmall = options.expectedBytes.map { $0 < UInt64(PartSizes(expectedBytes: $0).first) } ?? false
+    if !isSmall, try await head(key) != nil {
+      throw StorageError(.exists, store: name, key: key, reason: "it is there already")
+    }
     return S3Upload(store: self, key: key, options)
   }
 

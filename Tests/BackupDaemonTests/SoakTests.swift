@@ -195,7 +195,11 @@ private struct VirtualWorld {
 
   private mutating func start() {
     isAlive = true
-    if history.isCorrected(at: wall) { correctClock() }
+    if history.isCorrected(at: wall) {
+      write(LedgerRecord(.clockCorrected, at: wall))
+      let time = wall
+      owed = owed.filter { $0.value <= time }
+    }
     for open in history.open.values.sorted(by: { $0.sequence < $1.sequence }) {
       var record = LedgerRecord(.runFinished, at: wall)
       (record.job, record.database, record.run) = (open.job, open.database, open.run)
@@ -222,9 +226,16 @@ private struct VirtualWorld {
 
   private mutating func correctClock() {
     write(LedgerRecord(.clockCorrected, at: wall))
-    // What lies ahead now will be due again.
-    let time = wall
-    owed = owed.filter { $0.value <= time }
+    // What lies ahead now will be due again; and what waited for a later instant's run waits for that instant anew.
+    let (time, carried) = (wall, carried)
+    owed = owed.filter { debt, due in due <= time && carried.contains("\(debt.job) \(debt.database) \(due)") }
+  }
+
+  /// What runs, is queued, or is to be tried again.
+  private var carried: Set<String> {
+    Set(
+      runs.values.map { "\($0.job) \($0.database) \($0.due)" }
+        + retries.all.map { "\($0.job) \($0.database) \($0.due)" })
   }
 
   private mutating func reload() {
@@ -410,9 +421,7 @@ private struct VirtualWorld {
   }
 
   private mutating func check() {
-    let carried = Set(
-      runs.values.map { "\($0.job) \($0.database) \($0.due)" }
-        + retries.all.map { "\($0.job) \($0.database) \($0.due)" })
+    let carried = carried
     for (debt, due) in owed where !carried.contains("\(debt.job) \(debt.database) \(due)") {
       // A later instant has come meanwhile, and quiet hours or a delay hold it back: its run will do for both.
       if let later = table.nextDue(of: debt.job), later > due, later <= wall { continue }

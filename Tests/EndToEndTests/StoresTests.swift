@@ -22,9 +22,13 @@ import Testing
     func waitForParts(_ count: Int) throws {
       while true {
         let uploads = try server.request("GET", "/\(bucket)?uploads=").output
-        guard let key = Self.text("Key", in: uploads), let id = Self.text("UploadId", in: uploads) else { continue }
+        guard let key = Self.text("Key", in: uploads), let id = Self.text("UploadId", in: uploads) else {
+          guard try objects().isEmpty else { throw Shell.Failure(description: "the upload was over too soon") }
+          continue
+        }
         let parts = try server.request("GET", "/\(bucket)/\(key)?uploadId=\(id)").output
         if parts.components(separatedBy: "<PartNumber>").count > count { return }
+        guard try objects().isEmpty else { throw Shell.Failure(description: "the upload was over too soon") }
       }
     }
 
@@ -49,7 +53,7 @@ import Testing
     let bucket = try server.makeBucket()
     mkdir(folder.file("local"), 0o700)
     var store = server.configuration(bucket: bucket, prefix: "prod")
-    if scale > 1 { store = store.replacing("} }", with: "}, rate_limit: 8MiB/s }") }
+    if scale > 1 { store = store.replacing("} }", with: "}, rate_limit: 2MiB/s }") }
     if let endpoint { store = store.replacing(server.endpoint, with: endpoint) }
     let daemon = try DaemonProcess(
       """
@@ -184,7 +188,7 @@ import Testing
     #expect(try fixture.objects().isEmpty)
 
     let configuration = try String(contentsOfFile: fixture.folder.file("pgbackupd.yaml"), encoding: .utf8)
-    let again = try DaemonProcess(configuration.replacing("rate_limit: 8MiB/s", with: ""), in: fixture.folder)
+    let again = try DaemonProcess(configuration.replacing(", rate_limit: 2MiB/s", with: ""), in: fixture.folder)
     try again.waitFor("READY=1")
     #expect(try again.ctl("log").output.contains("interrupted"))
     #expect(try again.ctlJSON("list") as? [String] == [])

@@ -173,7 +173,7 @@ import Testing
     #expect(blind.output.contains("could not be read"))
     try proxy.restart()
     let healed = try fixture.daemon.ctl("reconcile", "--apply")
-    #expect(healed.status == 0, "\(healed.output)")
+    #expect(healed.status == 0, "\(healed.output)\n\(proxy.report)")
     #expect(try fixture.stores() == ["local", "offsite"], "\(healed.output)\n\(fixture.daemon.log)")
     #expect(try fixture.daemon.ctl("status").status == 0)
   }

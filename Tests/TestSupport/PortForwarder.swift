@@ -16,15 +16,23 @@ package final class PortForwarder {
   }
 
   package func restart() throws {
-    let (reader, writer) = makePipe()
+    let lines = LinePipe()
+    let log = open(folder.file("forward.log"), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0o600)
+    defer { close(log) }
     process = try ChildProcess(
       "\(repositoryRoot)/.build/python/bin/python",
-      ["\(repositoryRoot)/Tests/TestSupport/forward.py", "\(port)", "\(target)"], output: writer)
-    close(writer)
-    var byte: UInt8 = 0
-    let count = read(reader, &byte, 1)
-    close(reader)
-    guard count == 1 else { throw Shell.Failure(description: "the port forwarder did not start") }
+      ["\(repositoryRoot)/Tests/TestSupport/forward.py", "\(port)", "\(target)"], output: lines.writer,
+      errors: log)
+    lines.closeWriter()
+    // The whole line, and its reader kept until then: print() may write it in two pieces.
+    guard lines.next() == "listening" else { throw Shell.Failure(description: report) }
+  }
+
+  /// Whether it still runs, and what it has to say; for a test that fails.
+  package var report: String {
+    let state = process.map { kill($0.processIdentifier, 0) == 0 ? "runs" : "has ended" } ?? "is stopped"
+    let log = (try? String(contentsOfFile: folder.file("forward.log"), encoding: .utf8)) ?? ""
+    return "the forwarder on port \(port) \(state). \(log)"
   }
 
   /// Nobody listens any more, and open connections break.

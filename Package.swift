@@ -85,7 +85,7 @@ let package = Package(
 
     // Rules: values in, values out
     room("CronSchedule", ["Units"], isAlwaysOptimised: true),
-    room("PostgresArchive", ["CXXHash"]),
+    room("PostgresArchive", ["CXXHash", "Units"]),
     room("BackupCatalog", ["Faults", "Units"]),
     room("AgeEncryption", [crypto, cryptoExtras]),
     room("ArtifactFormat", ["AgeEncryption", "CZstd", "CZlib", crypto]),

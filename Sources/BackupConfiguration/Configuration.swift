@@ -92,29 +92,6 @@ package struct DatabasePattern: Sendable, Hashable {
   package var exclude: [String]
 
   package func matches(_ name: String) -> Bool {
-    include.contains { Self.glob(Array($0), Array(name)) } && !exclude.contains { Self.glob(Array($0), Array(name)) }
-  }
-
-  /// The usual two-pointer match: on a mismatch the last star takes one character more. Linear for one star, and never
-  /// worse than pattern times name.
-  private static func glob(_ pattern: [Character], _ name: [Character]) -> Bool {
-    var (at, position) = (0, 0)
-    var star: (pattern: Int, name: Int)?
-    while position < name.count {
-      if at < pattern.count, pattern[at] == "*" {
-        star = (at, position)
-        at += 1
-      } else if at < pattern.count, pattern[at] == "?" || pattern[at] == name[position] {
-        at += 1
-        position += 1
-      } else if let last = star {
-        star = (last.pattern, last.name + 1)
-        at = last.pattern + 1
-        position = last.name + 1
-      } else {
-        return false
-      }
-    }
-    return pattern[at...].allSatisfy { $0 == "*" }
+    include.contains { Wildcard($0).matches(name) } && !exclude.contains { Wildcard($0).matches(name) }
   }
 }

@@ -16,6 +16,14 @@ package struct ContentsReader: Sendable {
 
   package func read(_ manifest: Manifest) async throws(Fault) -> Contents {
     let file = manifest.contents
+    let plain = try await plain(file, compression: manifest.artifact.compression, of: manifest)
+    return try Contents(decoding: plain, from: "'\(manifest.layout.path(file.name))' in store '\(store.name)'")
+  }
+
+  /// The plain bytes of one of a backup's small files: contents or globals.
+  func plain(
+    _ file: Manifest.StoredFile, compression: String, of manifest: Manifest
+  ) async throws(Fault) -> [UInt8] {
     let key = try Backup.key(manifest.layout, file.name)
     let place = "'\(key)' in store '\(store.name)'"
     let stored: [UInt8]
@@ -30,17 +38,14 @@ package struct ContentsReader: Sendable {
         hint: "pgbackupctl show \(manifest.id)")
     }
     let packed = try decrypt(stored, manifest, place)
-    guard let algorithm = Compression.Algorithm(rawValue: manifest.artifact.compression) else {
-      throw Fault(
-        .formatTooNew, "\(place) is compressed with '\(manifest.artifact.compression)', which is not known here.")
+    guard let algorithm = Compression.Algorithm(rawValue: compression) else {
+      throw Fault(.formatTooNew, "\(place) is compressed with '\(compression)', which is not known here.")
     }
-    let plain: [UInt8]
     do throws(FrameError) {
-      plain = try Compression(algorithm: algorithm).decompress(packed)
+      return try Compression(algorithm: algorithm).decompress(packed)
     } catch {
       throw Fault(.artifactDamaged, "\(place) can't be decompressed.", cause: error.description)
     }
-    return try Contents(decoding: plain, from: place)
   }
 
   private func decrypt(_ stored: [UInt8], _ manifest: Manifest, _ place: String) throws(Fault) -> [UInt8] {

@@ -8,10 +8,18 @@ package struct RunProgress: Sendable, Codable, Equatable {
     case globals
     case commit
     case reconcile
+    // of a restore
+    case prepare
+    case safety
+    case schema
+    case load
+    case indexes
+    case proof
+    case swap
   }
 
   package var phase: Phase
-  /// Of the archive, read from pg_dump so far.
+  /// Of the archive, read from pg_dump so far; of a restore, loaded or compared so far.
   package var archiveBytes: Int64 = 0
   /// Of the artifact, written so far.
   package var storedBytes: Int64 = 0

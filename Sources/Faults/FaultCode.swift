@@ -47,6 +47,18 @@ package enum FaultCode: String, Sendable, Codable, CaseIterable {
   case formatTooNew = "E-FORMAT-TOO-NEW"
   case artifactDamaged = "E-ARTIFACT-DAMAGED"
 
+  // restores
+  case restoreFailed = "E-RESTORE-FAILED"
+  case restoreRefused = "E-RESTORE-REFUSED"
+  case restoreNameTaken = "E-RESTORE-NAME-TAKEN"
+  case roleMissing = "E-ROLE-MISSING"
+  case extensionMissing = "E-EXTENSION-MISSING"
+  case tablespaceMissing = "E-TABLESPACE-MISSING"
+  case tableMissing = "E-TABLE-MISSING"
+  case proofFailed = "E-PROOF-FAILED"
+  case swapFailed = "E-SWAP-FAILED"
+  case rollbackMissing = "E-ROLLBACK-MISSING"
+
   // runs
   case jobMissing = "E-JOB-MISSING"
   case runConflict = "E-RUN-CONFLICT"
@@ -77,15 +89,18 @@ extension FaultCode {
     case .databaseUnreachable, .storeMissing, .storeUnreachable, .storeUntrusted, .storeSilent, .daemonUnreachable:
       .unreachable
     case .databaseAuthentication, .notAllowed, .backupPinned, .backupLast, .confirmationNeeded: .notAllowed
-    case .databaseMissing, .objectMissing, .backupMissing, .jobMissing: .notFound
+    case .databaseMissing, .objectMissing, .backupMissing, .jobMissing, .tableMissing,
+      .rollbackMissing:
+      .notFound
     case .databasePrivilege, .databaseRowSecurity, .toolMissing, .toolTooOld, .storeReadOnly, .storeSpace,
-      .keyMissing, .keyInvalid:
+      .keyMissing, .keyInvalid, .restoreRefused, .roleMissing, .extensionMissing, .tablespaceMissing:
       .preflightFailed
-    case .runConflict, .storeConflict, .daemonRunning: .conflict
+    case .runConflict, .storeConflict, .daemonRunning, .restoreNameTaken: .conflict
     case .runAborted, .runInterrupted: .aborted
-    case .signatureInvalid, .manifestInvalid, .artifactDamaged, .ledgerDamaged: .verificationFailed
+    case .signatureInvalid, .manifestInvalid, .artifactDamaged, .ledgerDamaged, .proofFailed:
+      .verificationFailed
     case .databaseQuery, .dumpFailed, .dumpLockTimeout, .dumpStalled, .globalsFailed, .archiveMalformed, .storeFull,
-      .storeFailed, .formatTooNew, .ledgerFailed, .runTimeout, .runStalled, .internal:
+      .storeFailed, .formatTooNew, .ledgerFailed, .runTimeout, .runStalled, .restoreFailed, .swapFailed, .internal:
       .failed
     }
   }

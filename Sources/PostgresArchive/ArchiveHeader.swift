@@ -31,6 +31,14 @@ package struct ArchiveHeader: Sendable, Hashable {
 
 /// One entry of the table of contents, as `WriteToc` of pg_backup_archiver.c writes it.
 package struct TocEntry: Sendable, Hashable {
+  /// `teSection` of pg_backup.h: when `pg_restore` makes it.
+  package enum Section: Int, Sendable {
+    case none = 1
+    case preData
+    case data
+    case postData
+  }
+
   package let dumpID: Int
   package let hasData: Bool
   package let catalogTable: String?
@@ -38,10 +46,12 @@ package struct TocEntry: Sendable, Hashable {
   package let tag: String?
   /// PostgreSQL's name of the kind: `TABLE`, `TABLE DATA`, `SEQUENCE SET`, `BLOBS`, …
   package let kind: String?
+  package let section: Section
   package let definition: String?
   /// `COPY … FROM stdin;` where the entry's data is COPY text.
   package let copyStatement: String?
   package let schema: String?
+  package let tablespace: String?
   package let owner: String?
   package let dependencies: [Int]
 

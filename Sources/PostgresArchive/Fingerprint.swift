@@ -19,6 +19,9 @@ package struct Fingerprint: Sendable, Hashable {
   package mutating func add(_ hash: XXH128_hash_t) {
     value &+= UInt128(hash.high64) << 64 | UInt128(hash.low64)
   }
+
+  /// Of two sets of rows together.
+  package mutating func add(_ other: Fingerprint) { value &+= other.value }
 }
 
 extension Fingerprint: CustomStringConvertible {

@@ -104,12 +104,12 @@ struct HeadParser {
     let catalogOID = try reader.string(limit: limit)
     let tag = try reader.string(limit: limit)
     let kind = try reader.string(limit: limit)
-    _ = try reader.integer()  // section
+    let section = try reader.integer()
     let definition = try reader.string(limit: limit)
     _ = try reader.string(limit: limit)  // drop statement
     let copyStatement = try reader.string(limit: limit)
     let schema = try reader.string(limit: limit)
-    _ = try reader.string(limit: limit)  // tablespace
+    let tablespace = try reader.string(limit: limit)
     _ = try reader.string(limit: limit)  // table access method
     if header.version.minor >= 16 { _ = try reader.integer() }  // relation kind
     let owner = try reader.string(limit: limit)
@@ -128,8 +128,26 @@ struct HeadParser {
     _ = try reader.raw(header.offsetSize)
     return TocEntry(
       dumpID: dumpID, hasData: hasData && state != 3, catalogTable: catalogTable, catalogOID: catalogOID, tag: tag,
-      kind: kind, definition: definition, copyStatement: copyStatement, schema: schema, owner: owner,
-      dependencies: dependencies)
+      kind: kind, section: TocEntry.Section(rawValue: section) ?? .none, definition: definition,
+      copyStatement: copyStatement, schema: schema, tablespace: tablespace, owner: owner, dependencies: dependencies)
+  }
+}
+
+/// Header and table of contents of an archive, from bytes that hold them whole: what every slice begins with.
+package struct ArchiveHead: Sendable {
+  package let header: ArchiveHeader
+  package let entries: [TocEntry]
+
+  package init(_ bytes: [UInt8]) throws(ArchiveError) {
+    var parser = HeadParser()
+    let result = bytes.withUnsafeBytes { buffer in
+      Result { () throws(ArchiveError) in try parser.consume(buffer) }
+    }
+    guard try result.get().isComplete, let header = parser.header else {
+      throw ArchiveError(.truncated(parser.phase), at: UInt64(bytes.count))
+    }
+    self.header = header
+    entries = parser.entries
   }
 }
 

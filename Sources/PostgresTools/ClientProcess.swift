@@ -92,6 +92,44 @@ package struct ClientProcess: Sendable {
       complaint: Self.lastLines(result.standardError))
   }
 
+  /// Runs the program with `body` writing its standard input. Where the program ends before it has read all, `body`'s writes fail and
+  /// the program's own words tell why.
+  package func feed(_ body: @Sendable (ProgramInput) async throws -> Void) async throws -> Outcome<Bool> {
+    let passwordFile = try PasswordFile(password)
+    defer { passwordFile?.close() }
+    var ends: [Int32] = [0, 0]
+    // A socket and no pipe: writing to a program that is gone must be an error, and no signal.
+    guard socketpair(AF_UNIX, Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue), 0, &ends) == 0 else {
+      throw Fault(.internal, "No socket for \(path).", cause: String(cString: strerror(errno)))
+    }
+    let input = ProgramInput(descriptor: ends[1])
+    let complaint: ComplaintFile
+    do throws(Fault) {
+      complaint = try ComplaintFile()
+    } catch {
+      close(ends[0])
+      throw error
+    }
+    defer { complaint.close() }
+    let result = try await Subprocess.run(
+      .path(FilePath(path)), arguments: Arguments(arguments), environment: environment(passwordFile),
+      platformOptions: Self.options,
+      input: .fileDescriptor(FileDescriptor(rawValue: ends[0]), closeAfterSpawningProcess: true), output: .discarded,
+      error: .fileDescriptor(FileDescriptor(rawValue: complaint.descriptor), closeAfterSpawningProcess: false)
+    ) { _ in
+      do {
+        try await body(input)
+      } catch is ProgramInput.Closed {
+        return false
+      }
+      await input.end()
+      return true
+    }
+    return Outcome(
+      value: result.closureResult, status: Status(result.terminationStatus), complaint: Self.lastLines(complaint.tail())
+    )
+  }
+
   /// The largest pipe that a user other than root may ask for (fs.pipe-max-size): fewer wake-ups on both sides.
   private static let pipeBytes = 1 << 20
 
@@ -113,7 +151,10 @@ package struct ClientProcess: Sendable {
   }
 
   private static func lastLines(_ text: String) -> String {
-    text.split(separator: "\n").suffix(8).joined(separator: "\n")
+    let lines = text.split(separator: "\n")
+    // PostgreSQL's programs quote the command behind the error, which may be long.
+    let error = lines.lastIndex { $0.contains(": error: ") } ?? lines.endIndex
+    return (lines.endIndex - error > 8 ? lines[error...].prefix(8) : lines.suffix(8)).joined(separator: "\n")
   }
 }
 

@@ -66,9 +66,56 @@ package actor PostgresSession {
   /// Runs one statement, with `$1` parameters as text, and returns its rows.
   package func query(_ statement: String, _ arguments: [String?] = []) async throws(Fault) -> Rows {
     let connection = connection
+    return try await perform { () throws(PostgresError) in try connection.query(statement, arguments) }
+  }
+
+  /// Runs several statements in one go, as `psql -c` does: one transaction, unless they say otherwise.
+  package func execute(_ statements: String) async throws(Fault) {
+    let connection = connection
+    try await perform { () throws(PostgresError) in try connection.execute(statements) }
+  }
+
+  // MARK: - COPY
+
+  /// Begins `COPY … FROM stdin`. `putCopyData` and then `endCopy` must follow.
+  package func beginCopy(_ statement: String) async throws(Fault) {
+    let connection = connection
+    try await perform { () throws(PostgresError) in try connection.beginCopy(statement, PGRES_COPY_IN) }
+  }
+
+  /// Hands rows to the server, and waits while it takes no more.
+  package func putCopyData(_ rows: [UInt8]) async throws(Fault) {
+    let connection = connection
+    try await perform { () throws(PostgresError) in try connection.putCopyData(rows) }
+  }
+
+  /// Ends the COPY: throws what the server has against the rows. With a reason, it is told to take none of them.
+  package func endCopy(abandonedBecause reason: String? = nil) async throws(Fault) {
+    let connection = connection
+    try await perform { () throws(PostgresError) in try connection.endCopy(reason) }
+  }
+
+  /// Runs `COPY … TO STDOUT`; `row` gets each row, its newline included, with a state of its own that begins with `start`.
+  package func copyOut<State, Result: Sendable>(
+    _ statement: String, start: @Sendable () -> State,
+    row: @Sendable (inout State, UnsafeRawBufferPointer) -> Void, end: @Sendable (State) -> Result
+  ) async throws(Fault) -> Result {
+    let connection = connection
+    return try await perform { () throws(PostgresError) in
+      try connection.beginCopy(statement, PGRES_COPY_OUT)
+      var state = start()
+      try connection.getCopyData { row(&state, $0) }
+      return end(state)
+    }
+  }
+
+  private func perform<Value: Sendable>(
+    _ work: () throws(PostgresError) -> Value
+  ) async throws(Fault) -> Value {
+    let connection = connection
     do {
       return try await withTaskCancellationHandler {
-        try connection.query(statement, arguments)
+        try work()
       } onCancel: {
         connection.cancel()
       }
@@ -175,16 +222,77 @@ private final class Connection: @unchecked Sendable {
     let result = PQexecParams(
       handle, statement, Int32(values.count), nil, values.map { UnsafePointer($0) }, nil, nil, 0)
     defer { PQclear(result) }
-    let status = PQresultStatus(result)
-    guard status == PGRES_TUPLES_OK || status == PGRES_COMMAND_OK else {
-      // PG_DIAG_SQLSTATE is a character macro, 'C'.
-      let state = PQresultErrorField(result, Int32(UInt8(ascii: "C"))).map { String(cString: $0) }
-      throw PostgresError(message: Self.message(handle), state: state)
-    }
+    try check(result, handle, [PGRES_TUPLES_OK, PGRES_COMMAND_OK])
     return (0..<PQntuples(result)).map { row in
       (0..<PQnfields(result)).map { column in
         PQgetisnull(result, row, column) == 1 ? nil : PQgetvalue(result, row, column).map { String(cString: $0) }
       }
+    }
+  }
+
+  func execute(_ statements: String) throws(PostgresError) {
+    guard let handle else { throw PostgresError(message: "the connection is closed", state: nil) }
+    let result = PQexec(handle, statements)
+    defer { PQclear(result) }
+    try check(result, handle, [PGRES_COMMAND_OK, PGRES_TUPLES_OK, PGRES_EMPTY_QUERY])
+  }
+
+  func beginCopy(_ statement: String, _ direction: ExecStatusType) throws(PostgresError) {
+    guard let handle else { throw PostgresError(message: "the connection is closed", state: nil) }
+    let result = PQexec(handle, statement)
+    defer { PQclear(result) }
+    try check(result, handle, [direction])
+  }
+
+  func putCopyData(_ rows: [UInt8]) throws(PostgresError) {
+    guard let handle else { throw PostgresError(message: "the connection is closed", state: nil) }
+    let outcome = rows.withUnsafeBytes { buffer in
+      PQputCopyData(handle, buffer.bindMemory(to: CChar.self).baseAddress, Int32(buffer.count))
+    }
+    guard outcome == 1 else { throw PostgresError(message: Self.message(handle), state: nil) }
+  }
+
+  func endCopy(_ reason: String?) throws(PostgresError) {
+    guard let handle else { throw PostgresError(message: "the connection is closed", state: nil) }
+    guard PQputCopyEnd(handle, reason) == 1 else { throw PostgresError(message: Self.message(handle), state: nil) }
+    try drain(handle)
+  }
+
+  func getCopyData(_ row: (UnsafeRawBufferPointer) -> Void) throws(PostgresError) {
+    guard let handle else { throw PostgresError(message: "the connection is closed", state: nil) }
+    var buffer: UnsafeMutablePointer<CChar>?
+    while true {
+      let count = PQgetCopyData(handle, &buffer, 0)
+      guard count > 0 else {
+        guard count == -1 else { throw PostgresError(message: Self.message(handle), state: nil) }
+        return try drain(handle)
+      }
+      row(UnsafeRawBufferPointer(start: buffer, count: Int(count)))
+      PQfreemem(buffer)
+    }
+  }
+
+  /// Reads the results of a command to their end; the first failure is thrown after that.
+  private func drain(_ handle: OpaquePointer) throws(PostgresError) {
+    var failure: PostgresError?
+    while let result = PQgetResult(handle) {
+      defer { PQclear(result) }
+      do throws(PostgresError) {
+        try check(result, handle, [PGRES_COMMAND_OK, PGRES_TUPLES_OK])
+      } catch {
+        failure = failure ?? error
+      }
+    }
+    if let failure { throw failure }
+  }
+
+  private func check(
+    _ result: OpaquePointer?, _ handle: OpaquePointer, _ wanted: [ExecStatusType]
+  ) throws(PostgresError) {
+    guard wanted.contains(PQresultStatus(result)) else {
+      // PG_DIAG_SQLSTATE is a character macro, 'C'.
+      let state = PQresultErrorField(result, Int32(UInt8(ascii: "C"))).map { String(cString: $0) }
+      throw PostgresError(message: Self.message(handle), state: state)
     }
   }
 

@@ -1,0 +1,193 @@
+package import AgeEncryption
+import ArtifactFormat
+package import BackupCatalog
+package import Faults
+package import Storage
+import Synchronization
+
+/// A stored backup as its archive: any range of the plain bytes, read from whichever placement gives them.
+///
+/// Only the frames that hold a range are fetched. A store that fails, or gives bytes that are not what was written, is asked no more;
+/// the next placement takes over in the middle of the reading.
+package struct ArchiveSource: Sendable {
+  package let manifest: Manifest
+  package let contents: Contents
+  private let places: [Place]
+  private let index: FrameIndex
+  private let compression: Compression
+  private let state = Shared()
+
+  private struct Place: Sendable {
+    let store: any ObjectStore
+    let key: ObjectKey
+    /// Nil where the artifact is not encrypted.
+    let age: AgeRangeReader?
+  }
+
+  private final class Shared: Sendable {
+    let storedBytes = Mutex<UInt64>(0)
+    let faults = Mutex<[String: Fault]>([:])
+    /// The frames that were used last and hold more than was asked for: small tables lie in one frame.
+    let recent = Mutex<[(number: Int, plain: [UInt8])]>([])
+  }
+
+  /// Opens a backup: its contents are read, and its key is tried. Throws the fault of the last placement where none can be opened.
+  package init(
+    _ manifest: Manifest, in stores: [any ObjectStore], identities: [AgeIdentity]
+  ) async throws(Fault) {
+    guard let algorithm = Compression.Algorithm(rawValue: manifest.artifact.compression) else {
+      throw Fault(
+        .formatTooNew, "\(manifest.id) is compressed with '\(manifest.artifact.compression)', which is not known here.")
+    }
+    var places: [Place] = []
+    var contents: Contents?
+    var last: Fault?
+    for store in stores {
+      do {
+        if contents == nil {
+          contents = try await ContentsReader(store: store, identities: identities).read(manifest)
+        }
+        let key = try Backup.key(manifest.layout, manifest.artifact.file.name)
+        var age: AgeRangeReader?
+        if manifest.encryption != nil {
+          age = try await AgeRangeReader(
+            storedBytes: UInt64(max(0, manifest.artifact.file.size)), identities: identities
+          ) { try await store.read(key, range: $0) }
+        }
+        places.append(Place(store: store, key: key, age: age))
+      } catch {
+        last = Self.fault(error, manifest, store)
+        state.faults.withLock { [last] in $0[store.name] = last }
+      }
+    }
+    guard let contents, !places.isEmpty else {
+      throw last ?? Fault(.objectMissing, "No store has \(manifest.id).", hint: "pgbackupctl show \(manifest.id)")
+    }
+    guard
+      let index = FrameIndex(
+        frameBytes: contents.frames.plainBytes, plainBytes: contents.archiveBytes,
+        storedSizes: contents.frames.storedSizes),
+      index.storedBytes == places[0].age?.plainBytes ?? UInt64(max(0, manifest.artifact.file.size)),
+      contents.headBytes <= contents.archiveBytes,
+      contents.tables.allSatisfy({ Self.fits($0.offset, $0.length, contents.archiveBytes) }),
+      contents.largeObjects.allSatisfy({ Self.fits($0.offset, $0.length, contents.archiveBytes) })
+    else {
+      throw Fault(
+        .artifactDamaged, "The contents of \(manifest.id) don't fit its artifact.",
+        hint: "pgbackupctl show \(manifest.id)")
+    }
+    self.manifest = manifest
+    self.contents = contents
+    self.places = places
+    self.index = index
+    compression = Compression(algorithm: algorithm)
+  }
+
+  private static func fits(_ offset: UInt64, _ length: UInt64, _ whole: UInt64) -> Bool {
+    let (end, overflow) = offset.addingReportingOverflow(length)
+    return !overflow && end <= whole
+  }
+
+  /// Bytes fetched from stores so far, of the artifact alone.
+  package var storedBytesRead: UInt64 { state.storedBytes.withLock { $0 } }
+
+  /// What placements failed with so far, by store.
+  package var faults: [String: Fault] { state.faults.withLock { $0 } }
+
+  /// Header and table of contents.
+  package func head() async throws(Fault) -> [UInt8] {
+    var bytes: [UInt8] = []
+    do {
+      try await read(0..<contents.headBytes) { bytes += $0 }
+    } catch {
+      throw Fault(error)
+    }
+    return bytes
+  }
+
+  /// Hands the plain bytes of a range to `body`, in order and in pieces of a frame at most; frames are fetched and opened a little ahead.
+  package func read(_ range: Range<UInt64>, _ body: (ArraySlice<UInt8>) async throws -> Void) async throws {
+    let frames = try index.frames(covering: range)
+    try await withThrowingTaskGroup(of: (Int, [UInt8]).self) { group in
+      var ready: [Int: [UInt8]] = [:]
+      var begun = 0
+      for position in frames.indices {
+        while begun < frames.count, begun <= position + Self.ahead {
+          let (frame, number) = (frames[begun], begun)
+          group.addTask { (number, try await self.open(frame, isShared: !range.contains(frame.plain))) }
+          begun += 1
+        }
+        while ready[position] == nil, let (number, plain) = try await group.next() { ready[number] = plain }
+        guard let plain = ready.removeValue(forKey: position) else { continue }
+        let frame = frames[position].plain
+        let wanted = range.clamped(to: frame)
+        try await body(
+          plain[Int(wanted.lowerBound - frame.lowerBound)..<Int(wanted.upperBound - frame.lowerBound)])
+      }
+    }
+  }
+
+  /// Frames that are opened before their turn: the next one is fetched while the server takes this one.
+  private static let ahead = 2
+
+  /// A few for each connection that loads.
+  private static let recentFrames = 6
+
+  /// The plain bytes of a frame, from the first placement that gives them right.
+  private func open(_ frame: FrameIndex.Frame, isShared: Bool) async throws -> [UInt8] {
+    if let known = state.recent.withLock({ $0.first { $0.number == frame.number }?.plain }) { return known }
+    var last: Fault?
+    for place in places where state.faults.withLock({ $0[place.store.name] == nil }) {
+      do {
+        let plain = try await open(frame, at: place)
+        if isShared {
+          state.recent.withLock { $0 = Array(($0 + [(frame.number, plain)]).suffix(Self.recentFrames)) }
+        }
+        return plain
+      } catch {
+        try Task.checkCancellation()
+        last = Self.fault(error, manifest, place.store)
+        state.faults.withLock { [last] in $0[place.store.name] = last }
+      }
+    }
+    throw last ?? faults.values.first
+      ?? Fault(.objectMissing, "No store has \(manifest.id).", hint: "pgbackupctl show \(manifest.id)")
+  }
+
+  private func open(_ frame: FrameIndex.Frame, at place: Place) async throws -> [UInt8] {
+    let fetch = { (range: Range<UInt64>) async throws -> [UInt8] in
+      let bytes = try await place.store.read(place.key, range: range)
+      state.storedBytes.withLock { $0 += UInt64(bytes.count) }
+      return bytes
+    }
+    let stored: [UInt8]
+    if let age = place.age {
+      stored = try await age.read(frame.stored, fetch: fetch)
+    } else {
+      stored = try await fetch(frame.stored)
+    }
+    guard stored.count == frame.stored.count else {
+      throw FrameError.damaged(frame: frame.number, reason: "\(stored.count) bytes read of \(frame.stored.count)")
+    }
+    let codec = try compression.makeCodec()
+    return try stored.withUnsafeBytes { bytes throws(FrameError) in
+      try codec.decode(bytes, plainCount: frame.plain.count, frame: frame.number)
+    }
+  }
+
+  private static func fault(_ error: any Error, _ manifest: Manifest, _ store: any ObjectStore) -> Fault {
+    switch error {
+    case let error as StorageError: error.fault
+    case AgeError.noMatchingIdentity:
+      Fault(
+        .keyMissing, "\(manifest.id) is encrypted, and no identity here opens it.",
+        cause: "its recipients are \(manifest.encryption?.recipients.joined(separator: ", ") ?? "")",
+        hint: "set 'encryption: identity_file:', or restore on the host that has the identity")
+    case is AgeError, is FrameError:
+      Fault(
+        .artifactDamaged, "The artifact of \(manifest.id) in store '\(store.name)' is damaged.",
+        cause: "\(error)", hint: "pgbackupctl show \(manifest.id)")
+    default: Fault(error)
+    }
+  }
+}

@@ -1,0 +1,340 @@
+import BackupCatalog
+import Faults
+import Foundation
+import PostgresArchive
+import PostgresTools
+import Units
+
+/// What a restore finds out before it changes anything, with every check that can refuse it.
+struct Preparation: Sendable {
+  let source: ArchiveSource
+  let head: [UInt8]
+  let toc: TableOfContents
+  let server: ServerFacts
+  let inventory: PostgresSession.ServerInventory
+  let program: ClientProgram
+  let names: RestoreNames
+  /// Nil where all is restored.
+  let selection: TableSelection?
+  private let restore: Restore
+  private let globals: Globals?
+
+  private var request: RestoreRequest { restore.request }
+
+  init(_ restore: Restore, readsGlobals: Bool) async throws(Fault) {
+    self.restore = restore
+    source = try await ArchiveSource(restore.manifest, in: restore.stores, identities: restore.identities)
+    head = try await source.head()
+    do throws(ArchiveError) {
+      toc = TableOfContents(try ArchiveHead(head).entries)
+    } catch {
+      throw Fault(
+        .artifactDamaged, "The archive of \(restore.manifest.id) can't be read.", cause: error.description,
+        hint: "pgbackupctl show \(restore.manifest.id)")
+    }
+    names = RestoreNames(live: restore.live, at: restore.context.now())
+    selection =
+      restore.request.isPartial
+      ? TableSelection(toc.entries, tables: restore.request.tables, schemas: restore.request.schemas) : nil
+    globals =
+      readsGlobals
+      ? try await Globals.read(restore.manifest, from: restore.stores, identities: restore.identities) : nil
+
+    let session = try await PostgresSession.connect(restore.maintenance)
+    do throws(Fault) {
+      server = try await session.serverFacts()
+      inventory = try await session.inventory()
+      await session.close()
+    } catch {
+      await session.close()
+      throw error
+    }
+    let dumpMajor = restore.manifest.server.versionNumber / 10000
+    guard server.major >= dumpMajor else {
+      throw Fault(
+        .restoreRefused, "\(restore.manifest.id) is of PostgreSQL \(dumpMajor), and the server is \(server.major).",
+        hint: "restore into PostgreSQL \(dumpMajor) or newer")
+    }
+    program = try await ClientPrograms(configured: restore.programs).program("pg_restore", forServer: server.major)
+    try checkSelection()
+    try checkRights()
+    try checkNeeds()
+  }
+
+  // MARK: - Checks
+
+  private func checkSelection() throws(Fault) {
+    guard let selection else { return }
+    let named = toc.entries.filter { $0.kind == "TABLE" }.map { "\($0.schema ?? "").\($0.tag ?? "")" }
+    guard !selection.relations.isEmpty else {
+      let what = (request.tables + request.schemas.map { "\($0).*" }).joined(separator: ", ")
+      throw Fault(
+        .tableMissing, "\(restore.manifest.id) has no table \(what).",
+        cause: "it has " + named.prefix(12).joined(separator: ", ") + (named.count > 12 ? ", …" : ""),
+        hint: "pgbackupctl contents \(restore.manifest.id)")
+    }
+    // Each of several names has to mean something: a misspelt one among them must not pass unseen.
+    for table in request.tables {
+      let one = TableSelection(toc.entries, tables: [table], schemas: [])
+      guard one.relations.isEmpty else { continue }
+      throw Fault(
+        .tableMissing, "\(restore.manifest.id) has no table \(table).",
+        hint: "pgbackupctl contents \(restore.manifest.id)")
+    }
+  }
+
+  private func checkRights() throws(Fault) {
+    let role = inventory.role
+    let replacesRows = request.isPartial && request.target == .swap && request.tableTarget == .replaceRows
+    if !replacesRows, !inventory.canCreateDatabases {
+      throw Fault(
+        .restoreRefused, "The role '\(role)' may not create databases, and a restore needs a new one.",
+        hint: "ALTER ROLE \(role) CREATEDB, or set 'restore_connect' of the database to a role that may")
+    }
+    if case .beside(let name) = request.target {
+      guard name.utf8.count <= 63, !name.isEmpty else {
+        throw Fault(.usage, "'\(name)' is no database name: PostgreSQL takes 1 to 63 bytes.")
+      }
+      guard !inventory.databases.contains(where: { $0.name == name }) else {
+        throw Fault(
+          .restoreNameTaken, "There is a database '\(name)' already.", hint: "take another name, or drop that one first"
+        )
+      }
+      return
+    }
+    guard !request.isPartial, let live = inventory.databases.first(where: { $0.name == names.live }) else { return }
+    guard live.isOurs, inventory.canSignal else {
+      throw Fault(
+        .restoreRefused,
+        live.isOurs
+          ? "The role '\(role)' may not end other connections to '\(names.live)'."
+          : "The role '\(role)' does not own '\(names.live)' and so can't rename it.",
+        hint: live.isOurs
+          ? "GRANT pg_signal_backend TO \(role)"
+          : "GRANT \(live.owner) TO \(role), or set 'restore_connect' of the database to a role that may")
+    }
+  }
+
+  private func checkNeeds() throws(Fault) {
+    let wanted: TableOfContents? = selection.map { chosen in
+      TableOfContents(self.toc.entries.filter { chosen.dumpIDs.contains($0.dumpID) })
+    }
+    let toc: TableOfContents = wanted ?? self.toc
+    let missing = Set(toc.extensions).subtracting(inventory.extensions).sorted()
+    guard missing.isEmpty else {
+      throw Fault(
+        .extensionMissing, "The server does not have the extension \(missing.joined(separator: ", ")).",
+        hint: "install it on the server (apt install postgresql-\(server.major)-…), then run the restore again")
+    }
+    // Tables that come into the live database bring their rows and nothing else.
+    if request.isPartial, request.target == .swap { return }
+    if request.options.withTablespaces {
+      let missing = toc.tablespaces.subtracting(inventory.tablespaces).subtracting(globals?.tablespaces ?? []).sorted()
+      guard missing.isEmpty else {
+        throw Fault(
+          .tablespaceMissing, "The server does not have the tablespace \(missing.joined(separator: ", ")).",
+          hint: "create it, or run the restore with --globals, or with --no-tablespaces")
+      }
+    }
+    var roles: Set<String> = request.options.withOwners ? toc.owners : []
+    if request.options.withPrivileges { roles.formUnion(toc.grantees) }
+    if let role = request.options.role { roles.insert(role) }
+    let strangers = roles.subtracting(inventory.roles).filter { !$0.hasPrefix("pg_") }
+      .subtracting(request.withGlobals ? globals?.roles ?? [] : []).sorted()
+    guard strangers.isEmpty else {
+      throw Fault(
+        .roleMissing, "The server does not have the role \(strangers.joined(separator: ", ")).",
+        hint: "create it, or run the restore with --globals, or with --no-owner --no-privileges")
+    }
+  }
+
+  // MARK: - What is loaded
+
+  /// The tables to load, whole or chosen.
+  var tables: [Contents.Table] {
+    guard let selection else { return source.contents.tables }
+    return source.contents.tables.filter { selection.dumpIDs.contains($0.dumpID) }
+  }
+
+  /// The entries to make, in the archive's order; nil for all.
+  var entries: [Int]? {
+    selection.map { chosen in toc.entries.map(\.dumpID).filter(chosen.dumpIDs.contains) }
+  }
+
+  var sequences: [TableOfContents.SequenceState] {
+    toc.sequences.filter { selection?.dumpIDs.contains($0.dumpID) ?? true }
+  }
+
+  func session(_ database: String) -> LoadSession {
+    LoadSession(
+      connection: restore.maintenance.database(database), statements: toc.sessionStatements,
+      settings: source.contents.settings, role: request.options.role)
+  }
+
+  // MARK: - The server
+
+  private func withMaintenance<Value: Sendable>(
+    _ work: (PostgresSession) async throws(Fault) -> Value
+  ) async throws(Fault) -> Value {
+    let session = try await PostgresSession.connect(restore.maintenance)
+    do throws(Fault) {
+      let value = try await work(session)
+      await session.close()
+      return value
+    } catch {
+      await session.close()
+      throw error
+    }
+  }
+
+  func isThere(_ database: String) async throws(Fault) -> Bool {
+    try await withMaintenance { session throws(Fault) in
+      try await session.query("SELECT FROM pg_catalog.pg_database WHERE datname = $1", [database]).count == 1
+    }
+  }
+
+  func comment(of database: String) -> String? { inventory.databases.first { $0.name == database }?.comment }
+
+  func makeGlobals() async throws(Fault) {
+    guard let globals else { return }
+    try await run(globals.missing(from: inventory).map(\.statement))
+  }
+
+  /// Makes an empty database with the archive's encoding and locale.
+  func create(_ name: String) async throws(Fault) {
+    var options = toc.databaseOptions ?? "WITH TEMPLATE = template0 ENCODING = '\(source.manifest.server.encoding)'"
+    if !request.options.withTablespaces, let range = options.range(of: " TABLESPACE = ") {
+      options = String(options[..<range.lowerBound])
+    }
+    let statement = "CREATE DATABASE \(SQLName.quoted(name)) \(options)"
+    try await withMaintenance { session throws(Fault) in
+      try await session.execute(statement)
+      try await session.execute(
+        "COMMENT ON DATABASE \(SQLName.quoted(name)) IS \(SQLName.literal("pgbackupd restores \(source.manifest.id) into this; not finished"))"
+      )
+    }
+  }
+
+  func drop(_ name: String) async throws(Fault) {
+    try await withMaintenance { session throws(Fault) in
+      try await session.execute("DROP DATABASE IF EXISTS \(SQLName.quoted(name)) WITH (FORCE)")
+    }
+  }
+
+  /// What the database itself had: owner, settings, comment, privileges.
+  func dress(_ name: String) async throws(Fault) {
+    var statements = ["COMMENT ON DATABASE \(SQLName.quoted(name)) IS NULL"]
+    guard selection == nil else { return try await run(statements) }
+    statements += toc.databaseStatements(for: name, withPrivileges: request.options.withPrivileges)
+    if request.options.withOwners, let owner = toc.databaseOwner, inventory.roles.contains(owner) {
+      statements.append("ALTER DATABASE \(SQLName.quoted(name)) OWNER TO \(SQLName.quoted(owner))")
+    }
+    try await run(statements)
+  }
+
+  private func run(_ statements: [String]) async throws(Fault) {
+    try await withMaintenance { session throws(Fault) in
+      for statement in statements { try await session.execute(statement) }
+    }
+  }
+
+  func setSequences(_ session: LoadSession) async throws(Fault) {
+    guard !sequences.isEmpty else { return }
+    let connection = try await session.connect()
+    do throws(Fault) {
+      for sequence in sequences { try await connection.execute(sequence.statement) }
+      await connection.close()
+    } catch {
+      await connection.close()
+      throw error
+    }
+  }
+
+  /// Statistics, without which the first queries after the swap would be planned blindly.
+  func analyze(_ name: String) async throws(Fault) {
+    let connection = try await session(name).connect()
+    do throws(Fault) {
+      try await connection.execute("RESET ROLE; SET client_min_messages = error; ANALYZE")
+      await connection.close()
+    } catch {
+      await connection.close()
+      throw error
+    }
+  }
+
+  /// Tables that belong to an extension, by schema and name: they may have rows of its own.
+  func extensionTables(_ session: LoadSession) async throws(Fault) -> Set<[String]> {
+    let connection = try await session.connect()
+    do throws(Fault) {
+      let rows = try await connection.query(
+        """
+        SELECT n.nspname, c.relname FROM pg_catalog.pg_depend d
+        JOIN pg_catalog.pg_class c ON d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.objid = c.oid
+        JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE d.deptype = 'e'
+        """)
+      await connection.close()
+      return Set(rows.map { [$0[0] ?? "", $0[1] ?? ""] })
+    } catch {
+      await connection.close()
+      throw error
+    }
+  }
+
+  // MARK: - Telling
+
+  var preview: RestorePreview {
+    let manifest = restore.manifest
+    let objects = selection == nil ? source.contents.largeObjects.map { Int64($0.length) }.reduce(0, +) : 0
+    let bytes = tables.map { Int64($0.length) }.reduce(0, +) + objects
+    let share = Double(bytes) / Double(max(1, source.contents.archiveBytes))
+    let stored = manifest.artifact.file.size
+    return RestorePreview(
+      backup: manifest.id, type: manifest.type, taken: manifest.started, server: restore.maintenance.summary,
+      steps: steps, tables: tables.map { "\($0.schema).\($0.name)" }.sorted(),
+      rows: tables.compactMap(\.rows).reduce(0, +), bytes: bytes,
+      readBytes: min(stored, Int64(Double(stored) * share)), storedBytes: stored,
+      globals: request.withGlobals ? globals?.missing(from: inventory).map(\.shown) ?? [] : [])
+  }
+
+  private var steps: [String] {
+    let live = inventory.databases.first { $0.name == names.live }
+    let size = live?.bytes.map { ", \(ByteCount($0))" } ?? ""
+    var steps: [String] = []
+    if request.withGlobals, let missing = globals?.missing(from: inventory), !missing.isEmpty {
+      steps.append("create roles and tablespaces that are missing: \(missing.count) statements")
+    }
+    if request.isPartial, request.target == .swap {
+      switch request.tableTarget {
+      case .schema(let name):
+        steps.append(
+          "create the schema '\(name ?? names.schema)' in '\(names.live)' and load \(tables.count) tables into it")
+      case .replaceRows:
+        steps += [
+          "copy the rows of \(tables.count) tables of '\(names.live)' into the schema '\(names.safetySchema)', which is kept",
+          "replace them by the backup's, in one transaction; the tables are locked meanwhile",
+        ]
+      }
+      return steps + ["compare every row with the backup's fingerprints before the transaction commits"]
+    }
+    if request.target == .inPlace, live != nil {
+      steps += [
+        "end \(live?.connections ?? 0) connections to '\(names.live)'\(size) and keep everybody out by renaming it",
+        "back it up (type pre-restore), then DROP it",
+      ]
+    }
+    steps += [
+      "create the database '\(names.work)' and load \(tables.count) tables with \(request.jobs) connections",
+      "compare every table's rows with the backup's fingerprints",
+    ]
+    switch request.target {
+    case .beside(let name): steps.append("rename it to '\(name)'; '\(names.live)' is not touched")
+    case .swap where live != nil:
+      steps += [
+        "end \(live?.connections ?? 0) connections to '\(names.live)'\(size) and rename it to '\(names.kept)', which is kept",
+        "rename the new one to '\(names.live)'; pgbackupctl rollback \(request.database) undoes both",
+      ]
+    default: steps.append("rename it to '\(names.live)'")
+    }
+    return steps
+  }
+}

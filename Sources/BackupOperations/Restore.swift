@@ -1,0 +1,277 @@
+package import AgeEncryption
+package import BackupCatalog
+package import Faults
+import Foundation
+package import Logging
+import PostgresArchive
+package import PostgresTools
+package import Storage
+import Units
+
+/// One restore, from the first check to the swap: the live database serves until the new one is loaded and proved, and whatever goes
+/// wrong before the swap leaves it as it was.
+package struct Restore: Sendable {
+  let request: RestoreRequest
+  let manifest: Manifest
+  let stores: [any ObjectStore]
+  let identities: [AgeIdentity]
+  /// To a database of the server that is always there, such as `postgres`.
+  let maintenance: ConnectionSettings
+  let programs: [String]
+  let context: OperationContext
+  let logger: Logger
+  /// Makes a backup of a database on the same server and tells where it is. For restores in place.
+  let safetyBackup: SafetyBackup?
+  /// The database that is restored, by its name on the server.
+  let live: String
+
+  package typealias SafetyBackup =
+    @Sendable (ConnectionSettings) async throws(Fault) -> (manifest: Manifest, stores: [any ObjectStore])
+
+  /// - Parameter stores: those that hold the backup whole, the nearest first.
+  package init(
+    _ request: RestoreRequest, of manifest: Manifest, from stores: [any ObjectStore], identities: [AgeIdentity],
+    on connection: ConnectionSettings, programs: [String], context: OperationContext, logger: Logger,
+    safetyBackup: SafetyBackup? = nil, liveName: String? = nil
+  ) {
+    live = liveName ?? connection["dbname"] ?? manifest.server.database
+    self.request = request
+    self.manifest = manifest
+    self.stores = stores
+    self.identities = identities
+    maintenance = connection.maintenance
+    self.programs = programs
+    self.context = context
+    self.logger = logger
+    self.safetyBackup = safetyBackup
+  }
+
+  /// What would be done, without doing any of it. Throws what would refuse the restore before it begins.
+  package func preview() async throws(Fault) -> RestorePreview {
+    try await Preparation(self, readsGlobals: true).preview
+  }
+
+  package func run() async throws(Fault) -> RestoreOutcome {
+    do {
+      context.report(RunProgress(phase: .preflight))
+      let preparation = try await Preparation(self, readsGlobals: request.withGlobals)
+      logger.info(
+        "restore begins",
+        metadata: [
+          "backup": "\(manifest.id)", "server": "\(preparation.server.version)", "target": "\(request.database)",
+        ]
+      )
+      if request.withGlobals { try await preparation.makeGlobals() }
+      let run = RestoreRun(self, preparation)
+      if request.isPartial, case .beside = request.target { return try await run.beside() }
+      if request.isPartial { return try await TableRestore(self, preparation).run() }
+      return switch request.target {
+      case .swap: try await run.swap()
+      case .beside: try await run.beside()
+      case .inPlace: try await run.inPlace()
+      }
+    } catch let error as StorageError {
+      throw error.fault
+    } catch {
+      throw Fault(error)
+    }
+  }
+}
+
+extension ConnectionSettings {
+  /// The same server, its database `postgres`.
+  var maintenance: ConnectionSettings { database("postgres") }
+
+  func database(_ name: String) -> ConnectionSettings {
+    var copy = self
+    copy["dbname"] = name
+    return copy
+  }
+}
+
+/// A restore's work on one new database: made, loaded, proved, and put where it belongs.
+struct RestoreRun: Sendable {
+  let restore: Restore
+  let preparation: Preparation
+  private let phases: PhaseClock
+
+  init(_ restore: Restore, _ preparation: Preparation) {
+    self.restore = restore
+    self.preparation = preparation
+    phases = PhaseClock(restore.context)
+  }
+
+  private var request: RestoreRequest { restore.request }
+  private var names: RestoreNames { preparation.names }
+
+  func swap() async throws -> RestoreOutcome {
+    try await building(names.work) { outcome in
+      phases.begin(.swap)
+      let isThere = try await preparation.isThere(names.live)
+      let swap = try await DatabaseSwap(maintenance: restore.maintenance).run(
+        names.work, to: names.live, keeping: isThere ? names.kept : nil,
+        comment: KeptDatabase.comment(
+          live: names.live, at: restore.context.now(), before: preparation.comment(of: names.live)))
+      outcome.database = names.live
+      outcome.kept = isThere ? names.kept : nil
+      outcome.downtimeSeconds = swap.seconds
+    }
+  }
+
+  func beside() async throws -> RestoreOutcome {
+    guard case .beside(let name) = request.target else { preconditionFailure("a restore beside has a name") }
+    return try await building(names.work) { outcome in
+      phases.begin(.swap)
+      _ = try await DatabaseSwap(maintenance: restore.maintenance).run(names.work, to: name, keeping: nil, comment: nil)
+      outcome.database = name
+    }
+  }
+
+  /// The live database gets another name, which keeps everybody out, is backed up, and makes room. Where the restore then fails, the
+  /// safety backup is put back.
+  func inPlace() async throws -> RestoreOutcome {
+    guard try await preparation.isThere(names.live) else { return try await swap() }
+    guard let safetyBackup = restore.safetyBackup else {
+      throw Fault(
+        .restoreRefused, "A restore in place needs a store for its safety backup.", hint: "pgbackupctl status")
+    }
+    let start = ContinuousClock.now
+    phases.begin(.safety)
+    let swap = DatabaseSwap(maintenance: restore.maintenance)
+    let comment = preparation.comment(of: names.live)
+    _ = try await swap.run(
+      names.live, to: names.kept, keeping: nil, comment: nil,
+      newComment: .some(KeptDatabase.comment(live: names.live, at: restore.context.now(), before: comment)))
+    let safety: (manifest: Manifest, stores: [any ObjectStore])
+    do throws(Fault) {
+      safety = try await safetyBackup(restore.maintenance.database(names.kept))
+    } catch {
+      _ = try await swap.run(names.kept, to: names.live, keeping: nil, comment: nil, newComment: .some(comment))
+      throw Fault(
+        error.code, "The safety backup failed, and '\(names.live)' is in its place again. " + error.message,
+        cause: error.cause, hint: error.hint)
+    }
+    try await preparation.drop(names.kept)
+    do {
+      var outcome = try await self.swap()
+      outcome.kept = safety.manifest.id.description
+      outcome.downtimeSeconds = start.duration(to: .now).inSeconds
+      return outcome
+    } catch {
+      throw await putBack(safety, after: Fault(error))
+    }
+  }
+
+  /// Restores the safety backup, and tells how that went.
+  private func putBack(_ safety: (manifest: Manifest, stores: [any ObjectStore]), after fault: Fault) async -> Fault {
+    restore.logger.warning(
+      "the restore in place failed; the safety backup is put back", metadata: ["backup": "\(safety.manifest.id)"])
+    var request = RestoreRequest(backup: safety.manifest.id, database: request.database)
+    request.jobs = restore.request.jobs
+    // Not cancelled with the restore: the database is gone until this is done.
+    let again = Restore(
+      request, of: safety.manifest, from: safety.stores, identities: restore.identities, on: restore.maintenance,
+      programs: restore.programs, context: restore.context, logger: restore.logger, liveName: names.live)
+    do throws(Fault) {
+      _ = try await uncancelled { () async throws(Fault) in try await again.run() }
+      return Fault(
+        fault.code, "The restore failed, and '\(names.live)' is back as it was before. " + fault.message,
+        cause: fault.cause, hint: fault.hint)
+    } catch let second {
+      return Fault(
+        .restoreFailed,
+        "The restore failed, and so did putting back the safety backup \(safety.manifest.id): '\(names.live)' is not there.",
+        cause: "\(fault.message)\n\(second.message)\n\(second.cause ?? "")",
+        hint: "mend the cause, then: pgbackupctl restore \(safety.manifest.id)")
+    }
+  }
+
+  /// Makes a database, loads and proves it, and hands it to `finish`. Where anything fails, it is dropped again.
+  private func building(
+    _ name: String, _ finish: (inout RestoreOutcome) async throws -> Void
+  ) async throws -> RestoreOutcome {
+    var outcome = RestoreOutcome(database: name)
+    do {
+      phases.begin(.prepare)
+      try await preparation.create(name)
+      try await build(name, &outcome)
+      try await finish(&outcome)
+    } catch {
+      let fault = Fault(error)
+      do throws(Fault) {
+        try await uncancelled { () async throws(Fault) in try await preparation.drop(name) }
+      } catch let second {
+        restore.logger.warning(
+          "the unfinished database could not be dropped",
+          metadata: ["database": "\(name)", "cause": "\(second.message)"])
+      }
+      throw fault
+    }
+    outcome.phases = phases.end()
+    outcome.storedBytesRead = Int64(preparation.source.storedBytesRead)
+    outcome.storedBytes = restore.manifest.artifact.file.size
+    outcome.warnings = preparation.source.faults.sorted { $0.key < $1.key }.map(\.value)
+    return outcome
+  }
+
+  private func build(_ name: String, _ outcome: inout RestoreOutcome) async throws {
+    let contents = preparation.source.contents
+    let program = RestoreProgram(
+      preparation.program, restore.maintenance.database(name), request.options)
+    let entries = preparation.entries
+
+    phases.begin(.schema)
+    let head = try MemoryFile(preparation.head)
+    try await program.make(.preData, head: head, entries: entries, jobs: 1)
+
+    var session = preparation.session(name)
+    session.populated = try await preparation.extensionTables(session)
+    let tables = preparation.tables
+    let objects = entries == nil ? contents.largeObjects : []
+    let total = tables.map { Int64($0.length) }.reduce(0, +) + objects.map { Int64($0.length) }.reduce(0, +)
+    let loading = phases.begin(.load, expected: total)
+    try await RestoreLoad(
+      source: preparation.source, tables: tables.filter { $0.rows != nil }, session: session, jobs: request.jobs,
+      progress: loading
+    ).run()
+    let others =
+      tables.filter { $0.rows == nil }.map { ($0.dumpID, $0.offset..<$0.offset + $0.length) }
+      + objects.map { ($0.dumpID, $0.offset..<$0.offset + $0.length) }
+    if !others.isEmpty { try await loadBlocks(others, program, loading) }
+    try await preparation.setSequences(session)
+
+    phases.begin(.indexes)
+    try await program.make(.postData, head: head, entries: entries, jobs: request.jobs)
+    try await preparation.analyze(name)
+
+    let proving = phases.begin(.proof, expected: tables.compactMap(\.bytes).reduce(0, +))
+    var provable = contents
+    provable.tables = tables
+    provable.largeObjects = objects
+    let proof = try await RestoreProof(
+      contents: provable, sequences: preparation.sequences, session: session, jobs: request.jobs, progress: proving
+    ).run()
+    outcome.tables = tables.count
+    outcome.provedTables = proof.tables
+    outcome.rows = proof.rows
+    outcome.unproved = proof.unproved.sorted()
+    try await preparation.dress(name)
+  }
+
+  /// Blocks that only `pg_restore` can load: large objects, and data that is no COPY text.
+  private func loadBlocks(
+    _ blocks: [(Int, Range<UInt64>)], _ program: RestoreProgram, _ loading: @escaping @Sendable (Int64, String) -> Void
+  ) async throws {
+    let blocks = blocks.sorted { $0.1.lowerBound < $1.1.lowerBound }
+    let (source, head) = (preparation.source, preparation.head)
+    try await program.load(blocks.map(\.0)) { input in
+      try await input.write(head)
+      for (_, range) in blocks {
+        try await source.read(range) { bytes in
+          try await input.write(Array(bytes))
+          loading(Int64(bytes.count), "large objects")
+        }
+      }
+    }
+  }
+}

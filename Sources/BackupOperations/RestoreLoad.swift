@@ -1,0 +1,237 @@
+import BackupCatalog
+import Faults
+import PostgresArchive
+import PostgresTools
+import Synchronization
+
+/// Loads tables from an archive into a database whose schema is there: several connections, the largest tables first, each fed from its
+/// own part of the artifact. No temporary file.
+///
+/// The rows are metered as they pass. Where they are not what the contents say, the table's COPY is refused before it ends, and the
+/// restore with it.
+struct RestoreLoad: Sendable {
+  let source: ArchiveSource
+  let tables: [Contents.Table]
+  let session: LoadSession
+  let jobs: Int
+  /// Bytes of the archive that have been loaded so far, and the table that was begun last.
+  let progress: @Sendable (Int64, String) -> Void
+
+  /// Tables that are smaller share a connection's turn, in the archive's order: they lie in the same frames.
+  private static let largeTable: UInt64 = 4 << 20
+
+  func run() async throws {
+    let queue = WorkQueue(Self.units(tables))
+    try await withThrowingTaskGroup(of: Void.self) { group in
+      for _ in 0..<max(1, min(jobs, queue.count)) { group.addTask { try await self.work(queue) } }
+      try await group.waitForAll()
+    }
+  }
+
+  /// The largest first, one by one; then the small ones in bundles.
+  static func units(_ tables: [Contents.Table]) -> [[Contents.Table]] {
+    let large = tables.filter { $0.length >= largeTable }.sorted { $0.length > $1.length }
+    var units = large.map { [$0] }
+    var bundle: [Contents.Table] = []
+    var bytes: UInt64 = 0
+    for table in tables.filter({ $0.length < largeTable }).sorted(by: { $0.offset < $1.offset }) {
+      bundle.append(table)
+      bytes += table.length
+      if bytes >= largeTable || bundle.count == 64 {
+        units.append(bundle)
+        (bundle, bytes) = ([], 0)
+      }
+    }
+    return bundle.isEmpty ? units : units + [bundle]
+  }
+
+  private func work(_ queue: WorkQueue<[Contents.Table]>) async throws {
+    guard var unit = queue.next() else { return }
+    let connection = try await session.connect()
+    do {
+      while true {
+        for table in unit { try await load(table, on: connection, mayFreeze: true) }
+        guard let next = queue.next() else { break }
+        unit = next
+      }
+      await connection.close()
+    } catch {
+      await connection.close()
+      throw error
+    }
+  }
+
+  /// Loads one table. In a transaction with a TRUNCATE in front, its rows arrive frozen (COPY's manual page): no reader or vacuum has to
+  /// touch them again, and with `wal_level=minimal` they are not written twice.
+  func load(_ table: Contents.Table, on connection: PostgresSession, mayFreeze: Bool) async throws {
+    guard let statement = table.copyStatement else { return }
+    progress(0, "\(table.schema).\(table.name)")
+    let freezes = mayFreeze && table.length >= Self.largeTable && !session.isPopulated(table)
+    if freezes {
+      try await connection.execute("BEGIN; TRUNCATE ONLY \(SQLName.quoted(table.schema, table.name))")
+    }
+    try await connection.beginCopy(freezes ? CopyStatement.frozen(statement) : statement)
+    do {
+      try await send(table, on: connection)
+    } catch {
+      // The server's own words are better than ours, where it has ended the COPY itself.
+      do throws(Fault) {
+        try await connection.endCopy(abandonedBecause: "pgbackupd stops")
+      } catch let refusal {
+        if let fault = error as? Fault, fault.code == .databaseUnreachable, refusal.code == .databaseQuery {
+          throw Self.refused(table, refusal)
+        }
+      }
+      throw error
+    }
+    do throws(Fault) {
+      try await connection.endCopy()
+      if freezes { try await connection.execute("COMMIT") }
+    } catch {
+      throw Self.refused(table, error)
+    }
+  }
+
+  private static func refused(_ table: Contents.Table, _ fault: Fault) -> Fault {
+    guard fault.code == .databaseQuery else { return fault }
+    return Fault(
+      .restoreFailed, "The server did not take the rows of \(table.schema).\(table.name).", cause: fault.cause,
+      hint: "pgbackupctl log")
+  }
+
+  /// Apart from the `catch` above it: the optimizer of Swift 6.3.1 crashes on the two in one.
+  @inline(never) private func send(_ table: Contents.Table, on connection: PostgresSession) async throws {
+    var block = CopyBlock(dumpID: table.dumpID, at: table.offset)
+    var failure: ArchiveError?
+    try await source.read(table.offset..<table.offset + table.length) { bytes in
+      try Task.checkCancellation()
+      var rows: [UInt8] = []
+      rows.reserveCapacity(bytes.count)
+      do throws(ArchiveError) {
+        try Self.consume(bytes, &block, &rows)
+      } catch {
+        failure = error
+        throw CancellationError()
+      }
+      try await connection.putCopyData(rows)
+      progress(Int64(bytes.count), "\(table.schema).\(table.name)")
+    }
+    if let failure { throw Self.damaged(table, source.manifest.id, failure.description) }
+    let summary: ArchiveIndex.RowSummary
+    do throws(ArchiveError) {
+      summary = try block.finish()
+    } catch {
+      throw Self.damaged(table, source.manifest.id, error.description)
+    }
+    guard summary.fingerprint.description == table.fingerprint, Int64(summary.count) == table.rows else {
+      throw Self.damaged(table, source.manifest.id, "its rows are not those that the contents tell")
+    }
+  }
+
+  private static func consume(
+    _ bytes: ArraySlice<UInt8>, _ block: inout CopyBlock, _ rows: inout [UInt8]
+  ) throws(ArchiveError) {
+    var failure: ArchiveError?
+    bytes.withUnsafeBytes { buffer in
+      do throws(ArchiveError) {
+        try block.consume(buffer, appendingTo: &rows)
+      } catch {
+        failure = error
+      }
+    }
+    if let failure { throw failure }
+  }
+
+  private static func damaged(_ table: Contents.Table, _ id: BackupID, _ reason: String) -> Fault {
+    Fault(
+      .artifactDamaged, "The data of \(table.schema).\(table.name) in \(id) is damaged; nothing of it was loaded.",
+      cause: reason, hint: "pgbackupctl show \(id)")
+  }
+}
+
+/// How the connections of a restore are made.
+struct LoadSession: Sendable {
+  let connection: ConnectionSettings
+  /// What the archive wants to be set, such as its encoding.
+  let statements: [String]
+  /// Under which its text was written.
+  let settings: [String: String]
+  let role: String?
+  /// Tables that have rows before anything is loaded: those of extensions, by schema and name.
+  var populated: Set<[String]> = []
+
+  func isPopulated(_ table: Contents.Table) -> Bool { populated.contains([table.schema, table.name]) }
+
+  func connect() async throws(Fault) -> PostgresSession {
+    let session = try await PostgresSession.connect(connection)
+    do throws(Fault) {
+      for statement in statements { try await session.execute(statement) }
+      for (name, value) in settings.sorted(by: { $0.key < $1.key }) where name != "client_encoding" {
+        try await session.execute("SET \(SQLName.quoted(name)) = \(SQLName.literal(value))")
+      }
+      // As pg_restore sets them (`_doSetFixedOutputState` of pg_backup_archiver.c).
+      try await session.execute(
+        """
+        SET statement_timeout = 0; SET lock_timeout = 0; SET idle_in_transaction_session_timeout = 0;
+        SET check_function_bodies = false; SET xmloption = content; SET client_min_messages = warning;
+        SET row_security = off; SET synchronous_commit = off
+        """)
+      if let role { try await session.execute("SET ROLE \(SQLName.quoted(role))") }
+    } catch {
+      await session.close()
+      throw error
+    }
+    return session
+  }
+}
+
+/// Work that several tasks take from, in order.
+final class WorkQueue<Item: Sendable>: Sendable {
+  private let items: Mutex<[Item]>
+  let count: Int
+
+  init(_ items: [Item]) {
+    self.items = Mutex(items.reversed())
+    count = items.count
+  }
+
+  func next() -> Item? { items.withLock { $0.popLast() } }
+}
+
+/// The archive's `COPY … FROM stdin;` and what is made of it.
+enum CopyStatement {
+  private static let tail = "FROM stdin;"
+
+  static func frozen(_ statement: String) -> String { replacing(statement, "FROM stdin WITH (FREEZE);") }
+
+  /// The same columns of the same table, out.
+  static func out(_ statement: String) -> String { replacing(statement, "TO STDOUT;") }
+
+  /// Of the rows that a condition chooses: pg_dump's own way with an extension's tables.
+  static func out(_ statement: String, from table: String, where condition: String) -> String {
+    "COPY (SELECT \(columns(statement) ?? "") FROM ONLY \(table) \(condition)) TO STDOUT"
+  }
+
+  /// `a, "B c"`, as it stands between the parentheses; nil for a table without columns.
+  static func columns(_ statement: String) -> String? {
+    guard let end = statement.ranges(of: ") \(tail)").last else { return nil }
+    var rest = statement.dropFirst("COPY ".count)
+    guard SQLName.read(&rest) != nil else { return nil }
+    if rest.first == "." {
+      rest = rest.dropFirst()
+      guard SQLName.read(&rest) != nil else { return nil }
+    }
+    guard let start = rest.firstIndex(of: "("), start < end.lowerBound else { return nil }
+    return String(rest[rest.index(after: start)..<end.lowerBound])
+  }
+
+  /// The same columns of another table, in.
+  static func into(_ table: String, _ statement: String) -> String {
+    "COPY \(table) \(columns(statement).map { "(\($0)) " } ?? "")\(tail)"
+  }
+
+  private static func replacing(_ statement: String, _ new: String) -> String {
+    guard let range = statement.ranges(of: tail).last else { return statement }
+    return statement[..<range.lowerBound] + new
+  }
+}

@@ -1,0 +1,203 @@
+import BackupCatalog
+import Faults
+import PostgresArchive
+import PostgresTools
+import Synchronization
+
+/// Compares a restored database with what the backup says of it: every table's rows and fingerprint, every sequence, every large object.
+/// What can't be compared is named, and never counts as proved.
+struct RestoreProof: Sendable {
+  let contents: Contents
+  let sequences: [TableOfContents.SequenceState]
+  let session: LoadSession
+  let jobs: Int
+  /// Bytes of COPY text compared so far.
+  let progress: @Sendable (Int64, String) -> Void
+
+  struct Result: Sendable {
+    var tables = 0
+    var rows: Int64 = 0
+    var unproved: [String] = []
+  }
+
+  /// Throws `E-PROOF-FAILED` with the first differences where anything is not as it was.
+  func run() async throws -> Result {
+    let conditions = try await extensionConditions()
+    let queue = WorkQueue(contents.tables.sorted { ($0.bytes ?? 0) > ($1.bytes ?? 0) })
+    let shared = SharedFindings()
+    try await withThrowingTaskGroup(of: Void.self) { group in
+      for _ in 0..<max(1, min(jobs, queue.count)) {
+        group.addTask { try await self.work(queue, conditions, shared) }
+      }
+      try await group.waitForAll()
+    }
+    let connection = try await session.connect()
+    do {
+      try await proveSequences(on: connection, shared)
+      try await proveLargeObjects(on: connection, shared)
+      await connection.close()
+    } catch {
+      await connection.close()
+      throw error
+    }
+    let (result, differences) = shared.value
+    guard differences.isEmpty else {
+      throw Fault(
+        .proofFailed, "The restored data is not what was backed up: \(differences.count) differences.",
+        cause: differences.sorted().prefix(12).joined(separator: "\n"),
+        hint: "report it; the live database was not touched")
+    }
+    return result
+  }
+
+  private func work(
+    _ queue: WorkQueue<Contents.Table>, _ conditions: [[String]: String], _ findings: SharedFindings
+  ) async throws {
+    guard var table = queue.next() else { return }
+    let connection = try await session.connect()
+    do {
+      while true {
+        try await prove(table, on: connection, conditions[[table.schema, table.name]], findings)
+        guard let next = queue.next() else { break }
+        table = next
+      }
+      await connection.close()
+    } catch {
+      await connection.close()
+      throw error
+    }
+  }
+
+  private func prove(
+    _ table: Contents.Table, on connection: PostgresSession, _ condition: String?, _ findings: SharedFindings
+  ) async throws {
+    let name = "\(table.schema).\(table.name)"
+    guard let statement = table.copyStatement, let rows = table.rows, let fingerprint = table.fingerprint else {
+      findings.leave(name, "its data is no COPY text")
+      return
+    }
+    let restored = SQLName.quoted(table.schema, table.name)
+    let out =
+      condition.map { CopyStatement.out(statement, from: restored, where: $0) } ?? CopyStatement.out(statement)
+    let summary = try await Self.measure(out, on: connection)
+    progress(Int64(summary.bytes), name)
+    findings.tell(
+      name, rows: (rows, Int64(summary.count)), isSame: summary.fingerprint.description == fingerprint)
+  }
+
+  /// Rows and fingerprint of what a `COPY … TO STDOUT` gives.
+  static func measure(
+    _ statement: String, on connection: PostgresSession
+  ) async throws(Fault) -> ArchiveIndex.RowSummary {
+    try await connection.copyOut(
+      statement, start: { CopyMeter() }, row: { meter, row in meter.consume(row) }, end: { $0.summary })
+  }
+
+  /// Tables of extensions that pg_dump reads through a condition (`pg_extension_config_dump`): the extension's own script makes rows
+  /// besides. By schema and name.
+  private func extensionConditions() async throws(Fault) -> [[String]: String] {
+    let connection = try await session.connect()
+    do throws(Fault) {
+      let rows = try await connection.query(
+        """
+        SELECT n.nspname, c.relname, t.condition
+        FROM pg_catalog.pg_extension e, unnest(e.extconfig, e.extcondition) AS t(id, condition)
+        JOIN pg_catalog.pg_class c ON c.oid = t.id JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+        WHERE t.condition <> ''
+        """)
+      await connection.close()
+      return Dictionary(
+        rows.map { ([$0[0] ?? "", $0[1] ?? ""], $0[2] ?? "") }, uniquingKeysWith: { first, _ in first })
+    } catch {
+      await connection.close()
+      throw error
+    }
+  }
+
+  private func proveSequences(on connection: PostgresSession, _ findings: SharedFindings) async throws(Fault) {
+    for sequence in sequences {
+      let name = SQLName.quoted(sequence.schema, sequence.name)
+      let row = try await connection.query("SELECT last_value, is_called FROM \(name)").first
+      guard let row, row[0] == sequence.value, (row[1] == "t") == sequence.isCalled else {
+        findings.differ(
+          "sequence \(sequence.schema).\(sequence.name) stands at \(row?[0] ?? "nothing") instead of \(sequence.value)")
+        continue
+      }
+    }
+  }
+
+  private static let objectPiece = 4 << 20
+
+  private func proveLargeObjects(on connection: PostgresSession, _ findings: SharedFindings) async throws {
+    let backedUp = contents.largeObjects
+    guard !backedUp.isEmpty else { return }
+    guard backedUp.allSatisfy({ $0.fingerprint != nil }) else {
+      findings.leave("large objects", "pg_dump compressed them")
+      return
+    }
+    var expected = Fingerprint()
+    for block in backedUp {
+      if let sum = block.fingerprint.flatMap(Fingerprint.init(hexadecimal:)) { expected.add(sum) }
+    }
+    let identifiers = try await connection.query("SELECT oid FROM pg_catalog.pg_largeobject_metadata ORDER BY oid")
+      .compactMap { $0[0].flatMap(UInt32.init) }
+    var meter = ObjectMeter()
+    for identifier in identifiers {
+      meter.begin(identifier)
+      var offset: Int64 = 0
+      while true {
+        let text = try await connection.query(
+          "SELECT pg_catalog.lo_get($1::oid, $2::bigint, $3::int)",
+          ["\(identifier)", "\(offset)", "\(Self.objectPiece)"]
+        ).first?[0]
+        let bytes = Self.bytes(hexadecimal: text ?? "")
+        bytes.withUnsafeBytes { meter.consume($0) }
+        offset += Int64(bytes.count)
+        progress(Int64(bytes.count), "large objects")
+        if bytes.count < Self.objectPiece { break }
+      }
+      meter.end()
+    }
+    let summary = meter.summary
+    let count = backedUp.compactMap(\.count).reduce(0, +)
+    guard Int64(summary.count) == count, summary.fingerprint == expected else {
+      findings.differ("large objects: \(summary.count) of \(count), or their contents differ")
+      return
+    }
+  }
+
+  /// bytea's hex form, `\x…`.
+  private static func bytes(hexadecimal text: String) -> [UInt8] {
+    let digits = Array(text.utf8.dropFirst(2))
+    return stride(from: 0, to: digits.count - 1, by: 2).map { position in
+      value(digits[position]) << 4 | value(digits[position + 1])
+    }
+  }
+
+  private static func value(_ digit: UInt8) -> UInt8 {
+    digit >= UInt8(ascii: "a") ? digit - UInt8(ascii: "a") + 10 : digit &- UInt8(ascii: "0")
+  }
+}
+
+/// What the proving tasks find.
+final class SharedFindings: Sendable {
+  private let state = Mutex((result: RestoreProof.Result(), differences: [String]()))
+
+  var value: (RestoreProof.Result, [String]) { state.withLock { ($0.result, $0.differences) } }
+
+  func leave(_ name: String, _ reason: String) { state.withLock { $0.result.unproved.append("\(name): \(reason)") } }
+  func differ(_ what: String) { state.withLock { $0.differences.append(what) } }
+
+  func tell(_ name: String, rows: (Int64, Int64), isSame: Bool) {
+    state.withLock { state in
+      if rows.0 == rows.1 && isSame {
+        state.result.tables += 1
+        state.result.rows += rows.1
+      } else if rows.0 != rows.1 {
+        state.differences.append("\(name): \(rows.1) rows instead of \(rows.0)")
+      } else {
+        state.differences.append("\(name): \(rows.0) rows, but not the same ones")
+      }
+    }
+  }
+}

@@ -1,0 +1,109 @@
+package import BackupCatalog
+package import Foundation
+package import PostgresTools
+import Units
+
+/// What is to be restored, where to and how.
+package struct RestoreRequest: Sendable {
+  package enum Target: Sendable, Equatable {
+    /// Beside the live database, then into its place; the old one is kept.
+    case swap
+    /// Into a new database of this name; the live one is not touched.
+    case beside(String)
+    /// The live database makes room first: for servers that can't hold two.
+    case inPlace
+  }
+
+  /// Where chosen tables go, when not into a database of their own.
+  package enum TableTarget: Sendable, Equatable {
+    /// Into a new schema of the live database.
+    case schema(String?)
+    /// Instead of the rows that the live tables have now.
+    case replaceRows
+  }
+
+  package var backup: BackupID
+  package var database: String
+  package var target = Target.swap
+  /// Only these tables, and all of these schemas; everything where both are empty.
+  package var tables: [String] = []
+  package var schemas: [String] = []
+  package var tableTarget = TableTarget.schema(nil)
+  package var options = RestoreProgram.Options()
+  /// Creates roles and tablespaces that are missing.
+  package var withGlobals = false
+  /// Connections that load at once.
+  package var jobs = 4
+
+  package init(backup: BackupID, database: String) {
+    self.backup = backup
+    self.database = database
+  }
+
+  package var isPartial: Bool { !tables.isEmpty || !schemas.isEmpty }
+}
+
+/// Names that a restore gives to databases, from the live one's: PostgreSQL cuts names at 63 bytes, and so are these made to fit.
+package struct RestoreNames: Sendable, Equatable {
+  package let live: String
+  private let stamp: String
+
+  package init(live: String, at time: Date) {
+    self.live = live
+    stamp = time.stamp.lowercased()
+  }
+
+  /// While it is loaded.
+  package var work: String { name("restore") }
+  /// The one that was replaced.
+  package var kept: String { name("before") }
+  /// Of chosen tables in the live database.
+  package var schema: String { "restored_\(stamp)" }
+  package var safetySchema: String { "replaced_\(stamp)" }
+
+  private func name(_ what: String) -> String {
+    let suffix = "_\(what)_\(stamp)"
+    var base = live
+    while base.utf8.count + suffix.utf8.count > 63 { base.removeLast() }
+    return base + suffix
+  }
+}
+
+/// A database that a restore or a rollback has put aside: told by its comment, which is ours, in front of the one that it had.
+package struct KeptDatabase: Sendable, Equatable {
+  package let name: String
+  /// Whose place it had.
+  package let live: String
+  package let replaced: Date
+  package let bytes: Int64?
+
+  private static let mark = "Kept by pgbackupd: was "
+
+  /// The comment that marks a database as kept.
+  package static func comment(live: String, at time: Date, before: String?) -> String {
+    "\(mark)'\(live)' until \(time.rfc3339). pgbackupctl rollback puts it back.\n\(before ?? "")"
+  }
+
+  /// Nil where a database is not one of ours.
+  package init?(_ database: PostgresSession.DatabaseFacts) {
+    guard let line = database.comment?.split(separator: "\n", omittingEmptySubsequences: false).first,
+      line.hasPrefix("\(Self.mark)'"), let end = line.lastRange(of: "' until "),
+      let time = Date(rfc3339: String(line[end.upperBound...].prefix { $0 != " " }.dropLast()))
+    else { return nil }
+    name = database.name
+    live = String(line[line.index(line.startIndex, offsetBy: Self.mark.count + 1)..<end.lowerBound])
+    replaced = time
+    bytes = database.bytes
+  }
+
+  /// The comment that a kept database had before; nil where it had none.
+  package static func originalComment(_ comment: String?) -> String? {
+    guard let comment, comment.hasPrefix(mark) else { return comment }
+    let rest = comment.split(separator: "\n", maxSplits: 1, omittingEmptySubsequences: false).dropFirst().first ?? ""
+    return rest.isEmpty ? nil : String(rest)
+  }
+}
+
+extension Substring {
+  fileprivate func lastRange(of text: String) -> Range<Index>? { ranges(of: text).last }
+}

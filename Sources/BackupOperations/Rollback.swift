@@ -1,0 +1,77 @@
+package import BackupCatalog
+package import Faults
+import Foundation
+import PostgresArchive
+package import PostgresTools
+
+/// Undoes the last restore of a database by the same swap: the kept one takes its place again, and the present one is kept. So a rollback
+/// can be undone too.
+package struct Rollback: Sendable {
+  private let maintenance: ConnectionSettings
+  private let context: OperationContext
+
+  package init(on connection: ConnectionSettings, context: OperationContext) {
+    maintenance = connection.maintenance
+    self.context = context
+  }
+
+  /// The databases that restores have put aside on the server, the oldest first.
+  package func kept() async throws(Fault) -> [KeptDatabase] {
+    try await databases().compactMap(KeptDatabase.init).sorted { ($0.replaced, $0.name) < ($1.replaced, $1.name) }
+  }
+
+  /// Puts the database back that was kept last.
+  package func run(_ live: String) async throws(Fault) -> RestoreOutcome {
+    let databases = try await databases()
+    let kept = databases.compactMap(KeptDatabase.init).filter { $0.live == live }
+    guard let newest = kept.max(by: { ($0.replaced, $0.name) < ($1.replaced, $1.name) }) else {
+      throw Fault(
+        .rollbackMissing, "Nothing is kept of '\(live)': no restore has replaced it, or what it replaced is gone.",
+        hint: "pgbackupctl status")
+    }
+    let now = context.now()
+    let present = databases.first { $0.name == live }
+    let names = RestoreNames(live: live, at: now)
+    let original = KeptDatabase.originalComment(databases.first { $0.name == newest.name }?.comment)
+    let result = try await DatabaseSwap(maintenance: maintenance).run(
+      newest.name, to: live, keeping: present == nil ? nil : names.kept,
+      comment: KeptDatabase.comment(live: live, at: now, before: present?.comment), newComment: .some(original))
+    var outcome = RestoreOutcome(database: live)
+    outcome.kept = present == nil ? nil : names.kept
+    outcome.downtimeSeconds = result.seconds
+    return outcome
+  }
+
+  /// Drops what was kept and is older than it has to be; returns the names.
+  package func drop(olderThan limit: Duration) async throws(Fault) -> [String] {
+    let now = context.now()
+    var dropped: [String] = []
+    let old = try await kept().filter { now.timeIntervalSince($0.replaced) > Double(limit.components.seconds) }
+    guard !old.isEmpty else { return [] }
+    let session = try await PostgresSession.connect(maintenance)
+    do throws(Fault) {
+      for database in old {
+        // Without FORCE: who looks into it today is not thrown out.
+        try await session.execute("DROP DATABASE \(SQLName.quoted(database.name))")
+        dropped.append(database.name)
+      }
+      await session.close()
+    } catch {
+      await session.close()
+      throw error
+    }
+    return dropped
+  }
+
+  private func databases() async throws(Fault) -> [PostgresSession.DatabaseFacts] {
+    let session = try await PostgresSession.connect(maintenance)
+    do throws(Fault) {
+      let databases = try await session.inventory().databases
+      await session.close()
+      return databases
+    } catch {
+      await session.close()
+      throw error
+    }
+  }
+}

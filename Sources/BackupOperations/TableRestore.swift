@@ -1,0 +1,232 @@
+import BackupCatalog
+import Faults
+import PostgresArchive
+import PostgresTools
+
+/// Chosen tables into the live database, in one transaction: either all of them are there and proved, or nothing has changed.
+struct TableRestore: Sendable {
+  let restore: Restore
+  let preparation: Preparation
+  private let phases: PhaseClock
+
+  init(_ restore: Restore, _ preparation: Preparation) {
+    self.restore = restore
+    self.preparation = preparation
+    phases = PhaseClock(restore.context)
+  }
+
+  private var names: RestoreNames { preparation.names }
+
+  func run() async throws -> RestoreOutcome {
+    guard try await preparation.isThere(names.live) else {
+      throw Fault(
+        .databaseMissing, "There is no database '\(names.live)' to put tables into.",
+        hint: "pgbackupctl restore \(restore.manifest.id) --into NAME, with the same --table")
+    }
+    phases.begin(.prepare)
+    var outcome = RestoreOutcome(database: names.live)
+    switch restore.request.tableTarget {
+    case .schema(let name):
+      let columns = try await archivedColumns()
+      let schema = name ?? names.schema
+      outcome.schema = schema
+      try await inTransaction(&outcome) { connection in try await beside(schema, columns, on: connection) }
+    case .replaceRows:
+      outcome.kept = names.safetySchema
+      try await inTransaction(&outcome) { connection in try await replaceRows(on: connection) }
+    }
+    outcome.phases = phases.end()
+    outcome.storedBytesRead = Int64(preparation.source.storedBytesRead)
+    outcome.storedBytes = restore.manifest.artifact.file.size
+    outcome.warnings = preparation.source.faults.sorted { $0.key < $1.key }.map(\.value)
+    return outcome
+  }
+
+  /// A table of the backup, and where its rows go.
+  private struct Target {
+    let table: Contents.Table
+    let name: String
+  }
+
+  private func inTransaction(
+    _ outcome: inout RestoreOutcome, _ prepare: (PostgresSession) async throws -> [Target]
+  ) async throws {
+    let connection = try await preparation.session(names.live).connect()
+    do {
+      try await connection.execute("BEGIN; SET LOCAL lock_timeout = '60s'")
+      let targets = try await prepare(connection)
+      try await load(targets, on: connection)
+      try await prove(targets, on: connection, &outcome)
+      try await connection.execute("SET LOCAL synchronous_commit = on; COMMIT")
+      await connection.close()
+    } catch {
+      // What has not been committed is gone with the connection.
+      await connection.close()
+      throw error
+    }
+  }
+
+  private func load(_ targets: [Target], on connection: PostgresSession) async throws {
+    let progress = phases.begin(.load, expected: targets.map { Int64($0.table.length) }.reduce(0, +))
+    let loading = RestoreLoad(
+      source: preparation.source, tables: [], session: preparation.session(names.live), jobs: 1, progress: progress)
+    for target in targets {
+      var table = target.table
+      table.copyStatement = table.copyStatement.map { CopyStatement.into(target.name, $0) }
+      try await loading.load(table, on: connection, mayFreeze: false)
+    }
+  }
+
+  private func prove(
+    _ targets: [Target], on connection: PostgresSession, _ outcome: inout RestoreOutcome
+  ) async throws {
+    let progress = phases.begin(.proof, expected: targets.compactMap(\.table.bytes).reduce(0, +))
+    let findings = SharedFindings()
+    for target in targets {
+      let table = target.table
+      let name = "\(table.schema).\(table.name)"
+      guard let statement = table.copyStatement, let rows = table.rows else { continue }
+      let summary = try await RestoreProof.measure(
+        CopyStatement.out(CopyStatement.into(target.name, statement)), on: connection)
+      progress(Int64(summary.bytes), name)
+      findings.tell(
+        name, rows: (rows, Int64(summary.count)), isSame: summary.fingerprint.description == table.fingerprint)
+    }
+    let (result, differences) = findings.value
+    guard differences.isEmpty else {
+      throw Fault(
+        .proofFailed, "The tables are not what was backed up, and nothing was changed.",
+        cause: differences.sorted().prefix(12).joined(separator: "\n"),
+        hint: "has a trigger, a rule or a column's type of '\(names.live)' changed the rows? Try --into NAME")
+    }
+    (outcome.tables, outcome.provedTables, outcome.rows) = (targets.count, result.tables, result.rows)
+  }
+
+  // MARK: - Beside the live tables
+
+  /// Each chosen table's columns as SQL, from the archive itself: its schema is made in a database that is dropped again.
+  private func archivedColumns() async throws -> [Int: String] {
+    var options = RestoreProgram.Options()
+    (options.withOwners, options.withPrivileges, options.withTablespaces) = (false, false, false)
+    let program = RestoreProgram(preparation.program, restore.maintenance.database(names.work), options)
+    let preparation = preparation
+    let work = names.work
+    do {
+      try await preparation.create(work)
+      let head = try MemoryFile(preparation.head)
+      try await program.make(.preData, head: head, entries: preparation.entries, jobs: 1)
+      let connection = try await preparation.session(work).connect()
+      var columns: [Int: String] = [:]
+      do {
+        for table in preparation.tables { columns[table.dumpID] = try await Self.columns(table, on: connection) }
+        await connection.close()
+      } catch {
+        await connection.close()
+        throw error
+      }
+      try await preparation.drop(work)
+      return columns
+    } catch {
+      _ = try? await uncancelled { () async throws(Fault) in try await preparation.drop(work) }
+      throw error
+    }
+  }
+
+  /// Generated columns are left out: they are no data.
+  private static func columns(_ table: Contents.Table, on connection: PostgresSession) async throws(Fault) -> String {
+    try await connection.query(
+      """
+      SELECT pg_catalog.quote_ident(a.attname) || ' ' || pg_catalog.format_type(a.atttypid, a.atttypmod)
+             || CASE WHEN a.attcollation <> t.typcollation THEN
+                  ' COLLATE ' || pg_catalog.quote_ident(cn.nspname) || '.' || pg_catalog.quote_ident(c.collname) ELSE '' END
+             || CASE WHEN a.attnotnull THEN ' NOT NULL' ELSE '' END
+      FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
+      LEFT JOIN pg_catalog.pg_collation c ON c.oid = a.attcollation
+      LEFT JOIN pg_catalog.pg_namespace cn ON cn.oid = c.collnamespace
+      WHERE a.attrelid = $1::pg_catalog.regclass AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''
+      ORDER BY a.attnum
+      """, [SQLName.quoted(table.schema, table.name)]
+    ).compactMap { $0[0] }.joined(separator: ", ")
+  }
+
+  private func beside(
+    _ schema: String, _ columns: [Int: String], on connection: PostgresSession
+  ) async throws -> [Target] {
+    try await connection.execute("CREATE SCHEMA IF NOT EXISTS \(SQLName.quoted(schema))")
+    let counts = Dictionary(preparation.tables.map { ($0.name, 1) }, uniquingKeysWith: +)
+    var targets: [Target] = []
+    for table in preparation.tables {
+      // Tables of one name from several schemas meet here.
+      let name = counts[table.name] == 1 ? table.name : "\(table.schema)_\(table.name)"
+      let target = SQLName.quoted(schema, name)
+      try await connection.execute("CREATE TABLE \(target) (\(columns[table.dumpID] ?? ""))")
+      targets.append(Target(table: table, name: target))
+    }
+    return targets
+  }
+
+  // MARK: - Instead of the live rows
+
+  private func replaceRows(on connection: PostgresSession) async throws -> [Target] {
+    let tables = try await inForeignKeyOrder(preparation.tables, on: connection)
+    let targets = tables.map { Target(table: $0, name: SQLName.quoted($0.schema, $0.name)) }
+    for target in targets {
+      let isThere = try await connection.query("SELECT pg_catalog.to_regclass($1)", [target.name]).first?[0] != nil
+      guard isThere else {
+        throw Fault(
+          .tableMissing, "'\(names.live)' has no table \(target.name) whose rows could be replaced.",
+          hint: "run the restore without --replace: the table then comes into a schema of its own")
+      }
+    }
+    let all = targets.map(\.name).joined(separator: ", ")
+    try await connection.execute("LOCK TABLE \(all) IN ACCESS EXCLUSIVE MODE")
+    try await connection.execute("CREATE SCHEMA \(SQLName.quoted(names.safetySchema))")
+    for target in targets {
+      let copy = SQLName.quoted(names.safetySchema, "\(target.table.schema)_\(target.table.name)")
+      try await connection.execute("CREATE TABLE \(copy) AS TABLE ONLY \(target.name)")
+    }
+    do throws(Fault) {
+      try await connection.execute("TRUNCATE ONLY \(all)")
+    } catch {
+      throw Fault(
+        .restoreRefused, "The rows can't be replaced: other tables lead to them by foreign keys.", cause: error.cause,
+        hint: "choose those tables too, or restore into a schema of its own (without --replace)")
+    }
+    for target in targets { try await connection.execute("ALTER TABLE ONLY \(target.name) DISABLE TRIGGER USER") }
+    return targets
+  }
+
+  /// Who is led to comes before who leads there, so that each row's counterpart is there when it is checked.
+  private func inForeignKeyOrder(
+    _ tables: [Contents.Table], on connection: PostgresSession
+  ) async throws(Fault) -> [Contents.Table] {
+    let edges = try await connection.query(
+      """
+      SELECT n.nspname, c.relname, fn.nspname, f.relname FROM pg_catalog.pg_constraint k
+      JOIN pg_catalog.pg_class c ON c.oid = k.conrelid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+      JOIN pg_catalog.pg_class f ON f.oid = k.confrelid JOIN pg_catalog.pg_namespace fn ON fn.oid = f.relnamespace
+      WHERE k.contype = 'f' AND k.conrelid <> k.confrelid
+      """)
+    var waitsFor: [[String]: Set<[String]>] = [:]
+    let chosen = Set(tables.map { [$0.schema, $0.name] })
+    for edge in edges {
+      let (from, to) = ([edge[0] ?? "", edge[1] ?? ""], [edge[2] ?? "", edge[3] ?? ""])
+      if chosen.contains(from), chosen.contains(to) { waitsFor[from, default: []].insert(to) }
+    }
+    var ordered: [Contents.Table] = []
+    var rest = tables
+    while !rest.isEmpty {
+      let done = Set(ordered.map { [$0.schema, $0.name] })
+      let ready = rest.filter { (waitsFor[[$0.schema, $0.name]] ?? []).isSubset(of: done) }
+      guard !ready.isEmpty else {
+        throw Fault(
+          .restoreRefused,
+          "The foreign keys of these tables form a circle, so their rows can't be replaced one by one.",
+          hint: "restore into a schema of its own (without --replace), or the whole database")
+      }
+      ordered += ready
+      rest.removeAll { table in ready.contains { $0.dumpID == table.dumpID } }
+    }
+    return ordered
+  }
+}

@@ -1,0 +1,116 @@
+/// What a restore has to know of an archive's entries before it begins: whom and what they need on the server, and what of them
+/// `pg_restore` does not do by itself.
+package struct TableOfContents: Sendable {
+  package let entries: [TocEntry]
+
+  package init(_ entries: [TocEntry]) { self.entries = entries }
+
+  /// The session settings under which the archive's text is read (`_doSetFixedOutputState` of pg_backup_archiver.c sends them first).
+  package var sessionStatements: [String] {
+    entries.filter { ["ENCODING", "STDSTRINGS", "SEARCHPATH"].contains($0.kind) }.compactMap(\.definition)
+  }
+
+  package var extensions: [String] { entries.filter { $0.kind == "EXTENSION" }.compactMap(\.tag) }
+
+  package var tablespaces: Set<String> { Set(entries.compactMap(\.tablespace).filter { !$0.isEmpty }) }
+
+  /// Who owns something, without the database itself.
+  package var owners: Set<String> {
+    Set(entries.filter { $0.kind != "DATABASE" }.compactMap(\.owner).filter { !$0.isEmpty })
+  }
+
+  /// Who is granted something.
+  package var grantees: Set<String> {
+    let grants = entries.filter { $0.kind == "ACL" || $0.kind == "DEFAULT ACL" }.compactMap(\.definition)
+    return Set(grants.flatMap { $0.split(separator: "\n") }.compactMap(Self.grantee))
+  }
+
+  /// The role behind the last `TO` of a GRANT; a REVOKE's needs no role that no grant needs.
+  private static func grantee(_ line: Substring) -> String? {
+    guard line.contains("GRANT "), let range = line.ranges(of: " TO ").last else { return nil }
+    var rest = line[range.upperBound...]
+    if rest.hasPrefix("GROUP ") { rest = rest.dropFirst(6) }
+    let isQuoted = rest.first == "\""
+    guard let name = SQLName.read(&rest), isQuoted || name != "PUBLIC" else { return nil }
+    return name
+  }
+
+  // MARK: - The database itself
+
+  private var database: TocEntry? { entries.first { $0.kind == "DATABASE" } }
+
+  package var databaseOwner: String? { database?.owner.flatMap { $0.isEmpty ? nil : $0 } }
+
+  /// What follows the name in the database's CREATE DATABASE: template, encoding, locale, tablespace.
+  package var databaseOptions: String? {
+    guard let database, let name = database.tag, let definition = database.definition else { return nil }
+    for text in [name, SQLName.quoted(name)] where definition.hasPrefix("CREATE DATABASE \(text) ") {
+      let options = definition.dropFirst("CREATE DATABASE \(text) ".count)
+      return String(options.prefix { $0 != ";" })
+    }
+    return nil
+  }
+
+  /// The statements that give a database of another name what the archived one had: settings, connection limit, comment, and the
+  /// privileges on it. `pg_restore` runs them only with `--create`, under the old name.
+  package func databaseStatements(for name: String, withPrivileges: Bool) -> [String] {
+    guard let old = database?.tag else { return [] }
+    let wanted = entries.filter { entry in
+      switch entry.kind {
+      case "DATABASE PROPERTIES": true
+      case "COMMENT", "SECURITY LABEL": entry.tag == "DATABASE \(old)" || entry.tag == "DATABASE \(SQLName.quoted(old))"
+      case "ACL":
+        withPrivileges && (entry.tag == "DATABASE \(old)" || entry.tag == "DATABASE \(SQLName.quoted(old))")
+      default: false
+      }
+    }
+    return wanted.compactMap(\.definition).map { definition in
+      definition.split(separator: "\n", omittingEmptySubsequences: false).map { line in
+        for text in [SQLName.quoted(old), old] {
+          if let range = line.firstRange(of: "DATABASE \(text) ") {
+            return line.replacingCharacters(in: range, with: "DATABASE \(SQLName.quoted(name)) ")
+          }
+        }
+        return String(line)
+      }.joined(separator: "\n")
+    }
+  }
+
+  // MARK: - Sequences
+
+  package struct SequenceState: Sendable, Hashable {
+    package let dumpID: Int
+    package let schema: String
+    package let name: String
+    package let value: String
+    package let isCalled: Bool
+    package let statement: String
+  }
+
+  /// Where each sequence stands, from its `setval`.
+  package var sequences: [SequenceState] {
+    entries.compactMap { entry in
+      guard entry.kind == "SEQUENCE SET", let statement = entry.definition,
+        let last = statement.lastIndex(of: ")")
+      else { return nil }
+      let parts = statement[..<last].split(separator: ",").suffix(2).map { $0.trimming(" ") }
+      guard parts.count == 2, Int64(parts[0]) != nil else { return nil }
+      return SequenceState(
+        dumpID: entry.dumpID, schema: entry.schema ?? "", name: entry.tag ?? "", value: parts[0],
+        isCalled: parts[1] == "true", statement: statement)
+    }
+  }
+}
+
+extension Substring {
+  fileprivate func trimming(_ character: Character) -> String {
+    var rest = self
+    while rest.first == character { rest.removeFirst() }
+    while rest.last == character { rest.removeLast() }
+    return String(rest)
+  }
+
+  fileprivate func replacingCharacters(in range: Range<Index>, with text: String) -> String {
+    self[..<range.lowerBound] + text + self[range.upperBound...]
+  }
+}

@@ -1,0 +1,84 @@
+import Units
+
+/// A choice of an archive's tables, with all that these need: types, schemas, parents, sequences, indexes.
+package struct TableSelection: Sendable {
+  /// Of the entries to make, whatever their section.
+  package let dumpIDs: Set<Int>
+  /// The relations that were chosen themselves.
+  package let relations: [TocEntry]
+
+  /// Kinds that belong to a relation and mean nothing without it.
+  private static let satellites: Set<String> = [
+    "DEFAULT", "SEQUENCE", "SEQUENCE OWNED BY", "SEQUENCE SET", "COMMENT", "ACL", "INDEX", "INDEX ATTACH",
+    "CONSTRAINT", "CHECK CONSTRAINT", "FK CONSTRAINT", "TRIGGER", "ROW SECURITY", "POLICY", "STATISTICS",
+    "TABLE ATTACH", "TABLE DATA", "RULE",
+  ]
+
+  /// - Parameters:
+  ///   - tables: `table` or `schema.table`; `*` and `?` stand for any characters and for one. A partitioned table brings its partitions.
+  ///   - schemas: names of schemas, with the same wildcards: all of their tables.
+  package init(_ entries: [TocEntry], tables: [String], schemas: [String]) {
+    let byID = Dictionary(entries.map { ($0.dumpID, $0) }, uniquingKeysWith: { first, _ in first })
+    var chosen = Set(
+      entries.filter { entry in
+        guard entry.kind == "TABLE" else { return false }
+        return tables.contains { Self.matches($0, entry) }
+          || schemas.contains { Wildcard($0).matches(entry.schema ?? "") }
+      }.map(\.dumpID))
+    // Partitions of partitions: until nothing is added.
+    let attachments = entries.filter { $0.kind == "TABLE ATTACH" }
+    let tableIDs = Dictionary(
+      entries.filter { $0.kind == "TABLE" }.map { (Name($0), $0.dumpID) }, uniquingKeysWith: { first, _ in first })
+    var before = -1
+    while chosen.count != before {
+      before = chosen.count
+      for attachment in attachments {
+        guard let partition = tableIDs[Name(attachment)] else { continue }
+        if attachment.dependencies.contains(where: { $0 != partition && chosen.contains($0) }) {
+          chosen.insert(partition)
+        }
+      }
+    }
+    relations = entries.filter { chosen.contains($0.dumpID) }
+
+    // All that the chosen ones rest on.
+    var wanted: Set<Int> = []
+    func add(_ id: Int) {
+      guard let entry = byID[id], wanted.insert(id).inserted else { return }
+      // Not the rows of another table, and not a foreign key for the sake of what it leads to.
+      entry.dependencies.forEach(add)
+    }
+    chosen.forEach(add)
+    // What belongs to them, and what that rests on in turn; a foreign key only where both its tables are there.
+    before = -1
+    while wanted.count != before {
+      before = wanted.count
+      for entry in entries where !wanted.contains(entry.dumpID) && Self.satellites.contains(entry.kind ?? "") {
+        let relations = entry.dependencies.filter { byID[$0]?.kind == "TABLE" || byID[$0]?.kind == "SEQUENCE" }
+        guard !relations.isEmpty, relations.contains(where: wanted.contains) else { continue }
+        if entry.kind == "DEFAULT" {
+          if chosen.contains(where: entry.dependencies.contains) { add(entry.dumpID) }
+        } else if entry.kind == "TABLE DATA" {
+          if chosen.contains(where: entry.dependencies.contains) { wanted.insert(entry.dumpID) }
+        } else if entry.dependencies.allSatisfy(wanted.contains) {
+          wanted.insert(entry.dumpID)
+        }
+      }
+    }
+    dumpIDs = wanted
+  }
+
+  private struct Name: Hashable {
+    let schema: String?
+    let tag: String?
+    init(_ entry: TocEntry) { (schema, tag) = (entry.schema, entry.tag) }
+  }
+
+  private static func matches(_ pattern: String, _ entry: TocEntry) -> Bool {
+    let name = entry.tag ?? ""
+    if Wildcard(pattern).matches(name) { return true }
+    guard let dot = pattern.firstIndex(of: ".") else { return false }
+    return Wildcard(String(pattern[..<dot])).matches(entry.schema ?? "")
+      && Wildcard(String(pattern[pattern.index(after: dot)...])).matches(name)
+  }
+}

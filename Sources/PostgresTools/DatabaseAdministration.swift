@@ -1,0 +1,72 @@
+package import Faults
+
+/// What a restore asks and does on a server besides loading: over a connection to a maintenance database.
+extension PostgresSession {
+  /// What the role may do, and what there is on the server.
+  package struct ServerInventory: Sendable, Equatable {
+    package var role = ""
+    package var isSuperuser = false
+    package var canCreateDatabases = false
+    package var canCreateRoles = false
+    /// Whether the role may end other people's connections.
+    package var canSignal = false
+    package var databases: [DatabaseFacts] = []
+    package var roles: Set<String> = []
+    package var tablespaces: Set<String> = []
+    package var extensions: Set<String> = []
+  }
+
+  package struct DatabaseFacts: Sendable, Equatable {
+    package var name: String
+    package var owner: String
+    /// Whether the role may rename it.
+    package var isOurs: Bool
+    package var comment: String?
+    package var bytes: Int64?
+    package var connections: Int
+  }
+
+  package func inventory() async throws(Fault) -> ServerInventory {
+    var inventory = ServerInventory()
+    let role = try await query(
+      """
+      SELECT current_user, rolsuper, rolcreatedb, rolcreaterole, pg_catalog.pg_has_role('pg_signal_backend', 'USAGE')
+      FROM pg_catalog.pg_roles WHERE rolname = current_user
+      """)
+    guard let row = role.first else { throw Fault(.databaseQuery, "The server did not say who we are.") }
+    inventory.role = row[0] ?? ""
+    inventory.isSuperuser = row[1] == "t"
+    inventory.canCreateDatabases = row[1] == "t" || row[2] == "t"
+    inventory.canCreateRoles = row[1] == "t" || row[3] == "t"
+    inventory.canSignal = row[1] == "t" || row[4] == "t"
+    inventory.databases = try await query(
+      """
+      SELECT d.datname, pg_catalog.pg_get_userbyid(d.datdba), pg_catalog.pg_has_role(d.datdba, 'USAGE'),
+             pg_catalog.shobj_description(d.oid, 'pg_database'),
+             CASE WHEN pg_catalog.has_database_privilege(d.oid, 'CONNECT') THEN pg_catalog.pg_database_size(d.oid) END,
+             (SELECT count(*) FROM pg_catalog.pg_stat_activity a WHERE a.datid = d.oid)
+      FROM pg_catalog.pg_database d ORDER BY 1
+      """
+    ).map { row in
+      DatabaseFacts(
+        name: row[0] ?? "", owner: row[1] ?? "", isOurs: row[2] == "t", comment: row[3],
+        bytes: row[4].flatMap { Int64($0) },
+        connections: row[5].flatMap { Int($0) } ?? 0)
+    }
+    inventory.roles = Set(try await query("SELECT rolname FROM pg_catalog.pg_roles").compactMap { $0[0] })
+    inventory.tablespaces = Set(try await query("SELECT spcname FROM pg_catalog.pg_tablespace").compactMap { $0[0] })
+    inventory.extensions = Set(
+      try await query("SELECT name FROM pg_catalog.pg_available_extensions").compactMap { $0[0] })
+    return inventory
+  }
+
+  /// Ends every other connection to a database; returns how many there were.
+  package func terminateConnections(to database: String) async throws(Fault) -> Int {
+    try await query(
+      """
+      SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity
+      WHERE datname = $1 AND pid <> pg_catalog.pg_backend_pid()
+      """, [database]
+    ).count
+  }
+}

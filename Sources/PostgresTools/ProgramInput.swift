@@ -1,0 +1,58 @@
+import CPlatform
+package import Faults
+import Glibc
+import QueueExecution
+
+/// The writing end of a program's standard input. Writes block its own queue.
+package actor ProgramInput {
+  /// The program reads no more.
+  package struct Closed: Error {}
+
+  private let executor = QueueExecutor(label: "pgbackupd.program.input")
+  private var descriptor: Int32?
+  package nonisolated var unownedExecutor: UnownedSerialExecutor { executor.asUnownedSerialExecutor() }
+
+  init(descriptor: Int32) { self.descriptor = descriptor }
+  deinit { if let descriptor { close(descriptor) } }
+
+  package func write(_ bytes: [UInt8]) throws {
+    guard let descriptor else { throw Closed() }
+    var done = 0
+    while done < bytes.count {
+      let count = bytes[done...].withUnsafeBytes {
+        send(descriptor, $0.baseAddress, $0.count, Int32(MSG_NOSIGNAL))
+      }
+      if count >= 0 { done += count } else if errno != EINTR { throw Closed() }
+    }
+  }
+
+  func end() {
+    if let descriptor { close(descriptor) }
+    descriptor = nil
+  }
+}
+
+/// Bytes that a program reads as a file, in memory and under a path of its own: nothing of a backup touches a disk.
+package final class MemoryFile: Sendable {
+  private let descriptor: Int32
+  /// Our own descriptor, opened by the child through /proc: a fresh open, at the beginning of the file.
+  package var path: String { "/proc/\(getpid())/fd/\(descriptor)" }
+
+  package init(_ bytes: [UInt8]) throws(Fault) {
+    descriptor = cplatform_memory_file("pgbackupd-file")
+    guard descriptor >= 0 else {
+      throw Fault(.internal, "No memory file for a program.", cause: String(cString: strerror(errno)))
+    }
+    var done = 0
+    while done < bytes.count {
+      let count = bytes[done...].withUnsafeBytes { Glibc.write(descriptor, $0.baseAddress, $0.count) }
+      if count > 0 {
+        done += count
+      } else if errno != EINTR {
+        throw Fault(.internal, "A program's file could not be written.", cause: String(cString: strerror(errno)))
+      }
+    }
+  }
+
+  deinit { close(descriptor) }
+}

@@ -1,0 +1,96 @@
+package import Faults
+
+/// pg_restore as this product runs it: the first error ends it, and its words are told.
+package struct RestoreProgram: Sendable {
+  package struct Options: Sendable, Hashable {
+    package var withOwners = true
+    package var withPrivileges = true
+    package var withTablespaces = true
+    /// `SET ROLE` before anything is made.
+    package var role: String?
+
+    package init() {}
+
+    var arguments: [String] {
+      (withOwners ? [] : ["--no-owner"]) + (withPrivileges ? [] : ["--no-privileges"])
+        + (withTablespaces ? [] : ["--no-tablespaces"]) + (role.map { ["--role=\($0)"] } ?? [])
+    }
+  }
+
+  package enum Section: String, Sendable {
+    case preData = "pre-data"
+    case data
+    case postData = "post-data"
+  }
+
+  private let program: ClientProgram
+  private let connection: ConnectionSettings
+  private let options: Options
+
+  /// - Parameter connection: to the database that is loaded.
+  package init(_ program: ClientProgram, _ connection: ConnectionSettings, _ options: Options) {
+    self.program = program
+    var connection = connection
+    connection["options"] = TextSettings.options(after: connection["options"])
+    connection["application_name"] = "pgbackupd pg_restore"
+    self.connection = connection
+    self.options = options
+  }
+
+  /// Makes what one section has, from the archive's head alone: `pre-data` and `post-data` have no data blocks.
+  ///
+  /// - Parameters:
+  ///   - entries: of the table of contents, by dump id and in its order, which is that of what needs what; all of the section where nil.
+  ///   - jobs: how many connections work at once.
+  package func make(
+    _ section: Section, head: MemoryFile, entries: [Int]?, jobs: Int
+  ) async throws(Fault) {
+    do {
+      let list = try entries.map { try MemoryFile(Self.list($0)) }
+      let process = ClientProcess(
+        path: program.path, arguments: arguments(section, list) + ["--jobs=\(jobs)", head.path],
+        password: connection.password)
+      let output = try await process.capture(limit: 1 << 20)
+      _ = list
+      guard output.status.isSuccess else { throw fault(output.status, output.complaint) }
+    } catch {
+      throw Fault(error)
+    }
+  }
+
+  /// Loads data blocks from an archive that `body` writes: the head, then the blocks of `entries`, in the same order.
+  package func load(
+    _ entries: [Int], _ body: @Sendable (ProgramInput) async throws -> Void
+  ) async throws(Fault) {
+    do {
+      let list = try MemoryFile(Self.list(entries))
+      let process = ClientProcess(
+        path: program.path, arguments: arguments(.data, list), password: connection.password)
+      let outcome = try await process.feed(body)
+      guard outcome.status.isSuccess else { throw fault(outcome.status, outcome.complaint) }
+    } catch {
+      throw Fault(error)
+    }
+  }
+
+  private func arguments(_ section: Section, _ list: MemoryFile?) -> [String] {
+    ["--exit-on-error", "--no-password", "--section=\(section.rawValue)", "--dbname=\(connection.conninfo)"]
+      + options.arguments + (list.map { ["--use-list=\($0.path)"] } ?? [])
+  }
+
+  /// Of a list file `pg_restore` reads the number in front of the semicolon (`SortTocFromFile` of pg_backup_archiver.c).
+  private static func list(_ entries: [Int]) -> [UInt8] {
+    Array(entries.map { "\($0);\n" }.joined().utf8)
+  }
+
+  private func fault(_ status: ClientProcess.Status, _ complaint: String) -> Fault {
+    if complaint.contains("unrecognized configuration parameter") {
+      return Fault(
+        .toolMissing, "\(program.versionText) speaks to a server that is older than itself.", cause: complaint,
+        hint: "install the client programs of the server's own version")
+    }
+    return Fault(
+      .restoreFailed, "pg_restore into \(connection.summary) failed (\(status.text)).",
+      cause: complaint.isEmpty ? nil : complaint, hint: "pgbackupctl log")
+  }
+}

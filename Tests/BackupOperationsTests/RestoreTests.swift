@@ -1,0 +1,166 @@
+import AgeEncryption
+import ArtifactFormat
+import BackupCatalog
+import BackupOperations
+import Faults
+import Foundation
+import Logging
+import PostgresTools
+import Storage
+import Synchronization
+import TestSupport
+import Testing
+import Units
+
+/// A database with a backup of it, and restores of that.
+struct RestoreFixture {
+  let cluster: PrivateCluster
+  let workshop = Workshop()
+  let database: String
+  let manifest: Manifest
+  let identity = AgeIdentity.generate()
+
+  init(
+    cluster: PrivateCluster? = nil, sample: Int? = 1, sql: String? = nil, isEncrypted: Bool = false,
+    settings: Backup.Settings = .init()
+  ) async throws {
+    self.cluster = try cluster ?? .shared()
+    database = try self.cluster.makeDatabase("live", sample: sample)
+    if let sql { try self.cluster.sql(database, sql) }
+    var settings = settings
+    if isEncrypted { settings.encryption = .age([try #require(identity.recipient)]) }
+    manifest = try await workshop.backup(
+      try connection(self.cluster, database), database: database, settings: settings
+    ).run().manifest
+  }
+
+  var request: RestoreRequest { RestoreRequest(backup: manifest.id, database: database) }
+
+  func restore(
+    _ request: RestoreRequest, from stores: [any ObjectStore]? = nil, user: String = "postgres",
+    at time: Date = Date(timeIntervalSince1970: 1_800_100_000), safety: Restore.SafetyBackup? = nil,
+    report: @escaping @Sendable (RunProgress) -> Void = { _ in }
+  ) throws -> Restore {
+    Restore(
+      request, of: manifest, from: stores ?? [workshop.store], identities: [identity],
+      on: try connection(cluster, database, user: user), programs: [],
+      context: OperationContext(now: { time }, report: report), logger: Logger(label: "test"), safetyBackup: safety)
+  }
+
+  func rollback(at time: Date = Date(timeIntervalSince1970: 1_800_200_000)) throws -> Rollback {
+    Rollback(
+      on: try connection(cluster, database), context: OperationContext(now: { time }, report: { _ in }))
+  }
+
+  /// pg_dump's text of a database, without what differs from run to run.
+  func text(_ database: String) throws -> [String] {
+    try Shell.must(
+      "\(cluster.binaries)/pg_dump", ["--no-comments", "-d", cluster.conninfo(database)]
+    ).split(separator: "\n").map(String.init).filter { !$0.hasPrefix("\\restrict") && !$0.hasPrefix("\\unrestrict") }
+      .sorted()
+  }
+
+  /// The databases of the server that begin like ours.
+  var databases: [String] {
+    get throws {
+      try cluster.sql("postgres", "SELECT datname FROM pg_database WHERE datname LIKE '\(database)%' ORDER BY 1")
+        .split(separator: "\n").map(String.init)
+    }
+  }
+}
+
+@Suite struct RestoreTests {
+  /// The main job: into a new database, proved, and swapped in; then undone, and undone again.
+  @Test(arguments: [false, true]) func swapAndRollBack(_ isEncrypted: Bool) async throws {
+    let fixture = try await RestoreFixture(isEncrypted: isEncrypted)
+    let before = try fixture.text(fixture.database)
+    try fixture.cluster.sql(fixture.database, "DELETE FROM portal.views; DROP TABLE portal.floats")
+    let damaged = try fixture.text(fixture.database)
+
+    let outcome = try await fixture.restore(fixture.request).run()
+    #expect(outcome.unproved == [])
+    #expect(outcome.provedTables == fixture.manifest.totals.tables)
+    #expect(outcome.rows == fixture.manifest.totals.rows)
+    #expect(try fixture.text(fixture.database) == before)
+    let kept = try #require(outcome.kept)
+    #expect(try fixture.databases == [fixture.database, kept].sorted())
+    #expect(try fixture.text(kept) == damaged)
+
+    let undone = try await fixture.rollback().run(fixture.database)
+    #expect(try fixture.text(fixture.database) == damaged)
+    #expect(try fixture.text(try #require(undone.kept)) == before)
+    _ = try await fixture.rollback(at: Date(timeIntervalSince1970: 1_800_300_000)).run(fixture.database)
+    #expect(try fixture.text(fixture.database) == before)
+  }
+
+  @Test func besideTheLiveDatabase() async throws {
+    let fixture = try await RestoreFixture()
+    var request = fixture.request
+    request.target = .beside(fixture.database + "_copy")
+    let outcome = try await fixture.restore(request).run()
+    #expect(outcome.kept == nil && outcome.isProved)
+    #expect(try fixture.text(fixture.database + "_copy") == fixture.text(fixture.database))
+    let refusal = await #expect(throws: Fault.self) { try await fixture.restore(request).run() }
+    #expect(refusal?.code == .restoreNameTaken)
+  }
+
+  @Test func chosenTablesIntoASchema() async throws {
+    let fixture = try await RestoreFixture(isEncrypted: true)
+    try fixture.cluster.sql(fixture.database, "DELETE FROM portal.views WHERE viewer = 7")
+    var request = fixture.request
+    request.tables = ["portal.views", "media", "floats"]
+    let outcome = try await fixture.restore(request).run()
+    let schema = try #require(outcome.schema)
+    let there = try fixture.cluster.sql(
+      fixture.database, "SELECT tablename FROM pg_tables WHERE schemaname = '\(schema)' ORDER BY 1")
+    #expect(there.split(separator: "\n") == ["floats", "media", "views_2025", "views_2026"])
+    #expect(
+      try fixture.cluster.sql(
+        fixture.database,
+        """
+        SELECT (SELECT count(*) FROM \(schema).views_2025) + (SELECT count(*) FROM \(schema).views_2026),
+               (SELECT count(*) FROM (SELECT id, title, price FROM portal.media EXCEPT SELECT id, title, price FROM \(schema).media) d)
+        """) == "27000|0\n")
+    #expect(try fixture.databases == [fixture.database])
+  }
+
+  @Test func chosenTablesIntoADatabase() async throws {
+    let fixture = try await RestoreFixture()
+    var request = fixture.request
+    request.tables = ["portal.media", "portal.users"]
+    request.target = .beside(fixture.database + "_some")
+    let outcome = try await fixture.restore(request).run()
+    #expect(outcome.tables == 2 && outcome.provedTables == 2)
+    #expect(
+      try fixture.cluster.sql(
+        fixture.database + "_some",
+        "SELECT string_agg(relname, ' ' ORDER BY relname) FROM pg_class WHERE relkind = 'r' AND relnamespace = 'portal'::regnamespace"
+      ) == "media users\n")
+    // The foreign key between the two came along, and the index.
+    #expect(
+      try fixture.cluster.sql(
+        fixture.database + "_some",
+        "SELECT count(*) FROM pg_constraint WHERE contype = 'f' AND conrelid = 'portal.media'::regclass") == "1\n")
+  }
+
+  @Test func rowsAreReplaced() async throws {
+    let fixture = try await RestoreFixture()
+    let before = try fixture.text(fixture.database)
+    try fixture.cluster.sql(
+      fixture.database, "UPDATE portal.floats SET f4 = 7; DELETE FROM portal.views WHERE viewer = 3")
+    var request = fixture.request
+    request.tables = ["portal.floats", "portal.views"]
+    request.tableTarget = .replaceRows
+    let outcome = try await fixture.restore(request).run()
+    let kept = try #require(outcome.kept)
+    #expect(try fixture.cluster.sql(fixture.database, "SELECT DISTINCT f4 FROM \(kept).portal_floats") == "7\n")
+    try fixture.cluster.sql(fixture.database, "SET client_min_messages = error; DROP SCHEMA \(kept) CASCADE")
+    #expect(try fixture.text(fixture.database) == before)
+
+    // What other tables lead to by foreign keys is refused, and nothing is changed.
+    request.tables = ["portal.users"]
+    let refusal = await #expect(throws: Fault.self) { try await fixture.restore(request).run() }
+    #expect(refusal?.code == .restoreRefused)
+    #expect(try fixture.text(fixture.database) == before)
+  }
+}

@@ -25,6 +25,9 @@ package struct RestoreOutcome: Sendable, Codable, Equatable {
   package var provedTables = 0
   /// What could not be compared, and why: never counted as proved.
   package var unproved: [String] = []
+  /// Of the archive.
+  package var loadedBytes: Int64 = 0
+  /// Of the artifact, of which so many were needed.
   package var storedBytesRead: Int64 = 0
   package var storedBytes: Int64 = 0
   /// From the first connection that was ended to the last rename.

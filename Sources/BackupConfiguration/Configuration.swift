@@ -15,6 +15,8 @@ package struct Configuration: Sendable, Hashable {
     /// Where it is set, `connection` leads to a maintenance database, and every database of the server that the patterns
     /// choose is backed up, as `<name>.<database>`.
     package var pattern: DatabasePattern?
+    /// Who restores: a role that may create and rename databases. The one of `connection` where nil.
+    package var restoreConnection: ConnectionSettings?
 
     /// Where it is, for people: `backup@db.example:5432/shop`.
     package var place: String { connection.summary }
@@ -61,6 +63,13 @@ package struct Configuration: Sendable, Hashable {
     package var trustedKeys: [VerifyingKey] = []
   }
 
+  package struct Restores: Sendable, Hashable {
+    /// Connections that load at once.
+    package var jobs = 4
+    /// How long a replaced database stays; nil for ever.
+    package var keepReplaced: Duration? = .seconds(7 * 86400)
+  }
+
   package struct Daemon: Sendable, Hashable {
     package var state = "/var/lib/pgbackupd"
     package var socket = "/run/pgbackupd/control.sock"
@@ -79,6 +88,7 @@ package struct Configuration: Sendable, Hashable {
   package var jobs: [Job] = []
   package var dump = Dump()
   package var daemon = Daemon()
+  package var restores = Restores()
   /// The age that the newest backup of a database must not exceed.
   package var rpo: Duration?
   /// In how many stores a backup must be to count.

@@ -114,7 +114,7 @@ package struct ConfigurationReader {
     let root = ConfigurationNode(node: node, path: "", diagnostics: diagnostics, surroundings: surroundings)
     guard
       let sections = root.section([
-        "databases", "stores", "jobs", "backup", "encryption", "signing", "daemon", "objectives",
+        "databases", "stores", "jobs", "backup", "encryption", "signing", "daemon", "objectives", "restore",
       ])
     else {
       return nil
@@ -131,6 +131,15 @@ package struct ConfigurationReader {
       let values = section.section(["rpo", "quorum"])
       configuration.rpo = values?["rpo"]?.duration(atLeast: .seconds(60))
       configuration.quorum = values?["quorum"]?.integer(in: 1...9) ?? 1
+    }
+    if let section = sections["restore"], let values = section.section(["jobs", "keep_replaced"]) {
+      configuration.restores.jobs = values["jobs"]?.integer(in: 1...64) ?? configuration.restores.jobs
+      if let keep = values["keep_replaced"] {
+        switch keepRule(keep) {
+        case .forDuration(let duration): configuration.restores.keepReplaced = duration
+        case .untilDeleted: configuration.restores.keepReplaced = nil
+        }
+      }
     }
     if let section = sections["databases"] {
       configuration.databases = databases(section)
@@ -174,29 +183,41 @@ package struct ConfigurationReader {
       // `shop: postgresql://…` is short for `shop: { connect: postgresql://… }`.
       let values =
         node.isScalar
-        ? ["connect": node] : node.section(["connect", "password", "password_file", "include", "exclude"])
+        ? ["connect": node]
+        : node.section([
+          "connect", "password", "password_file", "include", "exclude", "restore_connect", "restore_password",
+          "restore_password_file",
+        ])
       guard let values else { return nil }
       guard let connect = values["connect"] else {
         node.report("'connect' is missing: a libpq URI, or key=value words")
         return nil
       }
       let password = secret("password", values)
-      guard let text = connect.text() else { return nil }
-      var connection: ConnectionSettings
-      do throws(Fault) {
-        connection = try ConnectionSettings(parsing: text, password: password)
-      } catch {
-        connect.report(
-          [error.message, error.cause.map { "(\($0))" }, error.hint].compactMap { $0 }.joined(separator: " "))
-        return nil
-      }
+      guard var connection = self.connection(connect, password: password) else { return nil }
       let include = values["include"]?.texts()?.compactMap { $0.text() }
       let exclude = values["exclude"]?.texts()?.compactMap { $0.text() }
       let isPattern = include != nil || exclude != nil
       connection.setDefault("dbname", isPattern ? "postgres" : name)
+      var restoreConnection = values["restore_connect"].flatMap {
+        self.connection($0, password: secret("restore_password", values))
+      }
+      // The database is the one that is backed up, whoever restores it.
+      restoreConnection?["dbname"] = connection["dbname"]
       return Configuration.Database(
         name: name, connection: connection,
-        pattern: isPattern ? DatabasePattern(include: include ?? ["*"], exclude: exclude ?? []) : nil)
+        pattern: isPattern ? DatabasePattern(include: include ?? ["*"], exclude: exclude ?? []) : nil,
+        restoreConnection: restoreConnection)
+    }
+  }
+
+  private func connection(_ node: ConfigurationNode, password: Secret?) -> ConnectionSettings? {
+    guard let text = node.text() else { return nil }
+    do throws(Fault) {
+      return try ConnectionSettings(parsing: text, password: password)
+    } catch {
+      node.report([error.message, error.cause.map { "(\($0))" }, error.hint].compactMap { $0 }.joined(separator: " "))
+      return nil
     }
   }
 

@@ -53,6 +53,13 @@ struct ControlRoutes {
       return try Self.reply(try await core.deleteDamaged(reference.id, by: context.caller))
     }
     router.get("v1/contents") { request, _ in try Self.reply(try await core.contents(Self.identifier(request))) }
+    router.get("v1/history") { request, _ in
+      let query = request.uri.queryParameters
+      guard let database = query["database"], let table = query["table"] else {
+        throw Fault(.usage, "The query needs 'database' and 'table'.", hint: "pgbackupctl history --help")
+      }
+      return try Self.reply(try await core.history(of: String(table), in: String(database)))
+    }
     router.post("v1/jobs/:job/run") { request, context in
       try await Self.requireEnd(request)
       let job = context.parameters.get("job") ?? ""
@@ -73,6 +80,19 @@ struct ControlRoutes {
     router.post("v1/reconcile") { request, context in
       let command: ReconcileCommand = try await Self.body(request)
       return try Self.reply(try await core.reconcile(apply: command.apply, by: context.caller))
+    }
+    router.post("v1/restores/preview") { request, _ in
+      try Self.reply(try await core.previewRestore(try await Self.body(request)))
+    }
+    router.post("v1/restores") { request, context in
+      try Self.reply(try await core.beginRestore(try await Self.body(request), by: context.caller))
+    }
+    router.post("v1/rollback") { request, context in
+      try Self.reply(try await core.rollback(try await Self.body(request), by: context.caller))
+    }
+    router.post("v1/runs/:run/cancel") { request, context in
+      try await Self.requireEnd(request)
+      return try Self.reply(try await core.cancel(context.parameters.get("run") ?? "", by: context.caller))
     }
     router.post("v1/reload") { request, context in
       try await Self.requireEnd(request)

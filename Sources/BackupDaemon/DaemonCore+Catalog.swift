@@ -28,8 +28,32 @@ extension DaemonCore {
       backup: backup, retention: decision?.text ?? "", locations: Dictionary(uniqueKeysWithValues: locations))
   }
 
+  /// A table's rows across all good backups of a database.
+  func history(of table: String, in database: String) async throws(Fault) -> TableHistory {
+    let backups = await keeper.refresh().backups.filter { $0.id.database == database && $0.isGood }
+    guard !backups.isEmpty else {
+      throw Fault(.backupMissing, "There is no good backup of '\(database)'.", hint: "pgbackupctl list")
+    }
+    var read: [(backup: Catalog.Backup, contents: Contents)] = []
+    for backup in backups { read.append((backup, try await contents(of: backup))) }
+    let names = Set(read.flatMap { $0.contents.tables.map { "\($0.schema).\($0.name)" } })
+    let meant = names.contains(table) ? [table] : names.filter { $0.hasSuffix(".\(table)") }.sorted()
+    guard let name = meant.first, meant.count == 1 else {
+      throw Fault(
+        .tableMissing,
+        meant.isEmpty
+          ? "No backup of '\(database)' has a table \(table)."
+          : "Several schemas have a table \(table): \(meant.joined(separator: ", ")).",
+        hint: "pgbackupctl contents \(database)/latest")
+    }
+    return TableHistory(table: name, in: read)
+  }
+
   func contents(_ selector: String) async throws(Fault) -> Contents {
-    let (backup, _) = try await find(selector)
+    try await contents(of: try await find(selector).0)
+  }
+
+  private func contents(of backup: Catalog.Backup) async throws(Fault) -> Contents {
     var reason: Fault?
     for placement in backup.placements where placement.isWhole {
       guard let store = plan.stores.first(where: { $0.name == placement.store }) else { continue }
@@ -117,6 +141,10 @@ extension DaemonCore {
       throw Fault(.backupPinned, "\(backup.id) is pinned by \(pin.by).", hint: "pgbackupctl unpin \(backup.id)")
     }
     let others = catalog.backups.filter { $0.id.database == backup.id.database && $0.isGood && $0.id != backup.id }
+    if let reader = board.active.first(where: { $0.job == Self.restoreJob && $0.backup == backup.id }) {
+      throw Fault(
+        .runConflict, "\(backup.id) is being restored by run \(reader.id).", hint: "pgbackupctl cancel \(reader.id)")
+    }
     if others.isEmpty, reference.force != true {
       throw Fault(
         .backupLast, "\(backup.id) is the only good backup of '\(backup.id.database)'.",
@@ -135,7 +163,7 @@ extension DaemonCore {
     return detail
   }
 
-  private func find(_ selector: String) async throws(Fault) -> (Catalog.Backup, Catalog) {
+  func find(_ selector: String) async throws(Fault) -> (Catalog.Backup, Catalog) {
     let selector = try BackupSelector(parsing: selector)
     let catalog = await keeper.refresh()
     return (try catalog.select(selector, databases: plan.databases.filter { $0.includes == nil }.map(\.name)), catalog)

@@ -38,6 +38,7 @@ extension DaemonCore {
       version: Backup.version, now: time, started: started, databases: databases, stores: stores, runs: board.active,
       encryption: encryption, problems: problems)
     report.copy = copies.copy
+    report.kept = keptDatabases
     return report
   }
 

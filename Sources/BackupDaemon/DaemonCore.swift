@@ -26,6 +26,10 @@ package actor DaemonCore {
   /// The copying between stores that was asked for last.
   var copying: Task<[Reconcile.Result], Never>?
   let copies = CopyBoard()
+  /// Restores that are going on, by their runs.
+  var restores: [String: Task<Void, Never>] = [:]
+  /// What restores have put aside, as it was found last.
+  var keptDatabases: [StatusReport.Kept] = []
   /// Running time, in seconds.
   var reconciledAt: TimeInterval = 0
   var clockGuard: ClockGuard
@@ -112,6 +116,7 @@ package actor DaemonCore {
   package func settle() async {
     await catchUpFromCatalog()
     await settleStores()
+    await lookForKept()
   }
 
   private func makeScheduler() -> Scheduler {
@@ -175,6 +180,7 @@ package actor DaemonCore {
     await withTaskGroup(of: Void.self) { group in
       for runner in runners.values { group.addTask { await runner.waitForAll() } }
     }
+    await stopRestores()
     await stopCopying()
     winding.end()
     await append(LedgerRecord(.daemonStopped, at: now()))

@@ -17,8 +17,14 @@ package struct DaemonPlan: Sendable {
     /// For a pattern over a server: whether one of its databases is meant. `connection` is then that of a maintenance
     /// database.
     package var includes: (@Sendable (String) -> Bool)?
+    /// Who restores; the one of `connection` where nil.
+    package var restoreConnection: ConnectionSettings?
 
-    package init(name: String, connection: ConnectionSettings, includes: (@Sendable (String) -> Bool)?) {
+    package init(
+      name: String, connection: ConnectionSettings, includes: (@Sendable (String) -> Bool)?,
+      restoreConnection: ConnectionSettings? = nil
+    ) {
+      self.restoreConnection = restoreConnection
       self.name = name
       self.connection = connection
       self.includes = includes
@@ -65,6 +71,10 @@ package struct DaemonPlan: Sendable {
   package var quorum = 1
   /// How often the stores are looked at besides after each run.
   package var reconcileEvery = Duration.seconds(3600)
+  /// Connections that load at once in a restore.
+  package var restoreJobs = 4
+  /// How long a replaced database stays; nil for ever.
+  package var keepReplaced: Duration? = .seconds(7 * 86400)
   /// Settings that a reload can't change, by their names.
   package var fixed: [String: String] = [:]
   /// What opens encrypted files here; empty where that is another host's.
@@ -138,7 +148,10 @@ extension DaemonPlan.Database {
   func member(_ databaseName: String) -> DaemonPlan.Database {
     var connection = connection
     connection["dbname"] = databaseName
-    return DaemonPlan.Database(name: "\(name).\(databaseName)", connection: connection, includes: nil)
+    var restoreConnection = restoreConnection
+    restoreConnection?["dbname"] = databaseName
+    return DaemonPlan.Database(
+      name: "\(name).\(databaseName)", connection: connection, includes: nil, restoreConnection: restoreConnection)
   }
 }
 
@@ -192,6 +205,9 @@ extension DaemonPlan {
     if rpo != new.rpo { changes.append("rpo is now \(new.rpo?.configurationText ?? "none")") }
     if reconcileEvery != new.reconcileEvery {
       changes.append("reconcile_every is now \(new.reconcileEvery.configurationText)")
+    }
+    if keepReplaced != new.keepReplaced {
+      changes.append("keep_replaced is now \(new.keepReplaced?.configurationText ?? "forever")")
     }
     if quorum != new.quorum { changes.append("quorum is now \(new.quorum)") }
     for (key, value) in new.fixed.sorted(by: { $0.key < $1.key }) where fixed[key] != value {

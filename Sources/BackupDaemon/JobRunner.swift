@@ -118,6 +118,9 @@ actor JobRunner {
   /// Answers, which shows that the runner's queue gets on.
   func pulse() {}
 
+  /// Asks one run to stop, because somebody wants it.
+  func cancel(_ id: String) { handle(id, .stop(.requested)) }
+
   /// Asks all runs to stop.
   func cancelAll() {
     isStopped = true
@@ -394,7 +397,7 @@ extension RunReport {
 }
 
 extension RunReport.Progress {
-  fileprivate init(_ progress: RunProgress) {
+  init(_ progress: RunProgress) {
     self.init(
       phase: progress.phase.rawValue, archiveBytes: progress.archiveBytes, storedBytes: progress.storedBytes,
       expectedBytes: progress.expectedBytes, table: progress.table)

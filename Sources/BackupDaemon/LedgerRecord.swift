@@ -28,6 +28,9 @@ package struct LedgerRecord: Codable, Sendable, Equatable {
     /// Its turn came in its job's quiet hours; `reason` says until when it waits.
     case runPostponed = "run.postponed"
     case runFinished = "run.finished"
+    /// A database that a restore had replaced was dropped: it was older than `keep_replaced`.
+    case keptDropped = "kept.dropped"
+    case databaseRolledBack = "database.rolled_back"
     case backupCopied = "backup.copied"
     case backupDeleted = "backup.deleted"
     case backupPinned = "backup.pinned"

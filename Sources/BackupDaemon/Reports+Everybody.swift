@@ -16,6 +16,7 @@ extension StatusReport {
     report.runs = runs.map(\.forEverybody)
     report.encryption?.recipients = []
     report.copy = nil
+    report.kept = []
     report.problems = problems.map(\.forEverybody)
     return report
   }
@@ -43,6 +44,7 @@ extension RunReport {
     var report = self
     report.by = nil
     report.progress?.table = nil
+    report.restore = nil
     report.fault = fault?.forEverybody
     report.warnings = warnings.map(\.forEverybody)
     return report

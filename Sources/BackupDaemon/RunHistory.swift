@@ -40,6 +40,9 @@ package struct RunHistory: Sendable {
   /// How the clock was set forward, where nobody has confirmed that yet.
   package private(set) var clockDoubt: String?
 
+  /// By database, from the last restore of all of it.
+  package private(set) var restoreSecondsPerByte: [String: Double] = [:]
+
   package init() {}
 
   package mutating func apply(_ record: LedgerRecord) {
@@ -88,6 +91,11 @@ package struct RunHistory: Sendable {
       if let run = record.run { open[run] = nil }
       if let job = record.job, let database = record.database {
         last[JobOnDatabase(job: job, database: database)] = record
+        if let bytes = record.detail?["loaded_bytes"].flatMap(Double.init), bytes > 0,
+          let seconds = record.detail?["seconds"].flatMap(Double.init)
+        {
+          restoreSecondsPerByte[database] = seconds / bytes
+        }
       }
       conclude(record)
     default:

@@ -6,6 +6,8 @@ import Units
 package struct RunStateMachine: Sendable {
   package enum StopReason: Sendable, Equatable {
     case shutdown
+    /// Somebody wants it to end.
+    case requested
     case timeout(Duration)
     /// No progress in a phase for so long.
     case stalled(phase: String, Duration)
@@ -69,6 +71,9 @@ package struct RunStateMachine: Sendable {
         Fault(
           .runAborted, "The daemon was stopped before the run was done; nothing of it was kept.",
           hint: "a scheduled run is made up for at the next start; any other: pgbackupctl run JOB"))
+    case .requested:
+      .conclude(
+        .aborted, Fault(.runAborted, "Somebody asked the run to end; nothing of it was kept.", hint: "pgbackupctl log"))
     case .timeout(let limit):
       .conclude(
         .failed,

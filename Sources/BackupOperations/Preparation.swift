@@ -21,6 +21,9 @@ struct Preparation: Sendable {
 
   private var request: RestoreRequest { restore.request }
 
+  /// The comment of a database that is being loaded begins so.
+  static let unfinishedMark = "Not finished: pgbackupd restores into this "
+
   init(_ restore: Restore, readsGlobals: Bool) async throws(Fault) {
     self.restore = restore
     source = try await ArchiveSource(restore.manifest, in: restore.stores, identities: restore.identities)
@@ -32,7 +35,6 @@ struct Preparation: Sendable {
         .artifactDamaged, "The archive of \(restore.manifest.id) can't be read.", cause: error.description,
         hint: "pgbackupctl show \(restore.manifest.id)")
     }
-    names = RestoreNames(live: restore.live, at: restore.context.now())
     selection =
       restore.request.isPartial
       ? TableSelection(toc.entries, tables: restore.request.tables, schemas: restore.request.schemas) : nil
@@ -49,6 +51,8 @@ struct Preparation: Sendable {
       await session.close()
       throw error
     }
+    names = RestoreNames(
+      live: restore.live, at: restore.context.now(), taken: Set(inventory.databases.map(\.name)))
     let dumpMajor = restore.manifest.server.versionNumber / 10000
     guard server.major >= dumpMajor else {
       throw Fault(
@@ -210,7 +214,7 @@ struct Preparation: Sendable {
     try await withMaintenance { session throws(Fault) in
       try await session.execute(statement)
       try await session.execute(
-        "COMMENT ON DATABASE \(SQLName.quoted(name)) IS \(SQLName.literal("pgbackupd restores \(source.manifest.id) into this; not finished"))"
+        "COMMENT ON DATABASE \(SQLName.quoted(name)) IS \(SQLName.literal("\(Self.unfinishedMark)\(source.manifest.id)"))"
       )
     }
   }

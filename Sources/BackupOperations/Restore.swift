@@ -251,6 +251,7 @@ struct RestoreRun: Sendable {
     let proof = try await RestoreProof(
       contents: provable, sequences: preparation.sequences, session: session, jobs: request.jobs, progress: proving
     ).run()
+    outcome.loadedBytes = total
     outcome.tables = tables.count
     outcome.provedTables = proof.tables
     outcome.rows = proof.rows

@@ -48,9 +48,20 @@ package struct RestoreNames: Sendable, Equatable {
   package let live: String
   private let stamp: String
 
-  package init(live: String, at time: Date) {
+  /// - Parameter taken: the databases that there are: the names are those of the first second from `time` on that has none of them.
+  package init(live: String, at time: Date, taken: Set<String>) {
+    var time = time
+    var names = Self(live: live, stamp: time.stamp.lowercased())
+    while taken.contains(names.work) || taken.contains(names.kept) {
+      time += 1
+      names = Self(live: live, stamp: time.stamp.lowercased())
+    }
+    self = names
+  }
+
+  private init(live: String, stamp: String) {
     self.live = live
-    stamp = time.stamp.lowercased()
+    self.stamp = stamp
   }
 
   /// While it is loaded.

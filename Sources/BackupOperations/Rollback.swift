@@ -31,7 +31,7 @@ package struct Rollback: Sendable {
     }
     let now = context.now()
     let present = databases.first { $0.name == live }
-    let names = RestoreNames(live: live, at: now)
+    let names = RestoreNames(live: live, at: now, taken: Set(databases.map(\.name)))
     let original = KeptDatabase.originalComment(databases.first { $0.name == newest.name }?.comment)
     let result = try await DatabaseSwap(maintenance: maintenance).run(
       newest.name, to: live, keeping: present == nil ? nil : names.kept,
@@ -61,6 +61,22 @@ package struct Rollback: Sendable {
       throw error
     }
     return dropped
+  }
+
+  /// Drops what a restore that died has left half-made, where nobody is connected to it; returns the names.
+  package func sweepUnfinished() async throws(Fault) -> [String] {
+    let mark = Preparation.unfinishedMark
+    let left = try await databases().filter { $0.comment?.hasPrefix(mark) == true && $0.connections == 0 && $0.isOurs }
+    guard !left.isEmpty else { return [] }
+    let session = try await PostgresSession.connect(maintenance)
+    do throws(Fault) {
+      for database in left { try await session.execute("DROP DATABASE \(SQLName.quoted(database.name))") }
+      await session.close()
+      return left.map(\.name)
+    } catch {
+      await session.close()
+      throw error
+    }
   }
 
   private func databases() async throws(Fault) -> [PostgresSession.DatabaseFacts] {

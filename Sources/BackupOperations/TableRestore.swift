@@ -99,6 +99,7 @@ struct TableRestore: Sendable {
         cause: differences.sorted().prefix(12).joined(separator: "\n"),
         hint: "has a trigger, a rule or a column's type of '\(names.live)' changed the rows? Try --into NAME")
     }
+    outcome.loadedBytes = targets.map { Int64($0.table.length) }.reduce(0, +)
     (outcome.tables, outcome.provedTables, outcome.rows) = (targets.count, result.tables, result.rows)
   }
 

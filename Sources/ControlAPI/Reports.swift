@@ -83,6 +83,26 @@ package struct StatusReport: Codable, Sendable {
     }
   }
 
+  /// A database that a restore or a rollback has put aside.
+  package struct Kept: Codable, Sendable {
+    /// As it is configured.
+    package var database: String
+    /// On the server.
+    package var name: String
+    package var replaced: Date
+    package var bytes: Int64?
+    /// When it is dropped; nil where it stays until somebody does.
+    package var until: Date?
+
+    package init(database: String, name: String, replaced: Date, bytes: Int64?, until: Date?) {
+      self.database = database
+      self.name = name
+      self.replaced = replaced
+      self.bytes = bytes
+      self.until = until
+    }
+  }
+
   package var version: String
   package var now: Date
   package var started: Date
@@ -92,6 +112,7 @@ package struct StatusReport: Codable, Sendable {
   package var runs: [RunReport]
   /// The copy between stores that is being made now.
   package var copy: Copy?
+  package var kept: [Kept] = []
   /// Nil where backups are not encrypted.
   package var encryption: Encryption?
   package var problems: [Fault]

@@ -28,6 +28,37 @@ package struct BackupReference: Codable, Sendable {
   }
 }
 
+/// `POST /v1/restores`, and `POST /v1/restores/preview`.
+package struct RestoreCommand: Codable, Sendable {
+  /// Of the backup, as a person types it.
+  package var id: String
+  package var tables: [String] = []
+  package var schemas: [String] = []
+  /// A new database, instead of the live one's place.
+  package var into: String?
+  package var inPlace = false
+  /// Of chosen tables: replaces the live rows.
+  package var replace = false
+  /// Of chosen tables: the schema that they come into.
+  package var intoSchema: String?
+  package var owner = true
+  package var privileges = true
+  package var tablespaces = true
+  package var role: String?
+  package var globals = false
+  package var jobs: Int?
+  /// Also a backup whose manifest is signed by nobody who is trusted.
+  package var acceptUntrusted = false
+
+  package init(id: String) { self.id = id }
+}
+
+/// `POST /v1/rollback`.
+package struct RollbackCommand: Codable, Sendable {
+  package var database: String
+  package init(database: String) { self.database = database }
+}
+
 /// `POST /v1/reconcile`.
 package struct ReconcileCommand: Codable, Sendable {
   package var apply: Bool

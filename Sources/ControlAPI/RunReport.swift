@@ -65,6 +65,8 @@ package struct RunReport: Codable, Sendable, Equatable {
   package var backup: BackupID?
   package var storedBytes: Int64?
   package var rows: Int64?
+  /// What came of a restore.
+  package var restore: RestoreOutcome?
   /// Why it failed or was aborted.
   package var fault: Fault?
   /// What went wrong without failing the run, by store.

@@ -10,6 +10,7 @@ struct Pgbackupctl: ParsableCommand {
       StatusCommand.self, JobsCommand.self, RunCommand.self, BackupCommandLine.self, ScheduleCommand.self,
       ListCommand.self,
       ShowCommand.self, ContentsCommand.self, DeleteCommand.self, PinCommand.self, UnpinCommand.self,
+      RestoreCommandLine.self, RollbackCommandLine.self, CancelCommand.self, HistoryCommand.self, DiffCommand.self,
       ReconcileCommandLine.self,
       LogCommand.self, ReloadCommand.self, ConfigCommand.self, KeyCommand.self,
     ])

@@ -57,6 +57,7 @@ struct ProgressLine {
   /// The expectation may be wrong, so the bar is full only when the dump is.
   private static func fraction(_ progress: RunReport.Progress) -> Double? {
     guard let expected = progress.expectedBytes, expected > 0 else { return nil }
-    return progress.phase == "dump" ? min(0.99, Double(progress.archiveBytes) / Double(expected)) : nil
+    return ["dump", "load", "proof"].contains(progress.phase)
+      ? min(0.99, Double(progress.archiveBytes) / Double(expected)) : nil
   }
 }

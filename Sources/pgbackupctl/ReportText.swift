@@ -54,6 +54,16 @@ enum ReportText {
         "COPYING\n  \(copy.backup) to '\(copy.store)': \(ByteCount(copy.doneBytes)) of \(ByteCount(copy.totalBytes)), \(percent) %"
       )
     }
+    if !report.kept.isEmpty {
+      var kept = TextTable(["REPLACED", "KEPT AS", "SINCE", .number("SIZE"), "UNTIL"])
+      for one in report.kept {
+        kept.add([
+          one.database, one.name, one.replaced.rfc3339, one.bytes.map { "\(ByteCount($0))" } ?? "-",
+          one.until?.rfc3339 ?? "dropped by hand",
+        ])
+      }
+      sections.append(kept.text)
+    }
     if !report.problems.isEmpty {
       sections.append(
         "PROBLEMS\n" + report.problems.map { "  " + "\($0)".replacing("\n", with: "\n  ") }.joined(separator: "\n"))

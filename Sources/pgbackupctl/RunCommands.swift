@@ -54,7 +54,9 @@ struct RunFollower {
     if connection.json {
       try connection.show(ended) { _ in "" }
     } else {
-      for run in ended where run.fault == nil { print(RunText.success(run)) }
+      for run in ended where run.fault == nil {
+        print(run.restore.map { RestoreText.outcome($0, run) } ?? RunText.success(run))
+      }
     }
     for run in ended {
       if let fault = run.fault { Terminal.complain("\(run.job) of \(run.database) \(run.state.rawValue).\n\(fault)") }

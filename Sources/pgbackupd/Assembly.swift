@@ -30,7 +30,8 @@ struct Assembly {
       databases: configuration.databases.map { database in
         DaemonPlan.Database(
           name: database.name, connection: database.connection,
-          includes: database.pattern.map { pattern in { @Sendable in pattern.matches($0) } })
+          includes: database.pattern.map { pattern in { @Sendable in pattern.matches($0) } },
+          restoreConnection: database.restoreConnection)
       },
       jobs: configuration.jobs.map { job in
         DaemonPlan.Job(
@@ -41,6 +42,8 @@ struct Assembly {
       windDown: configuration.daemon.windDown, rpo: configuration.rpo, identities: configuration.dump.identities,
       trustedKeys: [key.publicKey] + configuration.dump.trustedKeys)
     plan.quorum = configuration.quorum
+    plan.restoreJobs = configuration.restores.jobs
+    plan.keepReplaced = configuration.restores.keepReplaced
     plan.reconcileEvery = configuration.daemon.reconcileEvery
     plan.fixed = [
       "daemon.state": configuration.daemon.state, "daemon.socket": configuration.daemon.socket,

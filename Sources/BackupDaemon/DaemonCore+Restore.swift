@@ -1,0 +1,294 @@
+import BackupCatalog
+import BackupOperations
+import ControlAPI
+import Faults
+import Foundation
+import Logging
+import PostgresTools
+import Storage
+import SystemdSupport
+import Units
+
+/// Restores, what they put aside, and the way back.
+extension DaemonCore {
+  /// The name that restores have in place of a job's.
+  static let restoreJob = "restore"
+
+  func previewRestore(_ command: RestoreCommand) async throws(Fault) -> RestorePreview {
+    var preview = try await restore(command, run: "preview") { _ in }.preview()
+    preview.seconds = await estimate(preview)
+    return preview
+  }
+
+  /// Begins a restore; its run is followed like any other's. One at a time for each database.
+  func beginRestore(_ command: RestoreCommand, by caller: Caller?) async throws(Fault) -> RunReport {
+    try refuseWhileStopping()
+    let (backup, _) = try await find(command.id)
+    var report = RunReport(
+      job: Self.restoreJob, database: backup.id.database, RunOptions(reason: "on demand", by: caller), asked: now())
+    report.backup = backup.id
+    let id = report.id
+    let (board, status) = (board, status)
+    let work = try await restore(command, run: id) { progress in
+      let progress = RunReport.Progress(progress)
+      board.progress(id, progress)
+      status.progressed(board, id, phase: progress.phase)
+    }
+    try refuseWhileStopping()
+    if let other = board.active.first(where: { $0.job == Self.restoreJob && $0.database == report.database }) {
+      throw Fault(
+        .runConflict, "'\(report.database)' is being restored by run \(other.id).", hint: "pgbackupctl status")
+    }
+    report.state = .running
+    report.started = now()
+    board.post(report)
+    var record = LedgerRecord(.runStarted, at: now())
+    record.describe(report)
+    await append(record)
+    restores[id] = Task { await self.run(work, report) }
+    return report
+  }
+
+  private func run(_ restore: Restore, _ begun: RunReport) async {
+    var report = begun
+    do throws(Fault) {
+      let outcome = try await restore.run()
+      report.state = .succeeded
+      report.restore = outcome
+      report.rows = outcome.rows
+      report.storedBytes = outcome.storedBytesRead
+      report.warnings = outcome.warnings
+    } catch {
+      report.state = error.code == .runAborted ? .aborted : .failed
+      report.fault = error
+    }
+    report.finished = now()
+    report.progress = nil
+    var record = LedgerRecord(.runFinished, at: now())
+    record.describe(report)
+    record.detail = report.restore.map(Self.detail)
+    await append(record)
+    var fields: Logger.Metadata = ["run": "\(report.id)", "database": "\(report.database)"]
+    if let backup = report.backup { fields["backup"] = "\(backup)" }
+    if let fault = report.fault {
+      logger.error(report.state == .aborted ? .runAborted : .runFailed, fault, metadata: fields)
+    } else if let outcome = report.restore {
+      for (key, value) in Self.detail(outcome) { fields[key] = "\(value)" }
+      logger.notice(.restoreSucceeded, "restore succeeded", metadata: fields)
+    }
+    restores[report.id] = nil
+    await lookForKept()
+    board.post(report)
+    await reportStatus()
+  }
+
+  private static func detail(_ outcome: RestoreOutcome) -> [String: String] {
+    var detail = [
+      "target": outcome.database, "tables": "\(outcome.tables)", "proved_tables": "\(outcome.provedTables)",
+      "rows": "\(outcome.rows)", "bytes_read": "\(outcome.storedBytesRead)",
+    ]
+    detail["loaded_bytes"] = "\(outcome.loadedBytes)"
+    detail["seconds"] = "\(outcome.phases.map(\.seconds).reduce(0, +))"
+    detail["kept"] = outcome.kept
+    detail["schema"] = outcome.schema
+    detail["downtime_s"] = outcome.downtimeSeconds.map { "\($0)" }
+    for phase in outcome.phases { detail["\(phase.name)_s"] = "\(phase.seconds)" }
+    return detail
+  }
+
+  /// Asks every restore to end, and waits until it has put things back.
+  func stopRestores() async {
+    let running = restores.values
+    for task in running { task.cancel() }
+    for task in running { _ = await withDeadline(plan.windDown) { await task.value } }
+  }
+
+  /// Asks a run to end: nothing of it is kept.
+  func cancel(_ run: String, by caller: Caller?) async throws(Fault) -> RunReport {
+    guard let report = board.active.first(where: { $0.id == run }) else {
+      throw Fault(.jobMissing, "There is no run '\(run)' going on.", hint: "pgbackupctl status")
+    }
+    logger.notice(
+      "a run is asked to end", metadata: ["run": "\(run)", "by": "\(caller.map { "uid \($0.uid)" } ?? "")"])
+    if let restore = restores[run] { restore.cancel() } else { await runners[report.job]?.cancel(run) }
+    return report
+  }
+
+  // MARK: - Undoing
+
+  func rollback(_ command: RollbackCommand, by caller: Caller?) async throws(Fault) -> RestoreOutcome {
+    try refuseWhileStopping()
+    let database = try restoreDatabase(command.database)
+    if let other = board.active.first(where: { $0.job == Self.restoreJob && $0.database == database.name }) {
+      throw Fault(
+        .runConflict, "'\(database.name)' is being restored by run \(other.id).",
+        hint: "pgbackupctl cancel \(other.id)")
+    }
+    let outcome = try await rollback(of: database).run(database.connection["dbname"] ?? database.name)
+    var record = LedgerRecord(.databaseRolledBack, at: now())
+    (record.database, record.by, record.detail) = (database.name, caller, Self.detail(outcome))
+    await append(record)
+    logger.notice(
+      .databaseRolledBack, "a restore was undone",
+      metadata: ["database": "\(database.name)", "kept": "\(outcome.kept ?? "none")"])
+    await lookForKept()
+    return outcome
+  }
+
+  /// Looks what restores have put aside on the servers, and drops what has been kept long enough. A server that does not answer keeps
+  /// nobody waiting.
+  func lookForKept() async {
+    var found: [StatusReport.Kept] = []
+    let keep = plan.keepReplaced
+    for database in plan.databases {
+      let rollback = rollback(of: database)
+      let active = board.active.contains { $0.job == Self.restoreJob }
+      let answer = await withDeadline(.seconds(20)) { () -> Result<([KeptDatabase], [String], [String]), Fault> in
+        do throws(Fault) {
+          var dropped: [String] = []
+          if let keep { dropped = try await rollback.drop(olderThan: keep) }
+          let swept = active ? [] : try await rollback.sweepUnfinished()
+          return .success((try await rollback.kept(), dropped, swept))
+        } catch {
+          return .failure(error)
+        }
+      }
+      guard case .success(let (kept, dropped, swept))? = answer else { continue }
+      for name in swept {
+        var record = LedgerRecord(.leftoversSwept, at: now())
+        (record.database, record.reason) = (database.name, "a database that a restore left unfinished")
+        record.detail = ["name": name]
+        await append(record)
+        logger.notice(.leftoversSwept, "an unfinished restore was swept", metadata: ["name": "\(name)"])
+      }
+      for name in dropped {
+        var record = LedgerRecord(.keptDropped, at: now())
+        (record.database, record.reason) = (database.name, "older than keep_replaced")
+        record.detail = ["name": name]
+        await append(record)
+        logger.notice(.keptDropped, "a replaced database was dropped", metadata: ["name": "\(name)"])
+      }
+      for one in kept where database.includes != nil || one.live == database.connection["dbname"] {
+        let entry = StatusReport.Kept(
+          database: database.includes == nil ? database.name : "\(database.name).\(one.live)", name: one.name,
+          replaced: one.replaced, bytes: one.bytes, until: keep.map { one.replaced.addingTimeInterval($0.inSeconds) })
+        if !found.contains(where: { $0.name == entry.name && $0.database == entry.database }) { found.append(entry) }
+      }
+    }
+    keptDatabases = found
+  }
+
+  private func rollback(of database: DaemonPlan.Database) -> Rollback {
+    Rollback(
+      on: database.restoreConnection ?? database.connection,
+      context: OperationContext(now: now, report: { _ in }))
+  }
+
+  // MARK: - Making one
+
+  private func restore(
+    _ command: RestoreCommand, run: String, report: @escaping @Sendable (RunProgress) -> Void
+  ) async throws(Fault) -> Restore {
+    let (backup, _) = try await find(command.id)
+    let database = try restoreDatabase(backup.id.database)
+    let request = try RestoreRequest(command, backup.id, database.name, jobs: plan.restoreJobs)
+    let context = OperationContext(now: now, report: report)
+    return Restore(
+      request, of: backup.manifest, from: try places(backup, command), identities: plan.identities,
+      on: database.restoreConnection ?? database.connection, programs: plan.backup.programs, context: context,
+      logger: logger, safetyBackup: safetyBackup(database, run, context),
+      liveName: database.connection["dbname"] ?? backup.manifest.server.database)
+  }
+
+  /// Also a database that is not there any more: that is what restores are for.
+  private func restoreDatabase(_ name: String) throws(Fault) -> DaemonPlan.Database {
+    if let database = plan.databases.first(where: { $0.name == name && $0.includes == nil }) { return database }
+    for entry in plan.databases where entry.includes != nil && name.hasPrefix(entry.name + ".") {
+      return entry.member(String(name.dropFirst(entry.name.count + 1)))
+    }
+    throw Fault(
+      .databaseMissing, "No database '\(name)' is configured, so it is not known where to restore to.",
+      hint: "add it to 'databases:', then: pgbackupctl reload")
+  }
+
+  /// The stores that have the backup whole, those on this machine first. A manifest that nobody trusted has signed is refused.
+  private func places(_ backup: Catalog.Backup, _ command: RestoreCommand) throws(Fault) -> [any ObjectStore] {
+    let whole = backup.placements.filter(\.missing.isEmpty)
+    guard !whole.isEmpty else {
+      throw Fault(
+        .artifactDamaged, "\(backup.id) lacks files in every store.", hint: "pgbackupctl show \(backup.id)")
+    }
+    let believed = whole.filter { $0.signature == .valid || plan.trustedKeys.isEmpty || command.acceptUntrusted }
+    guard !believed.isEmpty else {
+      let isForged = whole.contains { $0.signature == .invalid }
+      throw Fault(
+        .signatureInvalid,
+        isForged
+          ? "The manifest of \(backup.id) is signed by no trusted key, or was changed since."
+          : "The manifest of \(backup.id) is not signed.",
+        hint:
+          "add the signing.pub of the daemon that made it to 'signing: trusted:', or restore with --accept-untrusted")
+    }
+    let stores = plan.stores.filter { store in believed.contains { $0.store == store.name } }
+    return stores.filter { $0 is LocalStore } + stores.filter { !($0 is LocalStore) }
+  }
+
+  /// For restores in place: a backup of type `pre-restore` in a store on this machine, where there is one, kept as long as what restores
+  /// replace.
+  private func safetyBackup(
+    _ database: DaemonPlan.Database, _ run: String, _ context: OperationContext
+  ) -> Restore.SafetyBackup? {
+    guard let store = plan.stores.first(where: { $0 is LocalStore }) ?? plan.stores.first else { return nil }
+    let (settings, keep, logger, keeper) = (plan.backup, plan.keepReplaced, logger, keeper)
+    return { connection throws(Fault) in
+      let catalog = await keeper.refresh()
+      let taken = Set(catalog.backups.filter { $0.id.database == database.name }.map(\.id.time))
+      let request = Backup.Request(
+        database: database.name, connection: connection, type: "pre-restore", label: nil, job: nil, run: run, keep: keep
+      )
+      let outcome = try await Backup(
+        request, settings: settings, stores: [store], history: .init(takenTimes: taken), context: context,
+        logger: logger
+      ).run()
+      return (outcome.manifest, [store])
+    }
+  }
+
+  /// From the last restore of the same database: seconds for each byte that was loaded.
+  private func estimate(_ preview: RestorePreview) async -> Double? {
+    await ledger.history.restoreSecondsPerByte[preview.backup.database].map { $0 * Double(preview.bytes) }
+  }
+}
+
+extension RestoreRequest {
+  fileprivate init(_ command: RestoreCommand, _ backup: BackupID, _ database: String, jobs: Int) throws(Fault) {
+    self.init(backup: backup, database: database)
+    (tables, schemas) = (command.tables, command.schemas)
+    self.jobs = min(64, max(1, command.jobs ?? jobs))
+    withGlobals = command.globals
+    options.withOwners = command.owner
+    options.withPrivileges = command.privileges
+    options.withTablespaces = command.tablespaces
+    options.role = command.role
+    if let name = command.into { target = .beside(name) }
+    if command.inPlace { target = .inPlace }
+    if command.replace { tableTarget = .replaceRows }
+    if let schema = command.intoSchema { tableTarget = .schema(schema) }
+    let ways = [command.into != nil, command.inPlace, command.replace, command.intoSchema != nil].count { $0 }
+    guard ways <= 1 else {
+      throw Fault(
+        .usage, "--into, --in-place, --replace and --into-schema exclude each other.",
+        hint: "pgbackupctl restore --help")
+    }
+    if isPartial, command.inPlace {
+      throw Fault(
+        .usage, "A restore in place is of the whole database; chosen tables go with --replace.",
+        hint: "pgbackupctl restore --help")
+    }
+    if !isPartial, command.replace || command.intoSchema != nil {
+      throw Fault(
+        .usage, "--replace and --into-schema need a choice of tables: --table or --schema.",
+        hint: "pgbackupctl restore --help")
+    }
+  }
+}

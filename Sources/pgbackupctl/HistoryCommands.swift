@@ -1,0 +1,78 @@
+import ArgumentParser
+import BackupCatalog
+import ControlAPI
+import Faults
+import Units
+
+struct HistoryCommand: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "history", abstract: "Shows a table's rows across the backups, and where rows vanished.")
+
+  @Argument(help: "The database's name in the configuration.") var database: String
+  @Argument(help: "The table: NAME or SCHEMA.NAME.") var table: String
+  @OptionGroup var connection: ConnectionOptions
+
+  func run() throws {
+    let history = try connection.client.get(
+      TableHistory.self, "/v1/history", ["database": database, "table": table])
+    try connection.show(history) { HistoryText.history($0) }
+  }
+}
+
+struct DiffCommand: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "diff", abstract: "Shows which tables differ between two backups.")
+
+  @Argument(help: ArgumentHelp(BackupArgument.help)) var old: String
+  @Argument(help: ArgumentHelp(BackupArgument.help)) var new: String
+  @Flag(name: .long, help: "Also the tables that are the same.") var all = false
+  @OptionGroup var connection: ConnectionOptions
+
+  func run() throws {
+    let before = try connection.client.get(Contents.self, "/v1/contents", ["id": old])
+    let after = try connection.client.get(Contents.self, "/v1/contents", ["id": new])
+    try connection.show(BackupDifference(before, after)) { HistoryText.difference($0, all: all) }
+  }
+}
+
+enum HistoryText {
+  static func history(_ history: TableHistory) -> String {
+    var table = TextTable(["BACKUP", "TYPE", .number("ROWS"), .number("CHANGE"), .number("BYTES"), ""])
+    var before: Int64?
+    for entry in history.entries {
+      let difference = entry.rows.flatMap { rows in before.map { rows - $0 } }
+      table.add([
+        "\(entry.backup)", entry.type, entry.rows.map { "\($0)" } ?? "-",
+        difference.map { $0 == 0 ? "" : ($0 > 0 ? "+\($0)" : "\($0)") } ?? "",
+        entry.bytes.map { "\(ByteCount($0))" } ?? "-", word(entry.change),
+      ])
+      before = entry.rows ?? before
+    }
+    return "\(history.table)\n\n\(table.text)"
+  }
+
+  static func difference(_ difference: BackupDifference, all: Bool) -> String {
+    let changed = difference.tables.filter { $0.change != .same }
+    var table = TextTable(["TABLE", .number("ROWS BEFORE"), .number("ROWS AFTER"), .number("BYTES AFTER"), ""])
+    for entry in all ? difference.tables : changed {
+      table.add([
+        entry.name, entry.oldRows.map { "\($0)" } ?? "-", entry.newRows.map { "\($0)" } ?? "-",
+        entry.newBytes.map { "\(ByteCount($0))" } ?? "-", word(entry.change),
+      ])
+    }
+    let summary =
+      "\(changed.count) of \(difference.tables.count) tables differ between \(difference.old) and \(difference.new)."
+    return changed.isEmpty && !all ? summary : "\(table.text)\n\n\(summary)"
+  }
+
+  private static func word(_ change: TableHistory.Entry.Change) -> String {
+    switch change {
+    case .first: ""
+    case .same: "same rows"
+    case .changed: "changed"
+    case .vanished: "ROWS VANISHED"
+    case .appeared: "new"
+    case .gone: "GONE"
+    }
+  }
+}

@@ -1,0 +1,137 @@
+import ArgumentParser
+import BackupCatalog
+import ControlAPI
+import Faults
+import Foundation
+import Units
+
+struct RestoreCommandLine: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "restore", abstract: "Restores a backup: proved row for row, swapped in, and undone by 'rollback'.",
+    discussion: """
+      By default the backup is loaded into a new database beside the live one, compared with its fingerprints, and swapped in by \
+      rename; the old one is kept. With --table or --schema only those tables come back, into a schema of their own. On a terminal it \
+      asks for the database's name; off one it needs --force.
+      """)
+
+  @Argument(help: ArgumentHelp(BackupArgument.help)) var id: String
+  @Option(name: .long, help: "Only this table: NAME or SCHEMA.NAME, with * and ?. May be repeated.")
+  var table: [String] = []
+  @Option(name: .long, help: "Only the tables of this schema, with * and ?. May be repeated.") var schema: [String] = []
+  @Option(name: .long, help: "Into a new database of this name; the live one is not touched.") var into: String?
+  @Flag(name: .long, help: "Drop the live database first, after a safety backup: where there is no room for two.")
+  var inPlace = false
+  @Flag(name: .long, help: "With --table: replace the rows of the live tables; what they had is kept in a schema.")
+  var replace = false
+  @Option(name: .long, help: "With --table: into this schema of the live database.") var intoSchema: String?
+  @Flag(name: .long, help: "Create roles and tablespaces that the server lacks.") var globals = false
+  @Flag(name: .long, help: "Everything belongs to the role that restores.") var noOwner = false
+  @Flag(name: .long, help: "Leave out GRANTs.") var noPrivileges = false
+  @Flag(name: .long, help: "Everything into the default tablespace.") var noTablespaces = false
+  @Option(name: .long, help: "SET ROLE to this before anything is made.") var role: String?
+  @Option(name: [.customShort("j"), .long], help: "Connections that load at once.") var jobs: Int?
+  @Flag(name: .long, help: "Also a backup whose manifest is not signed by a trusted key.") var acceptUntrusted = false
+  @Flag(name: .long, help: "Show what would be done, and end.") var preview = false
+  @Flag(name: .long, help: "Don't ask.") var force = false
+  @Flag(name: .long, help: "Don't wait for the end.") var noWait = false
+  @OptionGroup var connection: ConnectionOptions
+
+  func run() throws {
+    var command = RestoreCommand(id: id)
+    (command.tables, command.schemas, command.into) = (table, schema, into)
+    (command.inPlace, command.replace, command.intoSchema) = (inPlace, replace, intoSchema)
+    (command.owner, command.privileges, command.tablespaces) = (!noOwner, !noPrivileges, !noTablespaces)
+    (command.role, command.globals, command.jobs) = (role, globals, jobs)
+    command.acceptUntrusted = acceptUntrusted
+    let plan = try connection.client.post(RestorePreview.self, "/v1/restores/preview", command)
+    if preview { return try connection.show(plan) { RestoreText.preview($0) } }
+    let touchesLive = into == nil && (table.isEmpty && schema.isEmpty || replace)
+    if touchesLive {
+      if !force { Terminal.complain(RestoreText.preview(plan)) }
+      try Terminal.confirm(
+        "This changes the live database", database: plan.backup.database, force: force)
+    }
+    // The very backup that was shown, also where a newer one has come meanwhile.
+    command.id = plan.backup.description
+    let run = try connection.client.post(RunReport.self, "/v1/restores", command)
+    try RunFollower(connection: connection, noWait: noWait).follow([run])
+  }
+}
+
+struct RollbackCommandLine: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "rollback",
+    abstract: "Undoes the last restore of a database: the one it replaced comes back, at once.",
+    discussion: "What is replaced by this is kept too, so a second rollback undoes the first.")
+
+  @Argument(help: "The database's name in the configuration.") var database: String
+  @Flag(name: .long, help: "Don't ask.") var force = false
+  @OptionGroup var connection: ConnectionOptions
+
+  func run() throws {
+    try Terminal.confirm("All connections to the database are ended", database: database, force: force)
+    let outcome = try connection.client.post(
+      RestoreOutcome.self, "/v1/rollback", RollbackCommand(database: database))
+    try connection.show(outcome) { outcome in
+      let kept = outcome.kept.map { "; what it was is kept as '\($0)'" } ?? ""
+      return "'\(outcome.database)' is back as it was before the restore\(kept).\n"
+        + "It was away for \(RestoreText.seconds(outcome.downtimeSeconds ?? 0))."
+    }
+  }
+}
+
+struct CancelCommand: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "cancel", abstract: "Ends a run; nothing of it is kept, and a restore leaves all as it was.")
+
+  @Argument(help: "The run, as 'status' shows it.") var id: String
+  @OptionGroup var connection: ConnectionOptions
+
+  func run() throws {
+    let path = "/v1/runs/\(id.addingPercentEncoding(withAllowedCharacters: .alphanumerics) ?? id)/cancel"
+    let report = try connection.client.post(RunReport.self, path, nil as String?)
+    try connection.show(report) { "Run \($0.id), \($0.job) of \($0.database), is asked to end." }
+  }
+}
+
+enum RestoreText {
+  static func preview(_ plan: RestorePreview) -> String {
+    var lines = [
+      "Restore of \(plan.backup) (\(plan.type), taken \(plan.taken.rfc3339)) on \(plan.server):"
+    ]
+    lines += plan.steps.enumerated().map { "  \($0 + 1). \($1)" }
+    lines.append(
+      "\(plan.rows) rows in \(plan.tables.count) tables, \(ByteCount(plan.bytes)) to load, "
+        + "about \(ByteCount(plan.readBytes)) of \(ByteCount(plan.storedBytes)) to read.")
+    lines.append(
+      plan.seconds.map { "About \(Duration.seconds($0).spoken), by the last restore of this database." }
+        ?? "How long it takes is not known yet: nothing of this database has been restored here.")
+    if !plan.globals.isEmpty { lines += ["Roles and tablespaces:"] + plan.globals.map { "  \($0)" } }
+    return lines.joined(separator: "\n")
+  }
+
+  static func outcome(_ outcome: RestoreOutcome, _ run: RunReport) -> String {
+    let place = outcome.schema.map { "the schema '\($0)' of '\(outcome.database)'" } ?? "'\(outcome.database)'"
+    var lines = [
+      "\(run.backup.map { "\($0)" } ?? run.id) is restored into \(place): "
+        + "\(outcome.rows) rows in \(outcome.tables) tables, \(outcome.provedTables) of them proved row for row."
+    ]
+    lines += outcome.unproved.map { "not proved: \($0)" }
+    if let kept = outcome.kept {
+      lines.append(
+        "What was there is kept as '\(kept)'."
+          + (outcome.schema == nil ? " Undo: pgbackupctl rollback \(run.database)" : ""))
+    }
+    if let downtime = outcome.downtimeSeconds { lines.append("The database was away for \(seconds(downtime)).") }
+    lines.append(
+      "Read \(ByteCount(outcome.storedBytesRead)) of the artifact's \(ByteCount(outcome.storedBytes)). "
+        + outcome.phases.map { "\($0.name) \(seconds($0.seconds))" }.joined(separator: ", "))
+    lines += outcome.warnings.map { "but: \($0)" }
+    return lines.joined(separator: "\n")
+  }
+
+  /// With milliseconds: a swap is over in less than a second.
+  static func seconds(_ value: Double) -> String {
+    value < 10 ? "\(Int((value * 1000).rounded())) ms" : Duration.seconds(value).spoken
+  }
+}

@@ -1,0 +1,218 @@
+import Foundation
+import Glibc
+import TestSupport
+import Testing
+
+/// `restore` and what belongs to it, as an operator uses them.
+@Suite struct RestoreCommandTests {
+  fileprivate struct Fixture {
+    let folder: TemporaryFolder
+    let cluster: PrivateCluster
+    let database: String
+    let daemon: DaemonProcess
+
+    func rows(_ table: String, of database: String? = nil) throws -> Int? {
+      Int(try cluster.sql(database ?? self.database, "SELECT count(*) FROM \(table)").filter(\.isNumber))
+    }
+
+    /// The databases of the server that begin like ours, without ours.
+    var others: [String] {
+      get throws {
+        try cluster.sql("postgres", "SELECT datname FROM pg_database WHERE datname LIKE '\(database)\\_%' ORDER BY 1")
+          .split(separator: "\n").map(String.init)
+      }
+    }
+  }
+
+  private func start(
+    scale: Int = 1, extra: String = "", daemon: String = "", folder: TemporaryFolder = TemporaryFolder(),
+    database: String? = nil, environment: [String: String] = [:]
+  ) throws -> Fixture {
+    let cluster = try PrivateCluster.shared()
+    let database = try database ?? cluster.makeDatabase("shop", sample: scale)
+    let process = try DaemonProcess(
+      """
+      databases:
+        shop: { connect: "\(cluster.conninfo(database))" }
+      jobs: { manual: , daily: { keep: 7d } }
+      daemon: { state: \(folder.file("state")), socket: \(folder.file("control.sock"))\(daemon) }
+      \(extra)
+      """, in: folder, environment: environment)
+    try process.waitFor("READY=1")
+    return Fixture(folder: folder, cluster: cluster, database: database, daemon: process)
+  }
+
+  @Test func fromDisasterToUndo() throws {
+    let fixture = try start()
+    let daemon = fixture.daemon
+    #expect(try daemon.ctl("backup", "shop").status == 0)
+    let views = try fixture.rows("portal.views")
+    try fixture.cluster.sql(fixture.database, "DELETE FROM portal.views")
+
+    let preview = try daemon.ctl("restore", "latest", "--preview")
+    #expect(preview.status == 0, "\(preview.errors)")
+    #expect(preview.output.contains("pgbackupctl rollback shop undoes both"))
+    #expect(preview.output.contains("not known yet"))
+    #expect(try fixture.others == [])
+    // Off a terminal nobody can be asked.
+    #expect(try daemon.ctl("restore", "latest").status == 3)
+    #expect(try fixture.rows("portal.views") == 0)
+
+    let restore = try daemon.ctl("restore", "latest", "--force")
+    #expect(restore.status == 0, "\(restore.errors)\n\(daemon.log)")
+    #expect(restore.output.contains("of them proved row for row"))
+    #expect(restore.output.contains("The database was away for "))
+    #expect(try fixture.rows("portal.views") == views)
+    let status = try daemon.ctl("status")
+    #expect(status.output.contains("KEPT AS"))
+    #expect(status.output.contains(try #require(fixture.others.first)))
+    #expect(try daemon.ctl("restore", "latest", "--preview").output.contains("by the last restore"))
+
+    #expect(try daemon.ctl("rollback", "shop").status == 3)
+    let rollback = try daemon.ctl("rollback", "shop", "--force")
+    #expect(rollback.status == 0, "\(rollback.errors)")
+    #expect(try fixture.rows("portal.views") == 0)
+    let log = try daemon.ctl("log").output
+    #expect(log.contains("restore") && log.contains("database.rolled_back"))
+  }
+
+  @Test func tablesAndTheirHistory() throws {
+    let fixture = try start()
+    let daemon = fixture.daemon
+    #expect(try daemon.ctl("backup", "shop").status == 0)
+    try fixture.cluster.sql(fixture.database, "DELETE FROM portal.views WHERE seconds > 10")
+    #expect(try daemon.ctl("backup", "shop").status == 0)
+    let history = try daemon.ctl("history", "shop", "views_2025")
+    #expect(history.status == 0, "\(history.errors)")
+    #expect(history.output.contains("ROWS VANISHED"))
+    let difference = try daemon.ctl("diff", "oldest", "latest")
+    #expect(difference.output.contains("portal.views_2025"))
+    #expect(!difference.output.contains("portal.users"))
+
+    let restore = try daemon.ctl("restore", "oldest", "--table", "portal.views", "--into-schema", "rescue")
+    #expect(restore.status == 0, "\(restore.errors)")
+    #expect(
+      try fixture.cluster.sql(
+        fixture.database, "SELECT count(*) FROM (TABLE rescue.views_2025 UNION ALL TABLE rescue.views_2026) v")
+        == "27000\n")
+    let unknown = try daemon.ctl("restore", "oldest", "--table", "viewz")
+    #expect(unknown.status == 6)
+    #expect(unknown.errors.contains("E-TABLE-MISSING"))
+    #expect(try daemon.ctl("restore", "oldest", "--replace", "--force").status == 2)
+    #expect(try daemon.ctl("history", "shop", "viewz").status == 6)
+  }
+
+  @Test func inPlace() throws {
+    let fixture = try start()
+    let daemon = fixture.daemon
+    #expect(try daemon.ctl("backup", "shop").status == 0)
+    let views = try fixture.rows("portal.views")
+    try fixture.cluster.sql(fixture.database, "DELETE FROM portal.views; CREATE TABLE only_now AS SELECT 7 AS x")
+    let restore = try daemon.ctl("restore", "latest", "--in-place", "--force")
+    #expect(restore.status == 0, "\(restore.errors)\n\(daemon.log)")
+    #expect(try fixture.rows("portal.views") == views)
+    #expect(try fixture.others == [])
+    // What was there is in the safety backup.
+    let safety = try daemon.ctl("restore", "latest:pre-restore", "--into", fixture.database + "_then")
+    #expect(safety.status == 0, "\(safety.errors)")
+    #expect(try fixture.rows("only_now", of: fixture.database + "_then") == 1)
+  }
+
+  /// The damage shows when the live database is gone already: the safety backup is put back.
+  @Test func aFailureInPlaceIsUndone() throws {
+    let fixture = try start(extra: "backup: { compression: none }")
+    let daemon = fixture.daemon
+    #expect(try daemon.ctl("backup", "shop").status == 0)
+    try fixture.cluster.sql(fixture.database, "CREATE TABLE only_now AS SELECT 7 AS x")
+    try fixture.damage("user 1234")
+    let restore = try daemon.ctl("restore", "latest", "--in-place", "--force")
+    #expect(restore.status == 9, "\(restore.output)\(restore.errors)\n\(daemon.log)")
+    #expect(restore.errors.contains("is back as it was before"))
+    #expect(try fixture.rows("only_now") == 1)
+    #expect(try fixture.others == [])
+  }
+
+  /// A damaged backup is refused before anything is swapped, and leaves nothing behind.
+  @Test func damageIsRefused() throws {
+    let fixture = try start(extra: "backup: { compression: none }")
+    let daemon = fixture.daemon
+    #expect(try daemon.ctl("backup", "shop").status == 0)
+    try fixture.damage("user 1234")
+    let restore = try daemon.ctl("restore", "latest", "--force")
+    #expect(restore.status == 9)
+    #expect(restore.errors.contains("E-ARTIFACT-DAMAGED"))
+    #expect(restore.errors.contains("portal.users"))
+    #expect(try fixture.others == [])
+    // A manifest that nobody trusted has signed.
+    let folder = try #require(fixture.folder.files(below: "state/backups").first { $0.hasSuffix("manifest.json.sig") })
+    try FileManager.default.removeItem(atPath: fixture.folder.file("state/backups/\(folder)"))
+    let unsigned = try daemon.ctl("restore", "latest", "--force")
+    #expect(unsigned.status == 9)
+    #expect(unsigned.errors.contains("--accept-untrusted"))
+  }
+
+  @Test func aCancelledRestoreLeavesNothing() throws {
+    let fixture = try start(
+      scale: 20,
+      extra:
+        "stores: { slow: { path: \"\(TemporaryFolderPath.make())\", rate_limit: 4MiB/s } }\nbackup: { compression: none }"
+    )
+    let daemon = fixture.daemon
+    #expect(try daemon.ctl("backup", "shop").status == 0)
+    let begun = try #require(
+      try daemon.ctlJSON("restore", "latest", "--force", "--no-wait") as? [[String: Any]])
+    let run = try #require(begun.first?["id"] as? String)
+    let ledger = try daemon.followLedger()
+    try ledger.wait(for: "run.started", run)
+    #expect(try daemon.ctl("restore", "latest", "--force").status == 7)
+    #expect(try daemon.ctl("delete", "latest", "--force").status == 7)
+    #expect(try daemon.ctl("cancel", run).status == 0)
+    #expect(try ledger.wait(for: "run.finished", run).contains("aborted"))
+    #expect(try fixture.others == [])
+    #expect(try fixture.rows("portal.users") == 40_000)
+  }
+
+  /// Killed in the middle: the live database is as it was, and what was half-made is swept.
+  @Test func aKilledRestoreLeavesNothing() throws {
+    let folder = TemporaryFolder()
+    let store = TemporaryFolderPath.make()
+    let extra = "stores: { slow: { path: \"\(store)\", rate_limit: 4MiB/s } }\nbackup: { compression: none }"
+    let fixture = try start(scale: 20, extra: extra, folder: folder)
+    #expect(try fixture.daemon.ctl("backup", "shop").status == 0)
+    #expect(try fixture.daemon.ctl("restore", "latest", "--force", "--no-wait").status == 0)
+    while try fixture.others.isEmpty {}
+    fixture.daemon.signal(SIGKILL)
+    #expect(fixture.daemon.waitForExit() == -SIGKILL)
+    let again = try start(
+      extra: extra, daemon: ", reconcile_every: 1s", folder: folder, database: fixture.database,
+      environment: ["WATCHDOG_USEC": "1500000"])
+    let ledger = try again.daemon.followLedger()
+    try ledger.wait(for: "run.finished", "interrupted")
+    try ledger.wait(for: "leftovers.swept", "a restore left unfinished")
+    #expect(try again.others == [])
+    #expect(try again.rows("portal.users") == 40_000)
+  }
+}
+
+extension RestoreCommandTests.Fixture {
+  /// Changes a byte of the stored artifact, inside this text.
+  fileprivate func damage(_ text: String) throws {
+    let name = try #require(folder.files(below: "state/backups").first { $0.hasSuffix(".dump") })
+    let path = folder.file("state/backups/\(name)")
+    var bytes = try Data(contentsOf: URL(filePath: path))
+    let place = try #require(bytes.range(of: Data("\t\(text)\t".utf8)))
+    bytes[place.lowerBound + 2] ^= 1
+    try bytes.write(to: URL(filePath: path))
+  }
+}
+
+/// A store's folder outside of a daemon's own, gone with the process.
+enum TemporaryFolderPath {
+  private static let root = TemporaryFolder()
+
+  static func make() -> String {
+    let path = root.file(UUID().uuidString)
+    mkdir(path, 0o700)
+    return path
+  }
+}

@@ -11,10 +11,12 @@ package final class ChildProcess: @unchecked Sendable {
   private var status: Int32?
 
   /// Starts a program, found in PATH. Descriptors that are not given lead to /dev/null.
+  ///
+  /// - Parameter isGroupLeader: its children are of its process group, which can be killed whole.
   package init(
     _ program: String, _ arguments: [String], environment: [String: String] = [:], input: Int32? = nil,
     output: Int32? = nil,
-    errors: Int32? = nil
+    errors: Int32? = nil, isGroupLeader: Bool = false
   ) throws {
     var actions = posix_spawn_file_actions_t()
     posix_spawn_file_actions_init(&actions)
@@ -36,7 +38,9 @@ package final class ChildProcess: @unchecked Sendable {
     sigfillset(&all)
     posix_spawnattr_setsigmask(&attributes, &none)
     posix_spawnattr_setsigdefault(&attributes, &all)
-    posix_spawnattr_setflags(&attributes, Int16(POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF))
+    posix_spawnattr_setflags(
+      &attributes,
+      Int16(POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF | (isGroupLeader ? POSIX_SPAWN_SETPGROUP : 0)))
 
     let words = ([program] + arguments).map { strdup($0) }
     let variables = ProcessInfo.processInfo.environment.merging(environment) { $1 }.map { strdup("\($0)=\($1)") }

@@ -23,8 +23,7 @@ package final class PrivateCluster: Sendable {
   package init(authentication: [String] = [], settings: [String] = []) throws {
     binaries = try Self.findBinaries()
     let data = folder.file("data")
-    // initdb and postgres refuse to run as root.
-    let asUser = geteuid() == 0 ? ["setpriv", "--reuid=postgres", "--regid=postgres", "--init-groups"] : ["env"]
+    let asUser = Self.asUser
     if geteuid() == 0 { try Shell.must("chown", ["postgres", folder.path]) }
     try Shell.must(
       asUser[0],
@@ -64,11 +63,32 @@ package final class PrivateCluster: Sendable {
 
   deinit { stop() }
 
+  /// Waits until the server takes connections (again).
+  package func waitUntilReady() throws {
+    for _ in 0..<100 {
+      if try Shell.run("\(binaries)/pg_isready", ["-h", host, "-p", Self.port, "-q", "-t", "1"]).status == 0 { return }
+    }
+    throw Shell.Failure(description: "the test server is not ready")
+  }
+
+  /// From now on no process of the server may make a file larger than this: what is written beyond fails.
+  package func limitFiles(to bytes: Int) throws {
+    let pid = try String(contentsOfFile: folder.file("data/postmaster.pid"), encoding: .utf8).split(separator: "\n")[0]
+    // Its own user may lower its limits; another one needs a capability for it.
+    let asUser = Self.asUser
+    try Shell.must(asUser[0], asUser.dropFirst() + ["prlimit", "--pid", String(pid), "--fsize=\(bytes)"])
+  }
+
   /// Ends the server at once, as a power cut would.
   package func stop() {
     guard isRunning.exchange(false, ordering: .relaxed) else { return }
     close(lifeline)
     keeper.wait()
+  }
+
+  /// initdb and postgres refuse to run as root.
+  private static var asUser: [String] {
+    geteuid() == 0 ? ["setpriv", "--reuid=postgres", "--regid=postgres", "--init-groups"] : ["env"]
   }
 
   /// `host=… port=… user=…` words for a database.

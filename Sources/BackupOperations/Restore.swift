@@ -234,10 +234,9 @@ struct RestoreRun: Sendable {
       source: preparation.source, tables: tables.filter { $0.rows != nil }, session: session, jobs: request.jobs,
       progress: loading
     ).run()
-    let others =
-      tables.filter { $0.rows == nil }.map { ($0.dumpID, $0.offset..<$0.offset + $0.length) }
-      + objects.map { ($0.dumpID, $0.offset..<$0.offset + $0.length) }
-    if !others.isEmpty { try await loadBlocks(others, program, loading) }
+    let others = tables.filter { $0.rows == nil }.map { Block(id: $0.dumpID, range: $0.offset..<$0.offset + $0.length) }
+    let blocks = others + objects.map { Block(id: $0.dumpID, range: $0.offset..<$0.offset + $0.length) }
+    try await loadBlocks(blocks, statements: entries == nil ? preparation.toc.dataStatements : [], program, loading)
     try await preparation.setSequences(session)
 
     phases.begin(.indexes)
@@ -259,16 +258,24 @@ struct RestoreRun: Sendable {
     try await preparation.dress(name)
   }
 
-  /// Blocks that only `pg_restore` can load: large objects, and data that is no COPY text.
+  private struct Block {
+    let id: Int
+    let range: Range<UInt64>
+  }
+
+  /// What of the data only `pg_restore` can load: large objects, and tables whose data is no COPY text.
   private func loadBlocks(
-    _ blocks: [(Int, Range<UInt64>)], _ program: RestoreProgram, _ loading: @escaping @Sendable (Int64, String) -> Void
+    _ blocks: [Block], statements: [Int], _ program: RestoreProgram,
+    _ loading: @escaping @Sendable (Int64, String) -> Void
   ) async throws {
-    let blocks = blocks.sorted { $0.1.lowerBound < $1.1.lowerBound }
+    let wanted = Set(blocks.map(\.id) + statements)
+    guard !wanted.isEmpty else { return }
     let (source, head) = (preparation.source, preparation.head)
-    try await program.load(blocks.map(\.0)) { input in
+    // In the archive's order, which is that of its blocks too.
+    try await program.load(preparation.toc.entries.map(\.dumpID).filter(wanted.contains)) { input in
       try await input.write(head)
-      for (_, range) in blocks {
-        try await source.read(range) { bytes in
+      for block in blocks.sorted(by: { $0.range.lowerBound < $1.range.lowerBound }) {
+        try await source.read(block.range) { bytes in
           try await input.write(Array(bytes))
           loading(Int64(bytes.count), "large objects")
         }

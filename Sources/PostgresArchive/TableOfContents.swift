@@ -10,6 +10,17 @@ package struct TableOfContents: Sendable {
     entries.filter { ["ENCODING", "STDSTRINGS", "SEARCHPATH"].contains($0.kind) }.compactMap(\.definition)
   }
 
+  /// Entries of the data section that are statements and have no block: from PostgreSQL 17 on, large objects are made there, with their
+  /// privileges and comments behind them. (An entry without a section is of the one before it: `ProcessArchiveRestoreOptions` of
+  /// pg_backup_archiver.c.)
+  package var dataStatements: [Int] {
+    var section = TocEntry.Section.preData
+    return entries.compactMap { entry in
+      if entry.section != .none { section = entry.section }
+      return section == .data && !entry.hasData && entry.kind != "SEQUENCE SET" ? entry.dumpID : nil
+    }
+  }
+
   package var extensions: [String] { entries.filter { $0.kind == "EXTENSION" }.compactMap(\.tag) }
 
   package var tablespaces: Set<String> { Set(entries.compactMap(\.tablespace).filter { !$0.isEmpty }) }

@@ -28,6 +28,7 @@ struct RestoreFixture {
     database = try self.cluster.makeDatabase("live", sample: sample)
     if let sql { try self.cluster.sql(database, sql) }
     var settings = settings
+    settings.programs = [self.cluster.binaries]
     if isEncrypted { settings.encryption = .age([try #require(identity.recipient)]) }
     manifest = try await workshop.backup(
       try connection(self.cluster, database), database: database, settings: settings
@@ -43,7 +44,7 @@ struct RestoreFixture {
   ) throws -> Restore {
     Restore(
       request, of: manifest, from: stores ?? [workshop.store], identities: [identity],
-      on: try connection(cluster, database, user: user), programs: [],
+      on: try connection(cluster, database, user: user), programs: [cluster.binaries],
       context: OperationContext(now: { time }, report: report), logger: Logger(label: "test"), safetyBackup: safety)
   }
 
@@ -55,7 +56,7 @@ struct RestoreFixture {
   /// pg_dump's text of a database, without what differs from run to run.
   func text(_ database: String) throws -> [String] {
     try Shell.must(
-      "\(cluster.binaries)/pg_dump", ["--no-comments", "-d", cluster.conninfo(database)]
+      "\(cluster.binaries)/pg_dump", ["-d", cluster.conninfo(database)]
     ).split(separator: "\n").map(String.init).filter { !$0.hasPrefix("\\restrict") && !$0.hasPrefix("\\unrestrict") }
       .sorted()
   }

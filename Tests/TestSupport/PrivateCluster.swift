@@ -20,8 +20,10 @@ package final class PrivateCluster: Sendable {
   package let binaries: String
 
   /// Makes and starts a server, with extra lines for pg_hba.conf in front of the trusting default.
-  package init(authentication: [String] = [], settings: [String] = []) throws {
-    binaries = try Self.findBinaries()
+  ///
+  /// - Parameter major: of PostgreSQL; Debian's own where nil.
+  package init(authentication: [String] = [], settings: [String] = [], major: Int? = nil) throws {
+    binaries = try Self.findBinaries(major, folder)
     let data = folder.file("data")
     let asUser = Self.asUser
     if geteuid() == 0 { try Shell.must("chown", ["postgres", folder.path]) }
@@ -116,9 +118,21 @@ package final class PrivateCluster: Sendable {
     return name
   }
 
-  private static func findBinaries() throws -> String {
+  private static func findBinaries(_ major: Int?, _ folder: TemporaryFolder) throws -> String {
     let root = "/usr/lib/postgresql"
+    if let major, !FileManager.default.isExecutableFile(atPath: "\(root)/\(major)/bin/initdb") {
+      let installed = "\(repositoryRoot)/.build/postgres/\(major)"
+      guard FileManager.default.isExecutableFile(atPath: "\(installed)/bin/initdb") else {
+        throw Shell.Failure(description: "PostgreSQL \(major) is not installed in \(installed): run make test")
+      }
+      // The server's user may have no way into the repository's folder.
+      let reachable = try Shell.run(asUser[0], asUser.dropFirst() + ["test", "-x", "\(installed)/bin/postgres"])
+      if reachable.status == 0 { return "\(installed)/bin" }
+      try Shell.must("cp", ["-a", installed, folder.file("postgres")])
+      return folder.file("postgres/bin")
+    }
     let majors = (try? FileManager.default.contentsOfDirectory(atPath: root)) ?? []
+    if let major { return "\(root)/\(major)/bin" }
     let newest = majors.compactMap(Int.init).filter {
       FileManager.default.isExecutableFile(atPath: "\(root)/\($0)/bin/initdb")
     }.max()

@@ -103,8 +103,8 @@ let package = Package(
     room(
       "BackupOperations",
       [
-        "AgeEncryption", "ArtifactFormat", "BackupCatalog", "CPlatform", "Faults", "PostgresArchive", "PostgresTools",
-        "QueueExecution",
+        "AgeEncryption", "ArtifactFormat", "BackupCatalog", "ControlAPI", "CPlatform", "Faults", "PostgresArchive",
+        "PostgresTools", "QueueExecution",
         "Storage",
         "Units", crypto, logging,
       ]),
@@ -127,20 +127,24 @@ let package = Package(
         "AgeEncryption", "ArtifactFormat", "BackupCatalog", "CronSchedule", "Faults", "PostgresTools", "S3Storage",
         "Units", yams,
       ]),
+    room(
+      "StoreAssembly",
+      ["BackupConfiguration", "ControlAPI", "HTTPTransport", "S3Storage", "Storage", "Units"]),
     program(
       "pgbackupd",
       [
         "AgeEncryption", "ArtifactFormat", "BackupCatalog", "BackupConfiguration", "BackupDaemon", "BackupOperations",
         "ControlAPI", "CPlatform", "Faults",
-        "CronSchedule", "HTTPTransport", "PostgresTools", "S3Storage", "Storage", "SystemdSupport", "Units",
+        "CronSchedule", "PostgresTools", "Storage", "StoreAssembly", "SystemdSupport", "Units",
         argumentParser, lifecycle, logging,
         unixSignals,
       ]),
     program(
       "pgbackupctl",
       [
-        "AgeEncryption", "BackupCatalog", "BackupConfiguration", "ControlAPI", "CronSchedule", "Faults", "Units",
-        argumentParser,
+        "AgeEncryption", "ArtifactFormat", "BackupCatalog", "BackupConfiguration", "BackupOperations", "ControlAPI",
+        "CronSchedule", "Faults", "PostgresTools", "S3Storage", "Storage", "StoreAssembly", "Units", argumentParser,
+        logging,
       ]),
 
     // Tests: real servers, real processes; the helpers are a target of their own

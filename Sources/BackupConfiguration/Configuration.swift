@@ -32,6 +32,12 @@ package struct Configuration: Sendable, Hashable {
     package var place: Place
     /// Bytes a second that may go in or out; as many as can where nil.
     package var rateLimit: ByteCount?
+
+    package init(name: String, place: Place, rateLimit: ByteCount? = nil) {
+      self.name = name
+      self.place = place
+      self.rateLimit = rateLimit
+    }
   }
 
   package struct Job: Sendable, Hashable {

@@ -1,3 +1,4 @@
+import BackupOperations
 import ControlAPI
 import Faults
 import Foundation
@@ -59,6 +60,20 @@ struct ControlRoutes {
         throw Fault(.usage, "The query needs 'database' and 'table'.", hint: "pgbackupctl history --help")
       }
       return try Self.reply(try await core.history(of: String(table), in: String(database)))
+    }
+    router.get("v1/extract") { request, _ in
+      let query = request.uri.queryParameters
+      guard let table = query["table"],
+        let format = Extract.Format(rawValue: query["format"].map(String.init) ?? "copy")
+      else {
+        throw Fault(
+          .usage, "The query needs 'table', and 'format' is copy, csv or json.", hint: "pgbackupctl extract --help")
+      }
+      let columns = query["columns"].map { $0.split(separator: ",").map(String.init) } ?? []
+      let source = try await core.source(Self.identifier(request))
+      // A misspelt table is told before the reply begins.
+      _ = try Extract(String(table), columns: columns, format: format, from: source)
+      return Self.pour(String(table), columns, format, source, request)
     }
     router.post("v1/jobs/:job/run") { request, context in
       try await Self.requireEnd(request)
@@ -147,6 +162,21 @@ struct ControlRoutes {
           for try await value in values {
             try await writer.write(ByteBuffer(bytes: try ControlJSON.encode(value) + [10]))
           }
+        }
+        try await writer.finish(nil)
+      })
+  }
+
+  /// A table's rows, each piece as it comes. Where they turn out damaged, the connection breaks: what came then is not whole.
+  private static func pour(
+    _ table: String, _ columns: [String], _ format: Extract.Format, _ source: ArchiveSource, _ request: Request
+  ) -> Response {
+    Response(
+      status: .ok, headers: [.contentType: "application/octet-stream"],
+      body: .init { writer in
+        try await request.body.consumeWithCancellationOnInboundClose { _ in
+          var extract = try Extract(table, columns: columns, format: format, from: source)
+          while let bytes = try await extract.next() { try await writer.write(ByteBuffer(bytes: bytes)) }
         }
         try await writer.finish(nil)
       })

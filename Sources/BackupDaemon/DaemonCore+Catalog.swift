@@ -49,6 +49,15 @@ extension DaemonCore {
     return TableHistory(table: name, in: read)
   }
 
+  /// A backup's archive, to be read.
+  func source(_ selector: String) async throws(Fault) -> ArchiveSource {
+    let backup = try await find(selector).0
+    let stores = plan.stores.filter { store in
+      backup.placements.contains { $0.store == store.name && $0.isWhole }
+    }
+    return try await ArchiveSource(backup.manifest, in: stores, identities: plan.identities)
+  }
+
   func contents(_ selector: String) async throws(Fault) -> Contents {
     try await contents(of: try await find(selector).0)
   }

@@ -395,11 +395,3 @@ extension RunReport {
     (due, attempt) = (options.due, options.attempt)
   }
 }
-
-extension RunReport.Progress {
-  init(_ progress: RunProgress) {
-    self.init(
-      phase: progress.phase.rawValue, archiveBytes: progress.archiveBytes, storedBytes: progress.storedBytes,
-      expectedBytes: progress.expectedBytes, table: progress.table)
-  }
-}

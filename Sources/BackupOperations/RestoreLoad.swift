@@ -225,6 +225,18 @@ enum CopyStatement {
     return String(rest[rest.index(after: start)..<end.lowerBound])
   }
 
+  /// The columns' names, without quotes.
+  static func columnNames(_ statement: String) -> [String] {
+    guard let text = columns(statement) else { return [] }
+    var rest = text[...]
+    var names: [String] = []
+    while let name = SQLName.read(&rest) {
+      names.append(name)
+      rest = rest.drop { $0 == "," || $0 == " " }
+    }
+    return names
+  }
+
   /// The same columns of another table, in.
   static func into(_ table: String, _ statement: String) -> String {
     "COPY \(table) \(columns(statement).map { "(\($0)) " } ?? "")\(tail)"

@@ -49,6 +49,14 @@ package struct ControlClient: Sendable {
     }
   }
 
+  /// Reads a reply's body piece by piece, as the daemon sends it.
+  package func pour(_ path: String, _ query: [String: String], _ piece: (Data) throws -> Void) throws {
+    try exchange("GET", path, query, body: nil) { data in
+      try piece(data)
+      return true
+    }
+  }
+
   private func decode<Reply: Decodable>(_ type: Reply.Type, _ data: Data) throws(Fault) -> Reply {
     do {
       return try ControlJSON.decode(type, from: data)

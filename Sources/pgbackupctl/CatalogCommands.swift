@@ -5,13 +5,20 @@ import Faults
 import Foundation
 import Units
 
-struct ListCommand: ParsableCommand {
+struct ListCommand: AsyncParsableCommand {
   static let configuration = CommandConfiguration(commandName: "list", abstract: "Lists the backups, the oldest first.")
 
   @Argument(help: "Only of this database.") var database: String?
   @OptionGroup var connection: ConnectionOptions
+  @OptionGroup(title: "Without a daemon") var standalone: StandaloneOptions
 
-  func run() throws {
+  func run() async throws {
+    if standalone.standalone {
+      let backups = try await standalone.open().catalog().backups.filter {
+        database == nil || $0.id.database == database
+      }
+      return try connection.show(backups.map { BackupSummary($0, retention: "-") }) { ReportText.list($0) }
+    }
     let query = database.map { ["database": $0] } ?? [:]
     try connection.show(try connection.client.get([BackupSummary].self, "/v1/backups", query)) { ReportText.list($0) }
   }

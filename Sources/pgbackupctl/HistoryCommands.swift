@@ -1,8 +1,43 @@
 import ArgumentParser
 import BackupCatalog
+import BackupOperations
 import ControlAPI
 import Faults
+import Foundation
 import Units
+
+struct ExtractCommand: AsyncParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "extract", abstract: "Writes one table's rows out of a backup; no PostgreSQL is involved.",
+    discussion: """
+      Only the table's own bytes are read. JSON has every value as a string, as PostgreSQL writes it: a backup tells names of columns, \
+      not types. Where the data turns out damaged, the exit status is not 0, and what was written is not whole.
+      """)
+
+  @Argument(help: ArgumentHelp(BackupArgument.help)) var id: String
+  @Option(name: .long, help: "The table: NAME or SCHEMA.NAME.") var table: String
+  @Option(name: .long, help: "Only these columns, in this order: a,b,c.") var columns: String?
+  @Option(name: .long, help: "copy (COPY's text format), csv or json (JSON lines).") var format = "copy"
+  @Flag(name: .long, help: "Also a backup whose manifest is not signed by a trusted key.") var acceptUntrusted = false
+  @OptionGroup var connection: ConnectionOptions
+  @OptionGroup(title: "Without a daemon") var standalone: StandaloneOptions
+
+  func run() async throws {
+    let names = columns.map { $0.split(separator: ",").map(String.init) } ?? []
+    if standalone.standalone {
+      guard let format = Extract.Format(rawValue: format) else {
+        throw Fault(.usage, "'\(format)' is no format: write copy, csv or json.")
+      }
+      let source = try await standalone.open().source(id, acceptUntrusted: acceptUntrusted)
+      var extract = try Extract(table, columns: names, format: format, from: source)
+      while let bytes = try await extract.next() { try FileHandle.standardOutput.write(contentsOf: Data(bytes)) }
+      return
+    }
+    var query = ["id": id, "table": table, "format": format]
+    query["columns"] = columns
+    try connection.client.pour("/v1/extract", query) { try FileHandle.standardOutput.write(contentsOf: $0) }
+  }
+}
 
 struct HistoryCommand: ParsableCommand {
   static let configuration = CommandConfiguration(

@@ -10,17 +10,18 @@ struct Pgbackupctl: ParsableCommand {
       StatusCommand.self, JobsCommand.self, RunCommand.self, BackupCommandLine.self, ScheduleCommand.self,
       ListCommand.self,
       ShowCommand.self, ContentsCommand.self, DeleteCommand.self, PinCommand.self, UnpinCommand.self,
-      RestoreCommandLine.self, RollbackCommandLine.self, CancelCommand.self, HistoryCommand.self, DiffCommand.self,
+      RestoreCommandLine.self, RollbackCommandLine.self, CancelCommand.self, ExtractCommand.self, HistoryCommand.self,
+      DiffCommand.self,
       ReconcileCommandLine.self,
       LogCommand.self, ReloadCommand.self, ConfigCommand.self, KeyCommand.self,
     ])
 }
 
 @main struct Main {
-  static func main() {
+  static func main() async {
     do {
       var command = try Pgbackupctl.parseAsRoot()
-      try command.run()
+      if var command = command as? any AsyncParsableCommand { try await command.run() } else { try command.run() }
     } catch let fault as Fault {
       Terminal.complain("\(fault)")
       exit(fault.code.exitCode.rawValue)

@@ -1,11 +1,13 @@
 import ArgumentParser
 import BackupCatalog
+import BackupOperations
 import ControlAPI
 import Faults
 import Foundation
+import Synchronization
 import Units
 
-struct RestoreCommandLine: ParsableCommand {
+struct RestoreCommandLine: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "restore", abstract: "Restores a backup: proved row for row, swapped in, and undone by 'rollback'.",
     discussion: """
@@ -35,27 +37,66 @@ struct RestoreCommandLine: ParsableCommand {
   @Flag(name: .long, help: "Don't ask.") var force = false
   @Flag(name: .long, help: "Don't wait for the end.") var noWait = false
   @OptionGroup var connection: ConnectionOptions
+  @OptionGroup(title: "Without a daemon") var standalone: StandaloneOptions
 
-  func run() throws {
+  func run() async throws {
     var command = RestoreCommand(id: id)
     (command.tables, command.schemas, command.into) = (table, schema, into)
     (command.inPlace, command.replace, command.intoSchema) = (inPlace, replace, intoSchema)
     (command.owner, command.privileges, command.tablespaces) = (!noOwner, !noPrivileges, !noTablespaces)
     (command.role, command.globals, command.jobs) = (role, globals, jobs)
     command.acceptUntrusted = acceptUntrusted
+    if standalone.standalone { return try await runStandalone(command) }
     let plan = try connection.client.post(RestorePreview.self, "/v1/restores/preview", command)
     if preview { return try connection.show(plan) { RestoreText.preview($0) } }
-    let touchesLive = into == nil && (table.isEmpty && schema.isEmpty || replace)
-    if touchesLive {
-      if !force { Terminal.complain(RestoreText.preview(plan)) }
-      try Terminal.confirm(
-        "This changes the live database", database: plan.backup.database, force: force)
-    }
+    try confirm(plan)
     // The very backup that was shown, also where a newer one has come meanwhile.
     command.id = plan.backup.description
     let run = try connection.client.post(RunReport.self, "/v1/restores", command)
     try RunFollower(connection: connection, noWait: noWait).follow([run])
   }
+
+  private func confirm(_ plan: RestorePreview) throws {
+    guard into == nil && (table.isEmpty && schema.isEmpty || replace) else { return }
+    if !force { Terminal.complain(RestoreText.preview(plan)) }
+    try Terminal.confirm("This changes the live database", database: plan.backup.database, force: force)
+  }
+
+  private func runStandalone(_ command: RestoreCommand) async throws {
+    let work = try standalone.open()
+    let plan = try await work.restore(command) { _ in }.preview()
+    if preview { return try connection.show(plan) { RestoreText.preview($0) } }
+    try confirm(plan)
+    var command = command
+    command.id = plan.backup.description
+    let progress = StandaloneProgress(plan.backup)
+    let restore = try await work.restore(command) { progress.show($0) }
+    let report = try await work.run(restore, progress)
+    guard let outcome = report.restore else { return }
+    try connection.show(report) { RestoreText.outcome(outcome, $0) }
+  }
+}
+
+/// Shows the progress of work in this process, as that of a run of the daemon is shown.
+final class StandaloneProgress: Sendable {
+  let report: RunReport
+  private let line = Mutex(ProgressLine())
+
+  init(_ backup: BackupID) {
+    var report = RunReport(
+      id: "standalone", job: "restore", database: backup.database, reason: "on demand", by: nil,
+      asked: SystemClock.now())
+    (report.state, report.started, report.backup) = (.running, SystemClock.now(), backup)
+    self.report = report
+  }
+
+  func show(_ progress: RunProgress) {
+    var run = report
+    run.progress = RunReport.Progress(progress)
+    line.withLock { [run] in $0.show(run, at: SystemClock.now()) }
+  }
+
+  func finish() { line.withLock { $0.finish() } }
 }
 
 struct RollbackCommandLine: ParsableCommand {

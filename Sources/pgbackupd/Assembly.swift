@@ -7,9 +7,7 @@ import CronSchedule
 import Faults
 import Foundation
 import Glibc
-import HTTPTransport
-import S3Storage
-import Storage
+import StoreAssembly
 import Units
 
 /// Makes objects of a configuration's values: the one place where stores are built.
@@ -38,7 +36,8 @@ struct Assembly {
           name: job.name, timing: timing(job), usesLocalZone: job.usesLocalZone, keep: job.keep,
           keepByStore: job.keepByStore, stores: job.stores, databases: job.databases, timeout: job.timeout)
       },
-      stores: configuration.stores.map(store), backup: settings, parallelRuns: configuration.daemon.parallelRuns,
+      stores: configuration.stores.map(StoreAssembly.make), backup: settings,
+      parallelRuns: configuration.daemon.parallelRuns,
       windDown: configuration.daemon.windDown, rpo: configuration.rpo, identities: configuration.dump.identities,
       trustedKeys: [key.publicKey] + configuration.dump.trustedKeys)
     plan.quorum = configuration.quorum
@@ -66,20 +65,6 @@ struct Assembly {
   }
 
   @Sendable static func namedZone(_ name: String) -> ZoneRules? { try? SystemZones.standard.zone(name) }
-
-  private func store(_ store: Configuration.Store) -> any ObjectStore {
-    let made: any ObjectStore
-    switch store.place {
-    case .local(let path): made = LocalStore(name: store.name, root: path)
-    case .s3(let settings):
-      made = S3Store(
-        name: store.name, settings: settings,
-        transport: CurlTransport(.init(authorityFile: settings.authorityFile, proxy: settings.proxy)),
-        environment: ProcessInfo.processInfo.environment,
-        readFile: { try String(contentsOfFile: $0, encoding: .utf8) }, now: SystemClock.now)
-    }
-    return store.rateLimit.map { ThrottledStore(made, bytesPerSecond: $0) } ?? made
-  }
 
   /// Makes the state directory, and the stores' directories that lie inside it. A store anywhere else must exist: an
   /// unmounted disk must not be filled from below.

@@ -172,6 +172,80 @@ import Testing
     #expect(try fixture.rows("portal.users") == 40_000)
   }
 
+  /// One table's rows are what COPY gives, in each format, and only its own bytes are read.
+  @Test func extract() throws {
+    let fixture = try start()
+    let daemon = fixture.daemon
+    #expect(try daemon.ctl("backup", "shop").status == 0)
+    let copy = try daemon.ctl("extract", "latest", "--table", "portal.media")
+    #expect(copy.status == 0, "\(copy.errors)")
+    func psql(_ options: String, _ columns: String = "id, owner, kind, title, bytes, tags, checksum, aspect, price")
+      throws -> String
+    {
+      try fixture.cluster.sql(
+        fixture.database, "SET extra_float_digits = 3; COPY portal.media (\(columns)) TO STDOUT \(options)")
+    }
+    #expect(copy.output == (try psql("")))
+    #expect(try daemon.ctl("extract", "latest", "--table", "media", "--format", "csv").output == psql("CSV HEADER"))
+    #expect(
+      try daemon.ctl("extract", "latest", "--table", "media", "--columns", "title,id").output == psql("", "title, id"))
+    let odd = #"Odd "values" – Füße"#
+    let json = try daemon.ctl("extract", "latest", "--table", odd, "--format", "json").output
+    let lines = try json.split(separator: "\n").map { line in
+      try #require(JSONSerialization.jsonObject(with: Data(line.utf8)) as? [String: Any])
+    }
+    #expect(lines.count == 6)
+    #expect(lines[0]["mixed Case"] is NSNull && lines[0]["v"] as? String == "")
+    #expect(lines[2]["mixed Case"] as? String == "line\nbreak")
+    #expect(lines[1]["v"] as? String == "\\.")
+    #expect(try daemon.ctl("extract", "latest", "--table", "media", "--columns", "no").status == 6)
+    #expect(try daemon.ctl("extract", "latest", "--table", "views").status == 6)
+    #expect(try daemon.ctl("extract", "latest", "--table", "media", "--format", "xml").status == 2)
+  }
+
+  /// A new machine: no daemon, no state, another server. What is there: the store, the key, and the public half of the signing key.
+  @Test func withoutADaemon() throws {
+    let folder = TemporaryFolder()
+    let key = folder.file("key.txt")
+    let made = try Shell.must(DaemonProcess.program("pgbackupctl"), ["key", "generate"])
+    _ = try folder.write("key.txt", made)
+    let recipient =
+      try #require(made.split(separator: "\n").first { $0.contains("age1") }).split(separator: " ").last ?? ""
+    let fixture = try start(extra: "encryption: { recipients: [\(recipient)] }", folder: folder)
+    #expect(try fixture.daemon.ctl("backup", "shop").status == 0)
+    fixture.daemon.signal(SIGTERM)
+    #expect(fixture.daemon.waitForExit() == 0)
+
+    let server = try PrivateCluster()
+    let ctl = { (arguments: [String]) in
+      try Shell.run(
+        DaemonProcess.program("pgbackupctl"), arguments + ["--standalone", "--store", folder.file("state/backups")])
+    }
+    let listed = try ctl(["list"])
+    #expect(listed.output.contains("shop/"), "\(listed.errors)")
+    let place = ["--connect", server.conninfo("postgres")]
+    let keyless = try ctl(["restore", "shop/latest", "--force"] + place)
+    #expect(keyless.status == 4)
+    #expect(keyless.errors.contains("E-KEY-MISSING"))
+    let trust = ["--trust", folder.file("state/signing.pub")]
+    let restored = try ctl(["restore", "shop/latest", "--force", "--identity", key] + place + trust)
+    #expect(restored.status == 0, "\(restored.errors)")
+    #expect(restored.output.contains("of them proved row for row"))
+    #expect(try server.sql(fixture.database, "SELECT count(*) FROM portal.views") == "27000\n")
+    let rows = try ctl(["extract", "shop/latest", "--table", "portal.floats", "--identity", key])
+    #expect(rows.output.hasPrefix("NaN\tInfinity"), "\(rows.errors)")
+    let id = try #require(listed.output.split(whereSeparator: \.isWhitespace).first { $0.hasPrefix("shop/") })
+    let stranger = try ctl(
+      ["restore", String(id), "--force", "--identity", key, "--trust", try strangersKey(folder)] + place)
+    #expect(stranger.status == 9)
+  }
+
+  private func strangersKey(_ folder: TemporaryFolder) throws -> String {
+    try Shell.must(
+      "signify-openbsd", ["-G", "-n", "-p", folder.file("other.pub"), "-s", folder.file("other.sec")])
+    return folder.file("other.pub")
+  }
+
   /// Killed in the middle: the live database is as it was, and what was half-made is swept.
   @Test func aKilledRestoreLeavesNothing() throws {
     let folder = TemporaryFolder()

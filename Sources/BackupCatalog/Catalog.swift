@@ -5,7 +5,7 @@ package import Foundation
 package struct Catalog: Sendable {
   package enum Signature: String, Codable, Sendable {
     case valid
-    /// Not signed at all: made before there was a key.
+    /// Not signed, where every manifest has to be.
     case missing
     /// No key is known here to check it with.
     case unchecked
@@ -32,8 +32,8 @@ package struct Catalog: Sendable {
       Placement(store: store, missing: missing + [BackupLayout.manifestName], signature: signature)
     }
 
-    /// All files are there, and nothing says that the manifest is forged.
-    package var isWhole: Bool { missing.isEmpty && signature != .invalid }
+    /// All files are there, and the manifest is signed by somebody who is trusted. Where nobody is, nothing can be asked.
+    package var isWhole: Bool { missing.isEmpty && (signature == .valid || signature == .unchecked) }
   }
 
   package struct Backup: Codable, Sendable, Equatable {

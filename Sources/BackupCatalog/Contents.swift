@@ -75,6 +75,18 @@ package struct Contents: VersionedRecord, Equatable {
   package var tables: [Table]
   package var largeObjects: [LargeObjects]
 
+  package var flaw: String? {
+    let limit: UInt64 = 1 << 48
+    guard archiveBytes <= limit, headBytes <= archiveBytes, frames.plainBytes > 0, frames.plainBytes <= 1 << 30 else {
+      return "its sizes"
+    }
+    let blocks = tables.map { ($0.offset, $0.length) } + largeObjects.map { ($0.offset, $0.length) }
+    guard blocks.allSatisfy({ $0.0 <= limit && $0.1 <= limit }) else { return "where its blocks lie" }
+    let counts = tables.flatMap { [$0.rows, $0.bytes] } + largeObjects.flatMap { [$0.count, $0.bytes] }
+    guard counts.allSatisfy({ (0...Int64(limit)).contains($0 ?? 0) }) else { return "its counts" }
+    return nil
+  }
+
   package init(
     id: BackupID, archiveVersion: String, archiveBytes: UInt64, headBytes: UInt64, frames: Frames,
     settings: [String: String], tables: [Table], largeObjects: [LargeObjects]

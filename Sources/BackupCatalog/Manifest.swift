@@ -149,6 +149,34 @@ package struct Manifest: VersionedRecord, Equatable {
     self.totals = totals
   }
 
+  /// Whoever can write into a store can write a manifest: nothing in one may lead to another file, or to a sum that no number holds.
+  package var flaw: String? {
+    let names = files.map(\.name)
+    let reserved = [
+      BackupLayout.manifestName, BackupLayout.signatureName, BackupLayout.recoverName, BackupLayout.pinName,
+    ]
+    if Set(names).count != names.count || names.contains(where: reserved.contains) { return "its files' names" }
+    for name in names where name.isEmpty || name.hasPrefix(".") || name.contains("/") || name.utf8.count > 200 {
+      return "the file name '\(name.prefix(40))'"
+    }
+    // An object of S3 has 5 TiB at most, and a file system's largest file not much more.
+    guard files.allSatisfy({ (0...1 << 46).contains($0.size) && $0.sha256.utf8.count == 64 }) else {
+      return "its files' sizes or sums"
+    }
+    let counts = [
+      artifact.archiveBytes, totals.rows, totals.rowBytes, totals.largeObjects, Int64(totals.tables),
+      server.databaseBytes,
+    ]
+    guard counts.allSatisfy({ (0...1 << 60).contains($0) }) else { return "its totals" }
+    // A thousand years.
+    guard (0...31_556_952_000).contains(keepSeconds ?? 0) else { return "how long it is to be kept" }
+    let years = -2_208_988_800.0...32_503_680_000
+    guard years.contains(started.timeIntervalSince1970), years.contains(finished.timeIntervalSince1970) else {
+      return "its times"
+    }
+    return nil
+  }
+
   package var layout: BackupLayout { BackupLayout(id: id, type: type) }
 
   /// The files that the manifest commits, itself not among them.

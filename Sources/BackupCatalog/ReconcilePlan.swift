@@ -38,12 +38,15 @@ package struct ReconcilePlan: Sendable {
     let decisions = policy.decide(catalog, at: now)
     var copies: [Step] = []
     var deletes: [Step] = []
+    /// Folders of known backups, and the stores where they are to be made whole.
+    var repaired: [String: Set<String>] = [:]
     for decision in decisions {
       let wanted = Self.wanted(decision, policy, stores)
       let whole = stores.filter { store in
         decision.backup.placements.contains { $0.store == store && $0.isWhole }
       }
       let lacking = wanted.filter { !whole.contains($0) }
+      repaired[decision.backup.manifest.layout.folder] = Set(whole.isEmpty || decision.isHeld ? stores : lacking)
       if !whole.isEmpty, !busy.contains(decision.backup.id.database) {
         for store in lacking where !unknown.contains(store) {
           copies.append(
@@ -65,6 +68,10 @@ package struct ReconcilePlan: Sendable {
     }
     for leftover in catalog.leftovers where now.timeIntervalSince(leftover.lastChanged) > Self.leftoverAge {
       if unknown.contains(leftover.store) { continue }
+      // A repair that has not come to its end: what is there may be all that is left of it. And a pin holds whatever it lies in.
+      if repaired[leftover.folder]?.contains(leftover.store) == true || leftover.files.contains(BackupLayout.pinName) {
+        continue
+      }
       if let layout = BackupLayout(folder: leftover.folder), busy.contains(layout.id.database) { continue }
       deletes.append(
         Step(action: .sweep(leftover), reason: "no manifest, and unchanged since \(leftover.lastChanged.rfc3339)"))
@@ -96,6 +103,7 @@ package struct ReconcilePlan: Sendable {
 
   private static func lack(_ backup: Catalog.Backup, _ store: String) -> String {
     guard let placement = backup.placements.first(where: { $0.store == store }) else { return "missing there" }
+    if placement.signature == .missing { return "the manifest there is not signed" }
     if placement.signature == .invalid { return "the manifest there is forged or damaged" }
     return "not whole there: \(placement.missing.joined(separator: ", "))"
   }

@@ -5,6 +5,12 @@ import Foundation
 package protocol VersionedRecord: Codable, Sendable {
   static var format: String { get }
   static var majorVersion: Int { get }
+  /// What can't be meant in it, in a few words: a record may come from anybody.
+  var flaw: String? { get }
+}
+
+extension VersionedRecord {
+  package var flaw: String? { nil }
 }
 
 /// The envelope around a record: `{"format": …, "version": "1.0", …the record's own keys…}`.
@@ -40,6 +46,11 @@ extension VersionedRecord {
           hint: "use the version of pgbackupd that wrote it, or a newer one")
       }
       self = try decoder.decode(Self.self, from: data)
+      if let flaw {
+        throw Fault(
+          .manifestInvalid, "\(place) can't be what it says: \(flaw).",
+          hint: "pgbackupctl status; pgbackupctl delete DATABASE/TIME removes it where it is of no use")
+      }
     } catch let fault as Fault {
       throw fault
     } catch {

@@ -114,7 +114,10 @@ struct StoreReader {
         guard let url = URL(string: text), ["http", "https"].contains(url.scheme), url.host?.isEmpty == false,
           ["", "/"].contains(url.path), url.query == nil, url.user == nil
         else { return nil }
-        return text.hasSuffix("/") ? String(text.dropLast()) : text
+        // In one form, so that two names of one server are seen to be one.
+        let scheme = url.scheme?.lowercased() ?? "https"
+        let port = url.port.flatMap { $0 == (scheme == "https" ? 443 : 80) ? nil : ":\($0)" } ?? ""
+        return "\(scheme)://\((url.host ?? "").lowercased())\(port)"
       }, "is no endpoint: write https://host or https://host:port")
   }
 

@@ -137,7 +137,8 @@ extension DaemonCore {
   }
 
   private func unpinNow(_ reference: BackupReference, by caller: Caller?) async throws(Fault) -> BackupDetail {
-    let (backup, _) = try await find(reference.id)
+    let (backup, catalog) = try await find(reference.id)
+    try refuseUnread(catalog, "unpin", backup)
     try await Pinning(stores: plan.stores).unpin(backup)
     await record(.backupUnpinned, backup, by: caller, reason: nil)
     return try await self.backup(backup.id.description)
@@ -159,17 +160,36 @@ extension DaemonCore {
         .backupLast, "\(backup.id) is the only good backup of '\(backup.id.database)'.",
         hint: "pgbackupctl backup \(backup.id.database), or delete it with --force")
     }
-    for placement in backup.placements {
-      guard let store = plan.stores.first(where: { $0.name == placement.store }) else { continue }
+    try refuseUnread(catalog, "delete", backup)
+    let stores = plan.stores.filter { store in backup.placements.contains { $0.store == store.name } }
+    // Those that may refuse it first: as long as nothing has gone, nothing is lost.
+    for store in stores.filter({ !($0 is LocalStore) }) + stores.filter({ $0 is LocalStore }) {
       do throws(StorageError) {
         try await BackupRemoval.remove(folder: backup.manifest.layout.folder, from: store)
       } catch {
-        throw error.fault
+        throw Fault(
+          error.fault.code,
+          "\(backup.id) could not be deleted from store '\(store.name)', and stays in the stores behind it.",
+          cause: error.reason,
+          hint:
+            "where it is locked (Object Lock) it goes when its retention ends; then: pgbackupctl delete \(backup.id)")
       }
       await record(.backupDeleted, backup, by: caller, reason: "on demand", store: store.name)
     }
     _ = await keeper.refresh()
     return detail
+  }
+
+  /// What is taken from some stores while another can't be asked comes back from there.
+  private func refuseUnread(_ catalog: Catalog, _ command: String, _ backup: Catalog.Backup) throws(Fault) {
+    guard let problem = catalog.problems.first(where: { $0.folder == nil }) else { return }
+    throw Fault(
+      .storeUnreachable,
+      "Store '\(problem.store)' can't be read, and may hold \(backup.id) too: it would come back from there.",
+      cause: problem.fault.message,
+      hint:
+        "pgbackupctl status; when the store is there again, or taken out of the configuration: pgbackupctl \(command) \(backup.id)"
+    )
   }
 
   func find(_ selector: String) async throws(Fault) -> (Catalog.Backup, Catalog) {

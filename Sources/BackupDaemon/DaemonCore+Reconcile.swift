@@ -59,9 +59,13 @@ extension DaemonCore {
     let catalog = await keeper.refresh()
     // Nothing is decided about a store that can't be read: what is known of it is old, or nothing.
     let unknown = Set(catalog.problems.filter { $0.folder == nil }.map(\.store))
-    return ReconcilePlan(
+    let made = ReconcilePlan(
       catalog, policy: plan.retention, stores: plan.stores.map(\.name), unknown: unknown, at: now(),
       busy: busy.union(board.active.map(\.database)))
+    // What nobody wants any more is no trouble any more.
+    let wanted = Set(made.steps.map(Self.name))
+    failedSteps = failedSteps.filter { wanted.contains($0.key) }
+    return made
   }
 
   private func unreadStores() async -> [Fault] {
@@ -131,8 +135,19 @@ extension DaemonCore {
   }
 
   private static func name(_ step: ReconcilePlan.Step) -> String {
-    guard case .copy(let manifest, _, let target) = step.action else { return "" }
-    return "\(manifest.layout.folder) \(target)"
+    switch step.action {
+    case .copy(let manifest, _, let target): "copy \(manifest.layout.folder) to \(target)"
+    case .delete(let manifest, let store): "delete \(manifest.layout.folder) from \(store)"
+    case .sweep(let leftover): "sweep \(leftover.folder) from \(leftover.store)"
+    }
+  }
+
+  /// What reconcile still wants and could not do; a store that is away is told already.
+  var reconcileProblems: [Fault] {
+    failedSteps.sorted { $0.key < $1.key }.compactMap { step, fault in
+      if [.storeUnreachable, .storeSilent, .runAborted].contains(fault.code) { return nil }
+      return Fault(fault.code, "\(step): \(fault.message)", cause: fault.cause, hint: fault.hint)
+    }
   }
 
   // MARK: - The clock
@@ -173,6 +188,7 @@ extension DaemonCore {
   // MARK: - Telling
 
   private func report(_ result: Reconcile.Result, by caller: Caller?) async {
+    failedSteps[Self.name(result.step)] = result.fault
     await append(LedgerRecord(result, by: caller, at: now()))
     let step = ReconcileReport.Step(result.step, fault: result.fault)
     let fields: Logger.Metadata = ["what": "\(step.what)", "store": "\(step.store)", "reason": "\(step.reason)"]

@@ -34,6 +34,7 @@ extension DaemonCore {
       + catalog.backups.filter { $0.placements.allSatisfy { !$0.missing.isEmpty } }.map(Self.incomplete)
       + last.filter(isConfigured).compactMap(Self.failed) + databases.compactMap(Self.overdue)
       + catalog.backups.compactMap { fromTheFuture($0, time) } + decisions.compactMap(belowQuorum)
+      + reconcileProblems
     var report = StatusReport(
       version: Backup.version, now: time, started: started, databases: databases, stores: stores, runs: board.active,
       encryption: encryption, problems: problems)
@@ -166,10 +167,12 @@ extension DaemonCore {
   }
 
   private static func forged(_ backup: Catalog.Backup) -> [Fault] {
-    backup.placements.filter { $0.signature == .invalid }.map { placement in
+    backup.placements.filter { $0.signature == .invalid || $0.signature == .missing }.map { placement in
       Fault(
         .signatureInvalid,
-        "The manifest of \(backup.id) in store '\(placement.store)' is signed by no trusted key, or was changed since.",
+        "The manifest of \(backup.id) in store '\(placement.store)' is "
+          + (placement.signature == .missing
+            ? "not signed: it counts for nothing." : "signed by no trusted key, or was changed since."),
         hint:
           "if another daemon of yours made it, add its signing.pub to 'signing: trusted:'; else look into that store")
     }

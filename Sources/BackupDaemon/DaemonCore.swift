@@ -26,6 +26,8 @@ package actor DaemonCore {
   /// The copying between stores that was asked for last.
   var copying: Task<[Reconcile.Result], Never>?
   let copies = CopyBoard()
+  /// What reconcile could not do the last time that it tried, by step.
+  var failedSteps: [String: Fault] = [:]
   /// Restores that are going on, by their runs.
   var restores: [String: Task<Void, Never>] = [:]
   /// What restores have put aside, as it was found last.

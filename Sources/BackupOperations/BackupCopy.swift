@@ -64,7 +64,7 @@ struct BackupCopy {
   /// Whether the file is there already, byte by byte. Of the right size it may still be another's, or damaged: then it goes.
   private func isThere(_ file: Manifest.StoredFile, _ old: StoredObject) async throws -> Bool {
     if Int64(old.size) == file.size, try await CheckedReader(old.key, file, target).isWhole() { return true }
-    try await target.delete(old.key)
+    try await target.makeRoom(old.key)
     return false
   }
 
@@ -75,7 +75,7 @@ struct BackupCopy {
   }
 
   private func delete(_ name: String, from present: [StoredObject]) async throws {
-    if let old = present.first(where: { $0.key.name == name }) { try await target.delete(old.key) }
+    if let old = present.first(where: { $0.key.name == name }) { try await target.makeRoom(old.key) }
   }
 
   private struct Record {

@@ -70,7 +70,9 @@ package struct CatalogReader: Sendable {
           hint: "move it back to where it belongs")
       }
       seen[identity] = known
-      let sizes = Dictionary(uniqueKeysWithValues: objects.map { (String($0.key.name), Int64($0.size)) })
+      // A store may list a key twice.
+      let sizes = Dictionary(
+        objects.map { (String($0.key.name), Int64($0.size)) }, uniquingKeysWith: { first, _ in first })
       let missing = manifest.files.filter { sizes[$0.name] != $0.size }.map(\.name)
       var pin: Pin?
       if let pinned = objects.first(where: { $0.key.name == BackupLayout.pinName }) {
@@ -91,8 +93,8 @@ package struct CatalogReader: Sendable {
   ) async throws(Fault) -> Known {
     let stored = try await bytes(key, in: store)
     let manifest = try Manifest(decoding: stored, from: Self.place(key, store))
-    guard let signature else { return Known(manifest: manifest, signature: .missing) }
     guard !trusted.isEmpty else { return Known(manifest: manifest, signature: .unchecked) }
+    guard let signature else { return Known(manifest: manifest, signature: .missing) }
     let text = String(decoding: try await bytes(signature.key, in: store), as: UTF8.self)
     let isValid = trusted.contains { $0.verifies(stored, signature: text) }
     return Known(manifest: manifest, signature: isValid ? .valid : .invalid)

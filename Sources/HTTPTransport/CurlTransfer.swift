@@ -77,7 +77,8 @@ final class CurlTransfer {
     set(CURLOPT_TCP_KEEPALIVE, 1)
     set(CURLOPT_BUFFERSIZE, 512 << 10)
     set(CURLOPT_CONNECTTIMEOUT_MS, Int(settings.connectTimeout.inSeconds * 1000))
-    set(CURLOPT_LOW_SPEED_LIMIT, 1)
+    // Bytes a second: a server that drips is no better than one that is silent.
+    set(CURLOPT_LOW_SPEED_LIMIT, 1024)
     set(CURLOPT_LOW_SPEED_TIME, max(1, Int(settings.idleTimeout.inSeconds)))
     if let timeout = request.timeout { set(CURLOPT_TIMEOUT_MS, max(1, Int(timeout.inSeconds * 1000))) }
     set(CURLOPT_USERAGENT, text: "pgbackupd")

@@ -29,9 +29,10 @@ struct EnvironmentCredentials: CredentialSource {
   let environment: [String: String]
 
   func credentials(at now: Date) async throws(CredentialsError) -> S3Credentials? {
-    guard let key = environment["AWS_ACCESS_KEY_ID"], let secret = environment["AWS_SECRET_ACCESS_KEY"] else {
-      return nil
-    }
+    // Empty is as good as unset: so a unit file takes a variable away.
+    guard let key = environment["AWS_ACCESS_KEY_ID"], let secret = environment["AWS_SECRET_ACCESS_KEY"], !key.isEmpty,
+      !secret.isEmpty
+    else { return nil }
     return S3Credentials(
       accessKey: key, secretKey: Secret(secret), sessionToken: environment["AWS_SESSION_TOKEN"].map(Secret.init))
   }

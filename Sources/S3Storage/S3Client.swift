@@ -138,7 +138,11 @@ extension S3Failure {
     code = reply?["Code"]?.text
     message = [code, reply?["Message"]?.text ?? "HTTP status \(response.status)"].compactMap { $0 }
       .joined(separator: ": ")
-    retryAfter = response.headers["retry-after"].flatMap(TimeInterval.init)
+    // Seconds, or a date (RFC 9110, section 10.2.3), which counts from the server's own clock.
+    let now = response.headers["date"].flatMap(Date.init(http:))
+    retryAfter = response.headers["retry-after"].flatMap { text in
+      TimeInterval(text) ?? Date(http: text).flatMap { date in now.map { max(0, date.timeIntervalSince($0)) } }
+    }
     date = response.headers["date"].flatMap(Date.init(http:))
   }
 

@@ -67,6 +67,7 @@ package struct S3Store: ObjectStore {
   package func list(prefix: String) async throws(StorageError) -> [StoredObject] {
     var objects: [StoredObject] = []
     var token: String?
+    var seen: Set<String> = []
     repeat {
       var query = [("list-type", "2"), ("prefix", fullKey(prefix)), ("encoding-type", "url")]
       if let token { query.append(("continuation-token", token)) }
@@ -82,7 +83,7 @@ package struct S3Store: ObjectStore {
       }
       let next = reply["NextContinuationToken"]?.text
       // A server that gives the same token again would have us ask for ever.
-      guard next == nil || next != token else {
+      guard next.map({ seen.insert($0).inserted }) ?? true else {
         throw StorageError(.failed, store: name, reason: "ListObjectsV2 repeats its continuation token")
       }
       token = reply["IsTruncated"]?.text == "true" ? next : nil
@@ -147,6 +148,10 @@ package struct S3Store: ObjectStore {
     for version in try await versions(of: full) {
       _ = try await send(S3Request(method: "DELETE", key: full, query: [("versionId", version)]), key)
     }
+  }
+
+  package func makeRoom(_ key: ObjectKey) async throws(StorageError) {
+    _ = try await send(S3Request(method: "DELETE", key: fullKey(key.path)), key)
   }
 
   package func sweepUnfinished() async throws(StorageError) -> Int {
@@ -270,6 +275,7 @@ extension S3Store {
       let next = [
         ("key-marker", reply["NextKeyMarker"]?.text), ("version-id-marker", reply["NextVersionIdMarker"]?.text),
       ]
+      guard next.compactMap(\.1) != markers.map(\.value) else { break }
       markers = reply["IsTruncated"]?.text == "true" ? next.compactMap { name, value in value.map { (name, $0) } } : []
       // Keys are listed in order: beyond ours there are none of its versions.
       if reply["NextKeyMarker"].map({ $0.text != key }) ?? true { break }

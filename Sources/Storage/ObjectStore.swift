@@ -34,6 +34,9 @@ package protocol ObjectStore: Sendable {
 
   func delete(_ key: ObjectKey) async throws(StorageError)
 
+  /// Makes room for another object under the key. A store that keeps versions may keep this one, and one that is locked it must.
+  func makeRoom(_ key: ObjectKey) async throws(StorageError)
+
   /// Whether `link` is worth a try.
   var canLink: Bool { get }
 
@@ -81,12 +84,15 @@ package struct StoredObject: Sendable, Hashable {
 
   package init(key: ObjectKey, size: UInt64, modified: Double) {
     self.key = key
-    self.size = size
+    // What a store tells may be anything; no object is larger than a file can be.
+    self.size = min(size, UInt64(Int64.max))
     self.modified = modified
   }
 }
 
 extension ObjectStore {
+  package func makeRoom(_ key: ObjectKey) async throws(StorageError) { try await delete(key) }
+
   package var canLink: Bool { false }
 
   package func link(_ key: ObjectKey, as other: ObjectKey) async throws(StorageError) -> Bool { false }

@@ -43,6 +43,7 @@ package struct ThrottledStore: ObjectStore {
   }
   package func stat(_ key: ObjectKey) async throws(StorageError) -> StoredObject? { try await store.stat(key) }
   package func delete(_ key: ObjectKey) async throws(StorageError) { try await store.delete(key) }
+  package func makeRoom(_ key: ObjectKey) async throws(StorageError) { try await store.makeRoom(key) }
   package func link(_ key: ObjectKey, as other: ObjectKey) async throws(StorageError) -> Bool {
     try await store.link(key, as: other)
   }

@@ -103,3 +103,31 @@ import Units
     #expect(FaultCode.allCases.allSatisfy { $0.exitCode != .done })
   }
 }
+
+/// Whoever can write into a store can write a manifest: what can't be meant is refused, and nothing traps.
+@Suite struct HostileRecordTests {
+  @Test(arguments: [
+    ("\"size\" : 1", "\"size\" : 9223372036854775807"), ("\"size\" : 1", "\"size\" : -1"),
+    ("\"name\" : \"contents\"", "\"name\" : \"manifest.json\""), ("\"name\" : \"contents\"", "\"name\" : \"../x\""),
+    ("\"name\" : \"contents\"", "\"name\" : \"artifact\""), ("\"rows\" : 3", "\"rows\" : 9223372036854775807"),
+    ("\"keepSeconds\" : 60", "\"keepSeconds\" : 9223372036854775807"), ("\"keepSeconds\" : 60", "\"keepSeconds\" : -5"),
+  ]) func isRefused(_ honest: String, _ hostile: String) throws {
+    let sum = String(repeating: "a", count: 64)
+    let time = Date(timeIntervalSince1970: 1_800_000_000)
+    let manifest = Manifest(
+      id: BackupID(database: "db", time: time), type: "daily", label: nil, job: nil, run: "r", keepSeconds: 60,
+      started: time, finished: time, host: "h", software: "s", dumpProgram: "d",
+      server: .init(
+        version: "15", versionNumber: 150000, systemIdentifier: nil, database: "db", encoding: "UTF8", databaseBytes: 2,
+        isStandby: false),
+      artifact: .init(
+        file: .init(name: "artifact", size: 1, sha256: sum), archiveBytes: 2, compression: "zstd", level: 3),
+      contents: .init(name: "contents", size: 1, sha256: sum), globals: nil,
+      totals: .init(tables: 1, rows: 3, rowBytes: 4, largeObjects: 0))
+    let text = String(decoding: try manifest.encoded(), as: UTF8.self)
+    #expect(try Manifest(decoding: Array(text.utf8), from: "x") == manifest)
+    let changed = text.replacing(honest, with: hostile)
+    try #require(changed != text)
+    #expect(throws: Fault.self) { try Manifest(decoding: Array(changed.utf8), from: "x") }
+  }
+}

@@ -10,7 +10,7 @@ func backup(
 ) -> Catalog.Backup {
   let time = now.addingTimeInterval(-daysOld * 86400)
   let id = BackupID(database: database, time: time)
-  let file = Manifest.StoredFile(name: "x", size: 1, sha256: "")
+  let file = Manifest.StoredFile(name: "x", size: 1, sha256: String(repeating: "0", count: 64))
   let manifest = Manifest(
     id: id, type: type, label: nil, job: type, run: "r", keepSeconds: keepSeconds, started: time, finished: time,
     host: "h", software: "s", dumpProgram: "d",
@@ -18,7 +18,8 @@ func backup(
       version: "15", versionNumber: 150_000, systemIdentifier: nil, database: database, encoding: "UTF8",
       databaseBytes: 1,
       isStandby: false),
-    artifact: .init(file: file, archiveBytes: 1, compression: "zstd", level: 3), contents: file, globals: nil,
+    artifact: .init(file: file, archiveBytes: 1, compression: "zstd", level: 3),
+    contents: .init(name: "contents", size: 1, sha256: file.sha256), globals: nil,
     totals: .init(tables: 0, rows: 0, rowBytes: 0, largeObjects: 0))
   return Catalog.Backup(
     manifest: manifest, placements: [.init(store: "local", missing: isGood ? [] : ["x"])], pin: pin)
@@ -164,6 +165,23 @@ struct SplitMix: RandomNumberGenerator {
     #expect(leftover.folder == "shop/daily/old")
     #expect(plan.steps[0].reason.hasPrefix("expired since"))
     #expect(plan.kept.count == 1)
+  }
+
+  /// Files without a manifest that belong to a backup another store has: a repair was cut off, and they may be all that is good of it.
+  @Test func whatIsBeingRepairedIsNotSwept() {
+    let known = placed(3, [.init(store: "offsite", missing: [])])
+    var all = catalog([placed(1, [.init(store: "local", missing: []), .init(store: "offsite", missing: [])]), known])
+    let old = now.addingTimeInterval(-90_000)
+    let folder = known.manifest.layout.folder
+    all.add(Catalog.Leftover(store: "local", folder: folder, files: ["x"], lastChanged: old))
+    all.add(Catalog.Leftover(store: "local", folder: "shop/daily/old", files: ["x", "pin.json"], lastChanged: old))
+    let wanted = ReconcilePlan(
+      all, policy: Self.policy(["local": 7, "offsite": 7]), stores: ["local", "offsite"], at: now)
+    #expect(wanted.removals.isEmpty)
+    // Where it has expired there, nothing brings it back, and the rest goes.
+    let expired = ReconcilePlan(
+      all, policy: Self.policy(["local": 2, "offsite": 7]), stores: ["local", "offsite"], at: now)
+    #expect(text(expired) == ["sweep in local"])
   }
 
   /// Daily backups, kept in each store for so many days.

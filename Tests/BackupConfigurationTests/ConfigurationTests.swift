@@ -215,6 +215,10 @@ private func problems(_ text: String) -> [String] {
     (s3("region: eu-west-1"), "'bucket' is missing"), (s3("bucket: b-1"), "'region' is missing"),
     (s3("bucket: a, region: x"), "'a' is no bucket's name"),
     (s3("bucket: abc, region: x, endpoint: minio:9000"), "is no endpoint"),
+    (
+      "stores: { a: { s3: { bucket: abc, endpoint: 'https://Host' } }, b: { s3: { bucket: abc, endpoint: 'https://host:443/' } } }",
+      "lie one in the other"
+    ),
     (s3("bucket: abc, region: x, endpoint: 'https://u:p@h'"), "is no endpoint"),
     (s3("bucket: abc, region: x, access_key: k"), "'secret_key' is missing"),
     (s3("bucket: abc, region: x, profile: p, access_key: k, secret_key: s"), "exclude each other"),

@@ -146,9 +146,13 @@ import Testing
     // A manifest that nobody trusted has signed.
     let folder = try #require(fixture.folder.files(below: "state/backups").first { $0.hasSuffix("manifest.json.sig") })
     try FileManager.default.removeItem(atPath: fixture.folder.file("state/backups/\(folder)"))
-    let unsigned = try daemon.ctl("restore", "latest", "--force")
+    let id = try #require((try daemon.ctlJSON("list") as? [[String: Any]])?.first?["id"] as? String)
+    let unsigned = try daemon.ctl("restore", id, "--force")
     #expect(unsigned.status == 9)
     #expect(unsigned.errors.contains("--accept-untrusted"))
+    let status = try daemon.ctl("status")
+    #expect(status.status == 10)
+    #expect(status.output.contains("is not signed"))
   }
 
   @Test func aCancelledRestoreLeavesNothing() throws {

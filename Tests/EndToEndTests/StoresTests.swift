@@ -128,6 +128,11 @@ import Testing
       for key in lost { #expect(try fixture.server.request("DELETE", "/\(fixture.bucket)/\(key)").status == 0) }
       _ = try reconcile()
     }
+    // A signature that is taken away makes a manifest worth nothing; so does none from the beginning.
+    let signature = try #require(all.first { $0.hasSuffix(".sig") })
+    #expect(try fixture.server.request("DELETE", "/\(fixture.bucket)/\(signature)").status == 0)
+    #expect(try fixture.daemon.ctl("status").output.contains("is not signed"))
+    #expect(try reconcile().contains("not signed"))
     // Shorter than it was; forged; gone.
     #expect(truncate(local(dump), 1000) == 0)
     #expect(try reconcile().contains("not whole there"))

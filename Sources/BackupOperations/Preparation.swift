@@ -266,24 +266,6 @@ struct Preparation: Sendable {
     }
   }
 
-  /// Tables that belong to an extension, by schema and name: they may have rows of its own.
-  func extensionTables(_ session: LoadSession) async throws(Fault) -> Set<[String]> {
-    let connection = try await session.connect()
-    do throws(Fault) {
-      let rows = try await connection.query(
-        """
-        SELECT n.nspname, c.relname FROM pg_catalog.pg_depend d
-        JOIN pg_catalog.pg_class c ON d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.objid = c.oid
-        JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE d.deptype = 'e'
-        """)
-      await connection.close()
-      return Set(rows.map { [$0[0] ?? "", $0[1] ?? ""] })
-    } catch {
-      await connection.close()
-      throw error
-    }
-  }
-
   // MARK: - Telling
 
   var preview: RestorePreview {

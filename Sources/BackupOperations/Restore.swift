@@ -224,8 +224,7 @@ struct RestoreRun: Sendable {
     let head = try MemoryFile(preparation.head)
     try await program.make(.preData, head: head, entries: entries, jobs: 1)
 
-    var session = preparation.session(name)
-    session.populated = try await preparation.extensionTables(session)
+    let session = preparation.session(name)
     let tables = preparation.tables
     let objects = entries == nil ? contents.largeObjects : []
     let total = tables.map { Int64($0.length) }.reduce(0, +) + objects.map { Int64($0.length) }.reduce(0, +)

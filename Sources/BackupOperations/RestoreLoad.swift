@@ -4,8 +4,9 @@ import PostgresArchive
 import PostgresTools
 import Synchronization
 
-/// Loads tables from an archive into a database whose schema is there: several connections, the largest tables first, each fed from its
-/// own part of the artifact. No temporary file.
+/// Loads tables from an archive into a database whose schema is there, over several connections and without a temporary file. A large table
+/// is loaded by all of them at once, so that it is not what the whole restore waits for; small ones go side by side, each fed from its own
+/// part of the artifact.
 ///
 /// The rows are metered as they pass. Where they are not what the contents say, the table's COPY is refused before it ends, and the
 /// restore with it.
@@ -17,11 +18,18 @@ struct RestoreLoad: Sendable {
   /// Bytes of the archive that have been loaded so far, and the table that was begun last.
   let progress: @Sendable (Int64, String) -> Void
 
+  /// From this size on, all connections share a table.
+  private static let wideTable: UInt64 = 32 << 20
   /// Tables that are smaller share a connection's turn, in the archive's order: they lie in the same frames.
   private static let largeTable: UInt64 = 4 << 20
+  /// Rows that go to one connection at a time.
+  private static let pieceBytes = 1 << 20
 
   func run() async throws {
-    let queue = WorkQueue(Self.units(tables))
+    for table in tables.filter({ $0.length >= Self.wideTable }).sorted(by: { $0.length > $1.length }) {
+      try await loadWide(table)
+    }
+    let queue = WorkQueue(Self.units(tables.filter { $0.length < Self.wideTable }))
     try await withThrowingTaskGroup(of: Void.self) { group in
       for _ in 0..<max(1, min(jobs, queue.count)) { group.addTask { try await self.work(queue) } }
       try await group.waitForAll()
@@ -50,7 +58,7 @@ struct RestoreLoad: Sendable {
     let connection = try await session.connect()
     do {
       while true {
-        for table in unit { try await load(table, on: connection, mayFreeze: true) }
+        for table in unit { try await load(table, on: connection) }
         guard let next = queue.next() else { break }
         unit = next
       }
@@ -61,35 +69,109 @@ struct RestoreLoad: Sendable {
     }
   }
 
-  /// Loads one table. In a transaction with a TRUNCATE in front, its rows arrive frozen (COPY's manual page): no reader or vacuum has to
-  /// touch them again, and with `wal_level=minimal` they are not written twice.
-  func load(_ table: Contents.Table, on connection: PostgresSession, mayFreeze: Bool) async throws {
+  // MARK: - A large table
+
+  private func loadWide(_ table: Contents.Table) async throws {
     guard let statement = table.copyStatement else { return }
-    progress(0, "\(table.schema).\(table.name)")
-    let freezes = mayFreeze && table.length >= Self.largeTable && !session.isPopulated(table)
-    if freezes {
-      try await connection.execute("BEGIN; TRUNCATE ONLY \(SQLName.quoted(table.schema, table.name))")
+    let channel = RowChannel(capacity: jobs + 2)
+    try await withThrowingTaskGroup(of: Void.self) { group in
+      group.addTask { try await self.read(table, into: channel) }
+      for _ in 0..<jobs { group.addTask { try await self.copy(statement, table, from: channel) } }
+      try await group.waitForAll()
     }
-    try await connection.beginCopy(freezes ? CopyStatement.frozen(statement) : statement)
+  }
+
+  /// Reads the table's rows into the channel. It ends only if they are what the contents tell.
+  private func read(_ table: Contents.Table, into channel: RowChannel) async throws {
     do {
-      try await send(table, on: connection)
-    } catch {
-      // The server's own words are better than ours, where it has ended the COPY itself.
-      do throws(Fault) {
-        try await connection.endCopy(abandonedBecause: "pgbackupd stops")
-      } catch let refusal {
-        if let fault = error as? Fault, fault.code == .databaseUnreachable, refusal.code == .databaseQuery {
-          throw Self.refused(table, refusal)
+      try await readRows(table) { rows in
+        var start = rows.startIndex
+        while start < rows.endIndex {
+          // Whole rows only: each connection's COPY stands for itself.
+          let limit = min(rows.endIndex, start + Self.pieceBytes)
+          let end = limit == rows.endIndex ? limit : rows[..<limit].lastIndex(of: 10).map { $0 + 1 } ?? start
+          let cut = end > start ? end : rows[start...].firstIndex(of: 10).map { $0 + 1 } ?? rows.endIndex
+          // Where nobody takes them any more, those who took them know why.
+          guard await channel.give(Array(rows[start..<cut])) else { return }
+          start = cut
         }
       }
+      await channel.end()
+    } catch {
+      await channel.abandon()
       throw error
+    }
+  }
+
+  private func copy(_ statement: String, _ table: Contents.Table, from channel: RowChannel) async throws {
+    do {
+      let connection = try await session.connect()
+      do {
+        try await connection.beginCopy(statement)
+        try await pour(from: channel, into: connection, table)
+        await connection.close()
+      } catch {
+        await connection.close()
+        throw error
+      }
+    } catch {
+      await channel.abandon()
+      throw error
+    }
+  }
+
+  private func pour(
+    from channel: RowChannel, into connection: PostgresSession, _ table: Contents.Table
+  ) async throws {
+    while true {
+      switch await channel.take() {
+      case .rows(let rows):
+        do throws(Fault) {
+          try await connection.putCopyData(rows)
+        } catch {
+          throw await reason(error, table, connection)
+        }
+      case .end:
+        do throws(Fault) {
+          return try await connection.endCopy()
+        } catch {
+          throw Self.refused(table, error)
+        }
+      case .abandoned:
+        // The others tell why; this one only takes its rows back, by hanging up.
+        return
+      }
+    }
+  }
+
+  // MARK: - A table on one connection
+
+  func load(_ table: Contents.Table, on connection: PostgresSession) async throws {
+    guard let statement = table.copyStatement else { return }
+    progress(0, "\(table.schema).\(table.name)")
+    try await connection.beginCopy(statement)
+    do {
+      try await readRows(table) { rows in try await connection.putCopyData(Array(rows)) }
+    } catch {
+      throw await reason(error, table, connection)
     }
     do throws(Fault) {
       try await connection.endCopy()
-      if freezes { try await connection.execute("COMMIT") }
     } catch {
       throw Self.refused(table, error)
     }
+  }
+
+  /// Gives a COPY up. The server's own words are better than ours, where it has ended the COPY itself.
+  private func reason(_ error: any Error, _ table: Contents.Table, _ connection: PostgresSession) async -> any Error {
+    do throws(Fault) {
+      try await connection.endCopy(abandonedBecause: "pgbackupd stops")
+    } catch let refusal {
+      if let fault = error as? Fault, fault.code == .databaseUnreachable, refusal.code == .databaseQuery {
+        return Self.refused(table, refusal)
+      }
+    }
+    return error
   }
 
   private static func refused(_ table: Contents.Table, _ fault: Fault) -> Fault {
@@ -99,31 +181,37 @@ struct RestoreLoad: Sendable {
       hint: "pgbackupctl log")
   }
 
-  /// Apart from the `catch` above it: the optimizer of Swift 6.3.1 crashes on the two in one.
-  @inline(never) private func send(_ table: Contents.Table, on connection: PostgresSession) async throws {
+  /// Hands out a table's rows, whole rows at a time, and checks at the end that they are those of the contents.
+  private func readRows(_ table: Contents.Table, _ body: (ArraySlice<UInt8>) async throws -> Void) async throws {
     var block = CopyBlock(dumpID: table.dumpID, at: table.offset)
     var failure: ArchiveError?
-    try await source.read(table.offset..<table.offset + table.length) { bytes in
-      try Task.checkCancellation()
-      var rows: [UInt8] = []
-      rows.reserveCapacity(bytes.count)
-      do throws(ArchiveError) {
-        try Self.consume(bytes, &block, &rows)
-      } catch {
-        failure = error
-        throw CancellationError()
+    var rest: [UInt8] = []
+    do {
+      try await source.read(table.offset..<table.offset + table.length) { bytes in
+        try Task.checkCancellation()
+        var rows = rest
+        rows.reserveCapacity(rest.count + bytes.count)
+        do throws(ArchiveError) {
+          try Self.consume(bytes, &block, &rows)
+        } catch {
+          failure = error
+          throw error
+        }
+        let end = rows.lastIndex(of: 10).map { $0 + 1 } ?? 0
+        rest = Array(rows[end...])
+        if end > 0 { try await body(rows[..<end]) }
+        progress(Int64(bytes.count), "\(table.schema).\(table.name)")
       }
-      try await connection.putCopyData(rows)
-      progress(Int64(bytes.count), "\(table.schema).\(table.name)")
+    } catch {
+      throw failure.map { Self.damaged(table, source.manifest.id, $0.description) } ?? error
     }
-    if let failure { throw Self.damaged(table, source.manifest.id, failure.description) }
     let summary: ArchiveIndex.RowSummary
     do throws(ArchiveError) {
       summary = try block.finish()
     } catch {
       throw Self.damaged(table, source.manifest.id, error.description)
     }
-    guard summary.fingerprint.description == table.fingerprint, Int64(summary.count) == table.rows else {
+    guard rest.isEmpty, summary.fingerprint.description == table.fingerprint, Int64(summary.count) == table.rows else {
       throw Self.damaged(table, source.manifest.id, "its rows are not those that the contents tell")
     }
   }
@@ -157,11 +245,6 @@ struct LoadSession: Sendable {
   /// Under which its text was written.
   let settings: [String: String]
   let role: String?
-  /// Tables that have rows before anything is loaded: those of extensions, by schema and name.
-  var populated: Set<[String]> = []
-
-  func isPopulated(_ table: Contents.Table) -> Bool { populated.contains([table.schema, table.name]) }
-
   func connect() async throws(Fault) -> PostgresSession {
     let session = try await PostgresSession.connect(connection)
     do throws(Fault) {
@@ -201,8 +284,6 @@ final class WorkQueue<Item: Sendable>: Sendable {
 /// The archive's `COPY … FROM stdin;` and what is made of it.
 enum CopyStatement {
   private static let tail = "FROM stdin;"
-
-  static func frozen(_ statement: String) -> String { replacing(statement, "FROM stdin WITH (FREEZE);") }
 
   /// The same columns of the same table, out.
   static func out(_ statement: String) -> String { replacing(statement, "TO STDOUT;") }

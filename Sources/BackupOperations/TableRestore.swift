@@ -73,7 +73,7 @@ struct TableRestore: Sendable {
     for target in targets {
       var table = target.table
       table.copyStatement = table.copyStatement.map { CopyStatement.into(target.name, $0) }
-      try await loading.load(table, on: connection, mayFreeze: false)
+      try await loading.load(table, on: connection)
     }
   }
 

@@ -246,11 +246,17 @@ private final class Connection: @unchecked Sendable {
 
   func putCopyData(_ rows: [UInt8]) throws(PostgresError) {
     guard let handle else { throw PostgresError(message: "the connection is closed", state: nil) }
-    let outcome = rows.withUnsafeBytes { buffer in
-      PQputCopyData(handle, buffer.bindMemory(to: CChar.self).baseAddress, Int32(buffer.count))
+    // In small messages: the server parses one while the next is on its way, and holds each of them whole.
+    let isTaken = rows.withUnsafeBytes { buffer in
+      stride(from: 0, to: buffer.count, by: Self.messageBytes).allSatisfy { start in
+        let piece = UnsafeRawBufferPointer(rebasing: buffer[start..<min(buffer.count, start + Self.messageBytes)])
+        return PQputCopyData(handle, piece.bindMemory(to: CChar.self).baseAddress, Int32(piece.count)) == 1
+      }
     }
-    guard outcome == 1 else { throw PostgresError(message: Self.message(handle), state: nil) }
+    guard isTaken else { throw PostgresError(message: Self.message(handle), state: nil) }
   }
+
+  private static let messageBytes = 64 << 10
 
   func endCopy(_ reason: String?) throws(PostgresError) {
     guard let handle else { throw PostgresError(message: "the connection is closed", state: nil) }

@@ -124,7 +124,11 @@ import Units
   @Test func theServersDiskIsFull() async throws {
     let fixture = try await RestoreFixture(
       cluster: PrivateCluster(), sample: nil,
-      sql: "CREATE TABLE big AS SELECT i, repeat(md5(i::text), 20) AS t FROM generate_series(1, 40000) i")
+      sql: "CREATE TABLE big AS SELECT i, repeat(md5(i::text), 20) AS t FROM generate_series(1, 70000) i")
+    // Large enough to be loaded by several connections at once.
+    var request = fixture.request
+    request.target = .beside("before")
+    #expect(try await fixture.restore(request).run().rows == 70_000)
     try fixture.cluster.limitFiles(to: 17 << 20)
     let fault = try await expect(.restoreFailed, fixture)
     #expect(fault?.cause?.contains("File too large") == true)

@@ -116,3 +116,27 @@ printf '  %-38s %s\n' "large objects" "$(psql -X -d portal -Atc "$objects")"
 [ "$(psql -X -d portal -Atc "$objects")" = "$(psql -X -d restored -Atc "$objects")" ] || die "large objects differ"
 
 say "All equal: ${#tables[@]} tables and the large objects came back as they were."
+
+say "8. A disaster: somebody empties the users' table, and drops another one."
+psql -X -q -d portal -c 'TRUNCATE portal.users CASCADE; DROP TABLE portal.floats'
+psql -X -d portal -Atc "SELECT count(*) || ' users are left' FROM portal.users"
+run pgbackupctl restore portal/latest:manual --preview
+echo
+run pgbackupctl restore portal/latest:manual --force
+psql -X -d portal -Atc "SELECT count(*) || ' users are there again' FROM portal.users"
+[ "$(psql -X -d portal -Atc 'SELECT count(*) FROM portal.users')" = 10000 ] || die "users are missing"
+run pgbackupctl status
+
+say "9. Second thoughts: back to what it was before the restore, and forth again."
+run pgbackupctl rollback portal --force
+[ "$(psql -X -d portal -Atc 'SELECT count(*) FROM portal.users')" = 0 ] || die "the rollback did not roll back"
+run pgbackupctl rollback portal --force
+[ "$(psql -X -d portal -Atc 'SELECT count(*) FROM portal.users')" = 10000 ] || die "the second rollback did not undo the first"
+
+say "10. One table alone: into a schema beside the live one, and as JSON with no PostgreSQL at all."
+run pgbackupctl restore portal/latest:manual --table portal.floats --into-schema rescued
+psql -X -d portal -c 'TABLE rescued.floats'
+echo '$ pgbackupctl extract portal/latest:manual --table portal.floats --format json'
+pgbackupctl extract portal/latest:manual --table portal.floats --format json
+
+say "Restored, proved row for row, undone, and done again."

@@ -20,6 +20,8 @@ package struct RestoreOutcome: Sendable, Codable, Equatable {
   package var kept: String?
   package var phases: [Phase] = []
   package var tables = 0
+  /// Whether it was all of the backup, and not a choice of tables.
+  package var isWhole = false
   package var rows: Int64 = 0
   /// Tables whose rows and fingerprints were compared and are those of the backup.
   package var provedTables = 0

@@ -24,8 +24,10 @@ extension DaemonCore {
       plan.stores.first { $0.name == placement.store }
         .map { (placement.store, "\($0.location)/\(backup.manifest.layout.folder)") }
     }
-    return BackupDetail(
+    var detail = BackupDetail(
       backup: backup, retention: decision?.text ?? "", locations: Dictionary(uniqueKeysWithValues: locations))
+    detail.proved = await ledger.history.proofs[backup.id]
+    return detail
   }
 
   /// A table's rows across all good backups of a database.
@@ -193,8 +195,20 @@ extension DaemonCore {
   }
 
   func find(_ selector: String) async throws(Fault) -> (Catalog.Backup, Catalog) {
-    let selector = try BackupSelector(parsing: selector)
+    var selector = try BackupSelector(parsing: selector)
     let catalog = await keeper.refresh()
+    if case .latest("proved"?) = selector.choice {
+      let proofs = await ledger.history.proofs
+      let name = selector.database ?? (plan.databases.count == 1 ? plan.databases[0].name : nil)
+      guard let name,
+        let newest = catalog.backups.last(where: { $0.id.database == name && $0.isGood && proofs[$0.id] != nil })
+      else {
+        throw Fault(
+          .backupMissing, "No backup\(name.map { " of '\($0)'" } ?? "") has been proved by a restore.",
+          hint: "pgbackupctl restore \(name ?? "DATABASE")/latest --into NAME proves one")
+      }
+      selector = try BackupSelector(parsing: newest.id.description)
+    }
     return (try catalog.select(selector, databases: plan.databases.filter { $0.includes == nil }.map(\.name)), catalog)
   }
 

@@ -109,12 +109,15 @@ extension DaemonCore {
     where plan.databases(of: job).contains(where: { $0.name == name || name.hasPrefix($0.name + ".") }) {
       if let due = await scheduler.nextStart(of: job.name), due < next?.due ?? .distantFuture { next = (job.name, due) }
     }
-    return StatusReport.Database(
+    var report = StatusReport.Database(
       name: name,
       newest: newest.map { BackupSummary($0.backup, retention: $0.reasons.map(\.description).joined(separator: "; ")) },
       ageSeconds: newest.map { time.timeIntervalSince($0.backup.id.time) }, rpoSeconds: plan.rpo?.inSeconds,
       backups: own.count, storedBytes: own.map(\.backup.manifest.storedBytes).reduce(0, +),
       lastRun: board.last(database: name), nextJob: next?.job, nextDue: next?.due)
+    let proofs = await ledger.history.proofs
+    report.proved = own.last { proofs[$0.backup.id] != nil }?.backup.id
+    return report
   }
 
   private func store(_ store: any ObjectStore, _ catalog: Catalog) async -> StatusReport.Store {

@@ -89,6 +89,8 @@ extension DaemonCore {
     ]
     detail["loaded_bytes"] = "\(outcome.loadedBytes)"
     detail["seconds"] = "\(outcome.phases.map(\.seconds).reduce(0, +))"
+    // Chosen tables prove nothing of the rest.
+    if outcome.isProved, outcome.provedTables == outcome.tables, outcome.isWhole { detail["proof"] = "whole" }
     detail["kept"] = outcome.kept
     detail["schema"] = outcome.schema
     detail["downtime_s"] = outcome.downtimeSeconds.map { "\($0)" }

@@ -1,3 +1,4 @@
+package import BackupCatalog
 package import Foundation
 
 /// What the ledger says about schedules: which due instant each job was last told of, which of its databases still lack their
@@ -40,6 +41,8 @@ package struct RunHistory: Sendable {
   /// How the clock was set forward, where nobody has confirmed that yet.
   package private(set) var clockDoubt: String?
 
+  /// When a backup was last restored whole, with every fingerprint matching.
+  package private(set) var proofs: [BackupID: Date] = [:]
   /// By database, from the last restore of all of it.
   package private(set) var restoreSecondsPerByte: [String: Double] = [:]
 
@@ -91,6 +94,9 @@ package struct RunHistory: Sendable {
       if let run = record.run { open[run] = nil }
       if let job = record.job, let database = record.database {
         last[JobOnDatabase(job: job, database: database)] = record
+        if record.result == "succeeded", record.detail?["proof"] == "whole", let backup = record.backup {
+          proofs[backup] = record.time
+        }
         if let bytes = record.detail?["loaded_bytes"].flatMap(Double.init), bytes > 0,
           let seconds = record.detail?["seconds"].flatMap(Double.init)
         {

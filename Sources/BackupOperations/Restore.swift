@@ -251,6 +251,7 @@ struct RestoreRun: Sendable {
     ).run()
     outcome.loadedBytes = total
     outcome.tables = tables.count
+    outcome.isWhole = entries == nil
     outcome.provedTables = proof.tables
     outcome.rows = proof.rows
     outcome.unproved = proof.unproved.sorted()

@@ -26,6 +26,8 @@ package struct StatusReport: Codable, Sendable {
     package var lastRun: RunReport?
     package var nextJob: String?
     package var nextDue: Date?
+    /// The newest backup that was restored whole, with every fingerprint matching.
+    package var proved: BackupID?
 
     package init(
       name: String, newest: BackupSummary?, ageSeconds: Double?, rpoSeconds: Double?, backups: Int, storedBytes: Int64,
@@ -202,6 +204,8 @@ package struct BackupDetail: Codable, Sendable {
   package var retention: String
   /// Where its files lie, by store.
   package var locations: [String: String]
+  /// When it was last restored whole, with every fingerprint matching.
+  package var proved: Date?
 
   package init(backup: Catalog.Backup, retention: String, locations: [String: String]) {
     self.backup = backup

@@ -22,8 +22,8 @@ enum ReportText {
       databases.add([
         database.name, database.newest?.id.time.rfc3339 ?? "none", database.newest?.type ?? "-",
         database.ageSeconds.map { Duration.seconds($0).spoken } ?? "-", rpo(database),
-        // No drill exists yet: what has not been run is never shown as passed.
-        "not run", "\(database.backups)", "\(ByteCount(database.storedBytes))", next(database, report.now),
+        // What has not been run is never shown as passed.
+        proved(database), "\(database.backups)", "\(ByteCount(database.storedBytes))", next(database, report.now),
       ])
     }
     sections.append(databases.text)
@@ -123,7 +123,7 @@ enum ReportText {
         "archive",
         "\(ByteCount(manifest.artifact.archiveBytes)), stored as \(ByteCount(manifest.artifact.file.size)) (\(manifest.artifact.compression) \(manifest.artifact.level))"
       ),
-      ("proved", "not run"), ("kept", detail.retention),
+      ("proved", detail.proved.map { "\($0.rfc3339), by a restore" } ?? "not run"), ("kept", detail.retention),
     ]
     if let pin = detail.backup.pin {
       lines.append(("pinned", "\(pin.since.rfc3339) by \(pin.by)\(pin.note.map { ": \($0)" } ?? "")"))
@@ -182,6 +182,11 @@ enum ReportText {
   private static func rpo(_ database: StatusReport.Database) -> String {
     guard let seconds = database.rpoSeconds, let holds = database.meetsRPO else { return "-" }
     return "\(Duration.seconds(seconds).spoken) \(holds ? "met" : "MISSED")"
+  }
+
+  private static func proved(_ database: StatusReport.Database) -> String {
+    guard let proved = database.proved else { return "not run" }
+    return proved == database.newest?.id ? "this one" : proved.time.rfc3339
   }
 
   private static func next(_ database: StatusReport.Database, _ now: Date) -> String {

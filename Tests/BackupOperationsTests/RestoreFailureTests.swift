@@ -129,6 +129,7 @@ import Units
     var request = fixture.request
     request.target = .beside("before")
     #expect(try await fixture.restore(request).run().rows == 70_000)
+    try fixture.cluster.sql("postgres", "DROP DATABASE before; CHECKPOINT")
     try fixture.cluster.limitFiles(to: 17 << 20)
     let fault = try await expect(.restoreFailed, fixture)
     #expect(fault?.cause?.contains("File too large") == true)

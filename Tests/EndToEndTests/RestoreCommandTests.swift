@@ -49,6 +49,8 @@ import Testing
     let views = try fixture.rows("portal.views")
     try fixture.cluster.sql(fixture.database, "DELETE FROM portal.views")
 
+    #expect(try daemon.ctl("restore", "latest:proved", "--preview").status == 6)
+    #expect(try daemon.ctl("status").output.contains("not run"))
     let preview = try daemon.ctl("restore", "latest", "--preview")
     #expect(preview.status == 0, "\(preview.errors)")
     #expect(preview.output.contains("pgbackupctl rollback shop undoes both"))
@@ -67,6 +69,9 @@ import Testing
     #expect(status.output.contains("KEPT AS"))
     #expect(status.output.contains(try #require(fixture.others.first)))
     #expect(try daemon.ctl("restore", "latest", "--preview").output.contains("by the last restore"))
+
+    #expect(try daemon.ctl("status").output.contains("this one"))
+    #expect(try daemon.ctl("show", "latest:proved").output.contains("by a restore"))
 
     #expect(try daemon.ctl("rollback", "shop").status == 3)
     let rollback = try daemon.ctl("rollback", "shop", "--force")

@@ -52,6 +52,7 @@ mkdir "$folder/pg"
 export PGHOST=$folder/pg PGUSER=postgres
 createdb bench
 psql -X -q -v rows="$rows" -f Benchmarks/data.sql bench
+psql -X -q -c "CREATE TABLE small AS SELECT i, md5(i::text) AS t FROM generate_series(1, 1000) i" bench
 psql -X -q -c CHECKPOINT bench
 
 cat >"$folder/config.yaml" <<YAML
@@ -141,6 +142,43 @@ kill $server $sending
 wait $server $sending || true
 server= sending=
 
+note "Restoring, $rounds rounds in turn …"
+backups=$folder/state/backups
+ctl() { "$programs/pgbackupctl" "$@" --socket "$folder/control.sock"; }
+# field NAME…: of the JSON report of a restore; the seconds of its phases are added up
+field() { python3 -c 'import json, sys
+outcome = json.load(sys.stdin)
+outcome = (outcome[0] if isinstance(outcome, list) else outcome)
+outcome = outcome.get("restore", outcome)
+print(sum(p["seconds"] for p in outcome["phases"] if p["name"] in sys.argv[1:]) if sys.argv[1] != "value" else outcome[sys.argv[2]])' "$@"; }
+stock() { zstd -dqf "$artifact" -o "$folder/decoded" && createdb stock && pg_restore --exit-on-error -j 2 -d stock "$folder/decoded"; }
+for _ in $(seq "$rounds"); do
+  psql -X -q -c CHECKPOINT postgres
+  seconds stock >>"$folder/stock" && echo >>"$folder/stock"
+  psql -X -q -c 'DROP DATABASE stock' -c CHECKPOINT postgres
+  seconds ctl restore bench/latest --into restored --jobs 2 --json >>"$folder/whole" && echo >>"$folder/whole"
+  psql -X -q -c 'DROP DATABASE restored' -c CHECKPOINT postgres
+  ctl restore bench/latest --into restored --jobs 2 --json 2>/dev/null >"$folder/report"
+  field schema load indexes prepare <"$folder/report" >>"$folder/loading"
+  field proof <"$folder/report" >>"$folder/proof"
+  psql -X -q -c 'DROP DATABASE restored' postgres
+done
+stock=$(grep . "$folder/stock" | median)
+whole=$(grep . "$folder/whole" | median)
+loading=$(median <"$folder/loading")
+proof=$(median <"$folder/proof")
+seconds ctl restore bench/latest --table small --into-schema rescued --json >"$folder/one"
+psql -X -q -c 'DROP SCHEMA rescued CASCADE' bench 2>/dev/null
+ctl restore bench/latest --table small --into-schema rescued --json 2>/dev/null >"$folder/report"
+one_bytes=$(field value storedBytesRead <"$folder/report")
+# Fifty connections that never rest, while the databases change places.
+pgbench -n -c 50 -j 2 -T 600 -f <(echo 'SELECT count(*) FROM small;') bench >/dev/null 2>&1 &
+busy=$!
+ctl restore bench/latest --force --json 2>/dev/null >"$folder/report"
+kill $busy 2>/dev/null || true
+downtime=$(field value downtimeSeconds <"$folder/report")
+back_again=$(ctl rollback bench --force --json | field value downtimeSeconds)
+
 note "Measuring what needs no server …"
 pg_dump -Fc -Z0 bench >"$folder/archive"
 archive_mb=$(($(stat -c %s "$folder/archive") / 1000000))
@@ -173,6 +211,12 @@ row "local and S3 (on loopback) against local alone" "$(awk "BEGIN {printf \"%.2
 row "upload of $large_mb MB to that server: pgbackupd's S3" "$(rate us) MB/s" "ahead of both" "$(holds "$(rate us) >= $(rate aws) && $(rate us) >= $(rate rclone)")"
 row "the same by \`aws s3 cp\`" "$(rate aws) MB/s" "" 1
 row "the same by \`rclone\`" "$(rate rclone) MB/s" "" 1
+row "restore (schema, load, indexes, ANALYZE) against \`zstd -d\` and \`pg_restore -j 2\` ($stock s)" "$(awk "BEGIN {printf \"%.2f\", $loading / $stock}") ×" "≤ 1 ×" "$(holds "$loading <= $stock")"
+row "the proof besides: every row compared" "$proof s ($(awk "BEGIN {printf \"%.2f\", $proof / $stock}") ×)" "" 1
+row "the whole command, with its checks and the proof" "$(awk "BEGIN {printf \"%.2f\", $whole / $stock}") ×" "" 1
+row "one table of 1000 rows out of $((stored / 1000000)) MB" "$(cat "$folder/one") s, $((one_bytes / 1024)) KiB read" "≤ 4 MiB" "$(holds "$one_bytes <= 4194304")"
+row "away during the swap, with 50 busy connections" "$(awk "BEGIN {printf \"%.2f\", $downtime}") s" "< 1 s" "$(holds "$downtime < 1")"
+row "away during the rollback" "$(awk "BEGIN {printf \"%.2f\", $back_again}") s" "< 1 s" "$(holds "$back_again < 1")"
 row "artifact against pg_dump's own" "$(awk "BEGIN {printf \"%.2f\", $stored / $default_size}") ×" "≤ 1 ×" "$(holds "$stored <= $default_size")"
 row "scan and fingerprint, one core" "$scan MB/s" "≥ 1000 MB/s" "$(holds "$scan >= 1000")"
 row "read back (decompress, scan), one core" "$back MB/s" "≥ 500 MB/s" "$(holds "$back >= 500")"

@@ -204,19 +204,23 @@ struct Preparation: Sendable {
     try await run(globals.missing(from: inventory).map(\.statement))
   }
 
-  /// Makes an empty database with the archive's encoding and locale.
-  func create(_ name: String) async throws(Fault) {
+  /// Makes an empty database with the archive's encoding and locale. The session that it returns holds the database: as long as somebody
+  /// is connected, no daemon takes it for what a dead restore has left.
+  func create(_ name: String) async throws(Fault) -> PostgresSession {
     var options = toc.databaseOptions ?? "WITH TEMPLATE = template0 ENCODING = '\(source.manifest.server.encoding)'"
     if !request.options.withTablespaces, let range = options.range(of: " TABLESPACE = ") {
       options = String(options[..<range.lowerBound])
     }
-    let statement = "CREATE DATABASE \(SQLName.quoted(name)) \(options)"
-    try await withMaintenance { session throws(Fault) in
-      try await session.execute(statement)
-      try await session.execute(
-        "COMMENT ON DATABASE \(SQLName.quoted(name)) IS \(SQLName.literal("\(Self.unfinishedMark)\(source.manifest.id)"))"
-      )
+    try await run(["CREATE DATABASE \(SQLName.quoted(name)) \(options)"])
+    let hold = try await PostgresSession.connect(restore.maintenance.database(name))
+    do throws(Fault) {
+      let mark = SQLName.literal("\(Self.unfinishedMark)\(source.manifest.id)")
+      try await hold.execute("COMMENT ON DATABASE \(SQLName.quoted(name)) IS \(mark)")
+    } catch {
+      await hold.close()
+      throw error
     }
+    return hold
   }
 
   func drop(_ name: String) async throws(Fault) {

@@ -193,8 +193,14 @@ struct RestoreRun: Sendable {
     var outcome = RestoreOutcome(database: name)
     do {
       phases.begin(.prepare)
-      try await preparation.create(name)
-      try await build(name, &outcome)
+      let hold = try await preparation.create(name)
+      do {
+        try await build(name, &outcome)
+        await hold.close()
+      } catch {
+        await hold.close()
+        throw error
+      }
       try await finish(&outcome)
     } catch {
       let fault = Fault(error)

@@ -113,7 +113,7 @@ struct TableRestore: Sendable {
     let preparation = preparation
     let work = names.work
     do {
-      try await preparation.create(work)
+      let hold = try await preparation.create(work)
       let head = try MemoryFile(preparation.head)
       try await program.make(.preData, head: head, entries: preparation.entries, jobs: 1)
       let connection = try await preparation.session(work).connect()
@@ -125,6 +125,7 @@ struct TableRestore: Sendable {
         await connection.close()
         throw error
       }
+      await hold.close()
       try await preparation.drop(work)
       return columns
     } catch {

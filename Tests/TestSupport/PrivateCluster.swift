@@ -39,7 +39,7 @@ package final class PrivateCluster: Sendable {
     }
     let server =
       asUser + ["\(binaries)/postgres", "-D", data, "-k", folder.path, "-p", Self.port]
-      + (["listen_addresses=''", "fsync=off", "shared_buffers=32MB", "max_connections=60", "max_wal_size=64MB"]
+      + (["listen_addresses=''", "fsync=off", "shared_buffers=32MB", "max_connections=400", "max_wal_size=256MB"]
       + settings)
       .flatMap { ["-c", $0.replacing("''", with: "")] }
     let (reader, writer) = makePipe()

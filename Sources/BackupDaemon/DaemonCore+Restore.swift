@@ -145,11 +145,13 @@ extension DaemonCore {
     for database in plan.databases {
       let rollback = rollback(of: database)
       let active = board.active.contains { $0.job == Self.restoreJob }
+      let lives = database.includes == nil ? [database.connection["dbname"] ?? database.name] : members(of: database)
       let answer = await withDeadline(.seconds(20)) { () -> Result<([KeptDatabase], [String], [String]), Fault> in
         do throws(Fault) {
           var dropped: [String] = []
           if let keep { dropped = try await rollback.drop(olderThan: keep) }
-          let swept = active ? [] : try await rollback.sweepUnfinished()
+          var swept: [String] = []
+          for live in active ? [] : lives { swept += try await rollback.sweepUnfinished(of: live) }
           return .success((try await rollback.kept(), dropped, swept))
         } catch {
           return .failure(error)
@@ -178,6 +180,12 @@ extension DaemonCore {
       }
     }
     keptDatabases = found
+  }
+
+  /// The databases of a pattern that restores were made of.
+  private func members(of database: DaemonPlan.Database) -> [String] {
+    board.lastOfEach.filter { $0.job == Self.restoreJob && $0.database.hasPrefix(database.name + ".") }
+      .map { String($0.database.dropFirst(database.name.count + 1)) }
   }
 
   private func rollback(of database: DaemonPlan.Database) -> Rollback {

@@ -231,9 +231,8 @@ struct Preparation: Sendable {
 
   /// What the database itself had: owner, settings, comment, privileges.
   func dress(_ name: String) async throws(Fault) {
-    var statements = ["COMMENT ON DATABASE \(SQLName.quoted(name)) IS NULL"]
-    guard selection == nil else { return try await run(statements) }
-    statements += toc.databaseStatements(for: name, withPrivileges: request.options.withPrivileges)
+    guard selection == nil else { return }
+    var statements = toc.databaseStatements(for: name, withPrivileges: request.options.withPrivileges)
     if request.options.withOwners, let owner = toc.databaseOwner, inventory.roles.contains(owner) {
       statements.append("ALTER DATABASE \(SQLName.quoted(name)) OWNER TO \(SQLName.quoted(owner))")
     }
@@ -244,6 +243,12 @@ struct Preparation: Sendable {
     try await withMaintenance { session throws(Fault) in
       for statement in statements { try await session.execute(statement) }
     }
+  }
+
+  /// The archived database's own comment: it takes the mark's place when the new one gets its name.
+  var archivedComment: String? {
+    guard selection == nil else { return nil }
+    return toc.databaseComment
   }
 
   func setSequences(_ session: LoadSession) async throws(Fault) {

@@ -111,7 +111,8 @@ struct RestoreRun: Sendable {
       let swap = try await DatabaseSwap(maintenance: restore.maintenance).run(
         names.work, to: names.live, keeping: isThere ? names.kept : nil,
         comment: KeptDatabase.comment(
-          live: names.live, at: restore.context.now(), before: preparation.comment(of: names.live)))
+          live: names.live, at: restore.context.now(), before: preparation.comment(of: names.live)),
+        newComment: .some(preparation.archivedComment))
       outcome.database = names.live
       outcome.kept = isThere ? names.kept : nil
       outcome.downtimeSeconds = swap.seconds
@@ -122,7 +123,8 @@ struct RestoreRun: Sendable {
     guard case .beside(let name) = request.target else { preconditionFailure("a restore beside has a name") }
     return try await building(names.work) { outcome in
       phases.begin(.swap)
-      _ = try await DatabaseSwap(maintenance: restore.maintenance).run(names.work, to: name, keeping: nil, comment: nil)
+      _ = try await DatabaseSwap(maintenance: restore.maintenance).run(
+        names.work, to: name, keeping: nil, comment: nil, newComment: .some(preparation.archivedComment))
       outcome.database = name
     }
   }

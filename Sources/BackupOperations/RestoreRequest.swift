@@ -72,6 +72,15 @@ package struct RestoreNames: Sendable, Equatable {
   package var schema: String { "restored_\(stamp)" }
   package var safetySchema: String { "replaced_\(stamp)" }
 
+  /// When a restore of `live` began to load a database of this name; nil where it has none of these names.
+  static func workTime(_ name: String, of live: String) -> Date? {
+    guard let range = name.ranges(of: "_restore_").last,
+      let time = Date(stamp: name[range.upperBound...].uppercased()),
+      RestoreNames(live: live, stamp: time.stamp.lowercased()).work == name
+    else { return nil }
+    return time
+  }
+
   private func name(_ what: String) -> String {
     let suffix = "_\(what)_\(stamp)"
     var base = live

@@ -63,10 +63,16 @@ package struct Rollback: Sendable {
     return dropped
   }
 
-  /// Drops what a restore that died has left half-made, where nobody is connected to it; returns the names.
-  package func sweepUnfinished() async throws(Fault) -> [String] {
-    let mark = Preparation.unfinishedMark
-    let left = try await databases().filter { $0.comment?.hasPrefix(mark) == true && $0.connections == 0 && $0.isOurs }
+  /// Drops what a restore of this database that died has left half-made, where nobody is connected to it; returns the names. One that it
+  /// had no time to mark goes when it is an hour old.
+  package func sweepUnfinished(of live: String) async throws(Fault) -> [String] {
+    let now = context.now()
+    let left = try await databases().filter { database in
+      guard database.connections == 0, database.isOurs, let time = RestoreNames.workTime(database.name, of: live) else {
+        return false
+      }
+      return database.comment?.hasPrefix(Preparation.unfinishedMark) ?? (now.timeIntervalSince(time) > 3600)
+    }
     guard !left.isEmpty else { return [] }
     let session = try await PostgresSession.connect(maintenance)
     do throws(Fault) {

@@ -62,14 +62,25 @@ package struct TableOfContents: Sendable {
     return nil
   }
 
-  /// The statements that give a database of another name what the archived one had: settings, connection limit, comment, and the
-  /// privileges on it. `pg_restore` runs them only with `--create`, under the old name.
+  /// The comment on the database, as its COMMENT statement has it.
+  package var databaseComment: String? {
+    guard let old = database?.tag else { return nil }
+    let tags = ["DATABASE \(old)", "DATABASE \(SQLName.quoted(old))"]
+    let statement = entries.first { $0.kind == "COMMENT" && tags.contains($0.tag ?? "") }?.definition
+    guard let text = statement, let start = text.ranges(of: " IS '").first,
+      let end = text.ranges(of: "'").last, start.upperBound <= end.lowerBound
+    else { return nil }
+    return String(text[start.upperBound..<end.lowerBound]).replacing("''", with: "'")
+  }
+
+  /// The statements that give a database of another name what the archived one had: settings, connection limit, and the privileges
+  /// on it. `pg_restore` runs them only with `--create`, under the old name.
   package func databaseStatements(for name: String, withPrivileges: Bool) -> [String] {
     guard let old = database?.tag else { return [] }
     let wanted = entries.filter { entry in
       switch entry.kind {
       case "DATABASE PROPERTIES": true
-      case "COMMENT", "SECURITY LABEL": entry.tag == "DATABASE \(old)" || entry.tag == "DATABASE \(SQLName.quoted(old))"
+      case "SECURITY LABEL": entry.tag == "DATABASE \(old)" || entry.tag == "DATABASE \(SQLName.quoted(old))"
       case "ACL":
         withPrivileges && (entry.tag == "DATABASE \(old)" || entry.tag == "DATABASE \(SQLName.quoted(old))")
       default: false

@@ -116,7 +116,7 @@ import Units
     // A crash lets sequences skip values (`SEQ_LOG_VALS` of sequence.c); nothing else may differ.
     #expect(try fixture.text(fixture.database).filter { !$0.contains("setval") } == before)
     // What could not be dropped while the server was down is swept later.
-    _ = try await fixture.rollback().sweepUnfinished()
+    _ = try await fixture.rollback().sweepUnfinished(of: fixture.database)
     #expect(try fixture.databases == [fixture.database])
   }
 

@@ -293,7 +293,7 @@ struct Preparation: Sendable {
 
   private var steps: [String] {
     let live = inventory.databases.first { $0.name == names.live }
-    let size = live?.bytes.map { ", \(ByteCount($0))" } ?? ""
+    let size = live?.bytes.map { " (\(ByteCount($0)))" } ?? ""
     var steps: [String] = []
     if request.withGlobals, let missing = globals?.missing(from: inventory), !missing.isEmpty {
       steps.append("create roles and tablespaces that are missing: \(missing.count) statements")

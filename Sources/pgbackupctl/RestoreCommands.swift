@@ -155,7 +155,7 @@ enum RestoreText {
     let place = outcome.schema.map { "the schema '\($0)' of '\(outcome.database)'" } ?? "'\(outcome.database)'"
     var lines = [
       "\(run.backup.map { "\($0)" } ?? run.id) is restored into \(place): "
-        + "\(outcome.rows) rows in \(outcome.tables) tables, \(outcome.provedTables) of them proved row for row."
+        + "\(outcome.rows) rows in \(outcome.tables) table\(outcome.tables == 1 ? "" : "s"), \(outcome.provedTables) of them proved row for row."
     ]
     lines += outcome.unproved.map { "not proved: \($0)" }
     if let kept = outcome.kept {

@@ -64,7 +64,9 @@ extension Catalog {
     let found: Backup? =
       switch selector.choice {
       case .exact(let time): candidates.first { $0.id.time == time }
-      case .latest(let type): candidates.last { $0.isGood && (type == nil || $0.manifest.type == type) }
+      // What a restore in place has put aside is what one wanted to be rid of: it has to be named.
+      case .latest(nil): candidates.last { $0.isGood && $0.manifest.type != "pre-restore" }
+      case .latest(let type?): candidates.last { $0.isGood && $0.manifest.type == type }
       case .oldest(let type): candidates.first { $0.isGood && (type == nil || $0.manifest.type == type) }
       case .at(let time): candidates.last { $0.isGood && $0.id.time <= time }
       }

@@ -2,6 +2,7 @@ package import AgeEncryption
 import ArtifactFormat
 package import BackupCatalog
 package import Faults
+import PostgresArchive
 package import Storage
 import Synchronization
 
@@ -103,6 +104,42 @@ package struct ArchiveSource: Sendable {
       throw Fault(error)
     }
     return bytes
+  }
+
+  /// Reads all of it: every table has to have the rows that the contents tell.
+  package func check() async throws(Fault) {
+    var scanner = ArchiveScanner()
+    var failure: ArchiveError?
+    do {
+      try await read(0..<contents.archiveBytes) { bytes in
+        try Task.checkCancellation()
+        bytes.withUnsafeBytes { buffer in
+          do throws(ArchiveError) {
+            if failure == nil { try scanner.consume(buffer) }
+          } catch {
+            failure = error
+          }
+        }
+      }
+    } catch {
+      throw Fault(error)
+    }
+    var isSame = failure == nil
+    if isSame {
+      do throws(ArchiveError) {
+        let index = try scanner.finish()
+        let found = Dictionary(
+          index.tables.map { ($0.dumpID, $0.rows?.fingerprint.description) }, uniquingKeysWith: { first, _ in first })
+        isSame = contents.tables.allSatisfy { found[$0.dumpID] == .some($0.fingerprint) }
+      } catch {
+        (failure, isSame) = (error, false)
+      }
+    }
+    guard isSame else {
+      throw Fault(
+        .artifactDamaged, "The artifact of \(manifest.id) is damaged.", cause: failure?.description,
+        hint: "pgbackupctl show \(manifest.id)")
+    }
   }
 
   /// Hands the plain bytes of a range to `body`, in order and in pieces of a frame at most; frames are fetched and opened a little ahead.

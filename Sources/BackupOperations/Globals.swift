@@ -6,7 +6,7 @@ import PostgresArchive
 import PostgresTools
 import Storage
 
-/// Roles and tablespaces of a backup's server, as `pg_dumpall --globals-only` wrote them: a statement to a line.
+/// Roles and tablespaces of a backup's server, as `pg_dumpall --globals-only` wrote them.
 struct Globals: Sendable {
   struct Statement: Sendable {
     let statement: String
@@ -17,7 +17,41 @@ struct Globals: Sendable {
   private let lines: [String]
 
   init(_ text: String) {
-    lines = text.split(separator: "\n").map(String.init).filter { !$0.hasPrefix("--") && $0.hasSuffix(";") }
+    lines = Self.split(text)
+  }
+
+  /// The statements, each with its semicolon. A line inside a constant is no statement, whatever it says: anybody may set his own
+  /// role's settings to any text.
+  static func split(_ text: String) -> [String] {
+    var statements: [String] = []
+    var current = ""
+    var quote: Character?
+    var isEscaping = false
+    var rest = text[...]
+    while let character = rest.popFirst() {
+      if let open = quote {
+        current.append(character)
+        if isEscaping, character == "\\", let next = rest.popFirst() {
+          current.append(next)
+        } else if character == open {
+          // A doubled quote stands for itself.
+          if rest.first == open { current.append(rest.removeFirst()) } else { quote = nil }
+        }
+      } else if character == "-", rest.first == "-", current.allSatisfy(\.isWhitespace) {
+        rest = rest.drop { !$0.isNewline }
+        current = ""
+      } else if character == "'" || character == "\"" {
+        quote = character
+        isEscaping = character == "'" && current.last.map { $0 == "E" || $0 == "e" } == true
+        current.append(character)
+      } else if character == ";" {
+        statements.append(String(current.drop(while: \.isWhitespace)) + ";")
+        current = ""
+      } else {
+        current.append(character)
+      }
+    }
+    return statements
   }
 
   static func read(

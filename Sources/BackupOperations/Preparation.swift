@@ -53,6 +53,11 @@ struct Preparation: Sendable {
     }
     names = RestoreNames(
       live: restore.live, at: restore.context.now(), taken: Set(inventory.databases.map(\.name)))
+    guard !server.isStandby else {
+      throw Fault(
+        .restoreRefused, "\(restore.maintenance.summary) is a standby, which nothing can be restored into.",
+        hint: "restore on the primary")
+    }
     let dumpMajor = restore.manifest.server.versionNumber / 10000
     guard server.major >= dumpMajor else {
       throw Fault(
@@ -212,12 +217,19 @@ struct Preparation: Sendable {
       options = String(options[..<range.lowerBound])
     }
     try await run(["CREATE DATABASE \(SQLName.quoted(name)) \(options)"])
-    let hold = try await PostgresSession.connect(restore.maintenance.database(name))
+    let hold: PostgresSession
+    do throws(Fault) {
+      hold = try await PostgresSession.connect(restore.maintenance.database(name))
+    } catch {
+      try await drop(name)
+      throw error
+    }
     do throws(Fault) {
       let mark = SQLName.literal("\(Self.unfinishedMark)\(source.manifest.id)")
       try await hold.execute("COMMENT ON DATABASE \(SQLName.quoted(name)) IS \(mark)")
     } catch {
       await hold.close()
+      try await drop(name)
       throw error
     }
     return hold
@@ -248,7 +260,8 @@ struct Preparation: Sendable {
   /// The archived database's own comment: it takes the mark's place when the new one gets its name.
   var archivedComment: String? {
     guard selection == nil else { return nil }
-    return toc.databaseComment
+    // That of a database that was put aside when it was backed up begins with our mark.
+    return KeptDatabase.originalComment(toc.databaseComment)
   }
 
   func setSequences(_ session: LoadSession) async throws(Fault) {

@@ -137,6 +137,9 @@ struct RestoreRun: Sendable {
       throw Fault(
         .restoreRefused, "A restore in place needs a store for its safety backup.", hint: "pgbackupctl status")
     }
+    // Before anything is taken away: all of the backup is read, and is what its contents say.
+    phases.begin(.check)
+    try await preparation.source.check()
     let start = ContinuousClock.now
     phases.begin(.safety)
     let swap = DatabaseSwap(maintenance: restore.maintenance)
@@ -147,13 +150,28 @@ struct RestoreRun: Sendable {
     let safety: (manifest: Manifest, stores: [any ObjectStore])
     do throws(Fault) {
       safety = try await safetyBackup(restore.maintenance.database(names.kept))
+      // It must be readable here and now, or there is no way back.
+      let source = try await ArchiveSource(safety.manifest, in: safety.stores, identities: restore.identities)
+      try await source.check()
+      try await preparation.drop(names.kept)
     } catch {
-      _ = try await swap.run(names.kept, to: names.live, keeping: nil, comment: nil, newComment: .some(comment))
+      let swap = swap
+      let (kept, live) = (names.kept, names.live)
+      do throws(Fault) {
+        _ = try await uncancelled { () async throws(Fault) in
+          try await swap.run(kept, to: live, keeping: nil, comment: nil, newComment: .some(comment))
+        }
+      } catch let second {
+        throw Fault(
+          error.code,
+          "The restore stopped before it replaced anything, but '\(live)' is still named '\(kept)'. " + error.message,
+          cause: "\(error.cause ?? "")\n\(second.message)",
+          hint: "pgbackupctl rollback \(request.database) gives it its name back")
+      }
       throw Fault(
-        error.code, "The safety backup failed, and '\(names.live)' is in its place again. " + error.message,
-        cause: error.cause, hint: error.hint)
+        error.code, "Nothing was replaced, and '\(live)' is in its place again. " + error.message, cause: error.cause,
+        hint: error.hint)
     }
-    try await preparation.drop(names.kept)
     do {
       var outcome = try await self.swap()
       outcome.kept = safety.manifest.id.description
@@ -170,6 +188,7 @@ struct RestoreRun: Sendable {
       "the restore in place failed; the safety backup is put back", metadata: ["backup": "\(safety.manifest.id)"])
     var request = RestoreRequest(backup: safety.manifest.id, database: request.database)
     request.jobs = restore.request.jobs
+    request.isLenient = true
     // Not cancelled with the restore: the database is gone until this is done.
     let again = Restore(
       request, of: safety.manifest, from: safety.stores, identities: restore.identities, on: restore.maintenance,
@@ -193,9 +212,10 @@ struct RestoreRun: Sendable {
     _ name: String, _ finish: (inout RestoreOutcome) async throws -> Void
   ) async throws -> RestoreOutcome {
     var outcome = RestoreOutcome(database: name)
+    phases.begin(.prepare)
+    // Outside: what this restore has not made it must not drop.
+    let hold = try await preparation.create(name)
     do {
-      phases.begin(.prepare)
-      let hold = try await preparation.create(name)
       do {
         try await build(name, &outcome)
         await hold.close()
@@ -225,7 +245,7 @@ struct RestoreRun: Sendable {
   private func build(_ name: String, _ outcome: inout RestoreOutcome) async throws {
     let contents = preparation.source.contents
     let program = RestoreProgram(
-      preparation.program, restore.maintenance.database(name), request.options)
+      preparation.program, restore.maintenance.database(name), request.options, isLenient: request.isLenient)
     let entries = preparation.entries
 
     phases.begin(.schema)
@@ -254,9 +274,15 @@ struct RestoreRun: Sendable {
     var provable = contents
     provable.tables = tables
     provable.largeObjects = objects
-    let proof = try await RestoreProof(
-      contents: provable, sequences: preparation.sequences, session: session, jobs: request.jobs, progress: proving
-    ).run()
+    let prover = RestoreProof(
+      contents: provable, sequences: preparation.sequences, session: session, jobs: request.jobs, progress: proving)
+    var proof = RestoreProof.Result()
+    do {
+      proof = try await prover.run()
+    } catch let fault as Fault where request.isLenient {
+      // All the rows that could be put back are better than none.
+      proof.unproved.append(fault.message)
+    }
     outcome.loadedBytes = total
     outcome.tables = tables.count
     outcome.isWhole = entries == nil

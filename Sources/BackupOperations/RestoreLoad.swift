@@ -257,7 +257,7 @@ struct LoadSession: Sendable {
         """
         SET statement_timeout = 0; SET lock_timeout = 0; SET idle_in_transaction_session_timeout = 0;
         SET check_function_bodies = false; SET xmloption = content; SET client_min_messages = warning;
-        SET row_security = off; SET synchronous_commit = off
+        SET row_security = off; SET synchronous_commit = off; SET default_transaction_read_only = off
         """)
       if let role { try await session.execute("SET ROLE \(SQLName.quoted(role))") }
     } catch {

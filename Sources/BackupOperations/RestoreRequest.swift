@@ -34,6 +34,8 @@ package struct RestoreRequest: Sendable {
   package var withGlobals = false
   /// Connections that load at once.
   package var jobs = 4
+  /// Goes on where something but rows can't be restored, and tells it: for what is put back after a restore in place has failed.
+  var isLenient = false
 
   package init(backup: BackupID, database: String) {
     self.backup = backup
@@ -81,6 +83,14 @@ package struct RestoreNames: Sendable, Equatable {
     return time
   }
 
+  /// Whether a restore or a rollback of `live` gives this name to what it puts aside.
+  static func isKept(_ name: String, of live: String) -> Bool {
+    guard let range = name.ranges(of: "_before_").last,
+      let time = Date(stamp: name[range.upperBound...].uppercased())
+    else { return false }
+    return RestoreNames(live: live, stamp: time.stamp.lowercased()).kept == name
+  }
+
   private func name(_ what: String) -> String {
     let suffix = "_\(what)_\(stamp)"
     var base = live
@@ -112,6 +122,8 @@ package struct KeptDatabase: Sendable, Equatable {
     else { return nil }
     name = database.name
     live = String(line[line.index(line.startIndex, offsetBy: Self.mark.count + 1)..<end.lowerBound])
+    // A dump of a kept database carries its comment: the name has to say the same.
+    guard RestoreNames.isKept(database.name, of: live) else { return nil }
     replaced = time
     bytes = database.bytes
   }

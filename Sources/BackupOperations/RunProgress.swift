@@ -10,6 +10,7 @@ package struct RunProgress: Sendable, Codable, Equatable {
     case reconcile
     // of a restore
     case prepare
+    case check
     case safety
     case schema
     case load

@@ -2,12 +2,14 @@ import BackupCatalog
 import Faults
 import PostgresArchive
 import PostgresTools
+import Synchronization
 
 /// Chosen tables into the live database, in one transaction: either all of them are there and proved, or nothing has changed.
 struct TableRestore: Sendable {
   let restore: Restore
   let preparation: Preparation
   private let phases: PhaseClock
+  private let triggers = StatementList()
 
   init(_ restore: Restore, _ preparation: Preparation) {
     self.restore = restore
@@ -33,7 +35,10 @@ struct TableRestore: Sendable {
       try await inTransaction(&outcome) { connection in try await beside(schema, columns, on: connection) }
     case .replaceRows:
       outcome.kept = names.safetySchema
-      try await inTransaction(&outcome) { connection in try await replaceRows(on: connection) }
+      try await inTransaction(&outcome, { connection in try await replaceRows(on: connection) }) {
+        targets, connection in
+        try await finishReplacing(targets, on: connection)
+      }
     }
     outcome.phases = phases.end()
     outcome.storedBytesRead = Int64(preparation.source.storedBytesRead)
@@ -49,7 +54,8 @@ struct TableRestore: Sendable {
   }
 
   private func inTransaction(
-    _ outcome: inout RestoreOutcome, _ prepare: (PostgresSession) async throws -> [Target]
+    _ outcome: inout RestoreOutcome, _ prepare: (PostgresSession) async throws -> [Target],
+    _ finish: ([Target], PostgresSession) async throws -> Void = { _, _ in }
   ) async throws {
     let connection = try await preparation.session(names.live).connect()
     do {
@@ -57,6 +63,7 @@ struct TableRestore: Sendable {
       let targets = try await prepare(connection)
       try await load(targets, on: connection)
       try await prove(targets, on: connection, &outcome)
+      try await finish(targets, connection)
       try await connection.execute("SET LOCAL synchronous_commit = on; COMMIT")
       await connection.close()
     } catch {
@@ -187,6 +194,19 @@ struct TableRestore: Sendable {
       let copy = SQLName.quoted(names.safetySchema, "\(target.table.schema)_\(target.table.name)")
       try await connection.execute("CREATE TABLE \(copy) AS TABLE ONLY \(target.name)")
     }
+    for target in targets {
+      // Before the TRUNCATE, which has triggers of its own.
+      let enabled = try await connection.query(
+        """
+        SELECT pg_catalog.quote_ident(tgname), tgenabled FROM pg_catalog.pg_trigger
+        WHERE tgrelid = $1::pg_catalog.regclass AND NOT tgisinternal AND tgenabled <> 'D'
+        """, [target.name])
+      for row in enabled {
+        let mode = ["A": "ALWAYS ", "R": "REPLICA "][row[1] ?? ""] ?? ""
+        triggers.add("ALTER TABLE ONLY \(target.name) ENABLE \(mode)TRIGGER \(row[0] ?? "")")
+      }
+      try await connection.execute("ALTER TABLE ONLY \(target.name) DISABLE TRIGGER USER")
+    }
     do throws(Fault) {
       try await connection.execute("TRUNCATE ONLY \(all)")
     } catch {
@@ -194,8 +214,30 @@ struct TableRestore: Sendable {
         .restoreRefused, "The rows can't be replaced: other tables lead to them by foreign keys.", cause: error.cause,
         hint: "choose those tables too, or restore into a schema of its own (without --replace)")
     }
-    for target in targets { try await connection.execute("ALTER TABLE ONLY \(target.name) DISABLE TRIGGER USER") }
     return targets
+  }
+
+  /// Triggers as they were before, and sequences no further back than the rows.
+  private func finishReplacing(_ targets: [Target], on connection: PostgresSession) async throws {
+    for statement in triggers.statements { try await connection.execute(statement) }
+    for target in targets {
+      let owned = try await connection.query(
+        """
+        SELECT d.objid::pg_catalog.regclass, pg_catalog.quote_ident(a.attname) FROM pg_catalog.pg_depend d
+        JOIN pg_catalog.pg_class s ON s.oid = d.objid AND s.relkind = 'S'
+        JOIN pg_catalog.pg_attribute a ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid
+        WHERE d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.deptype IN ('a', 'i')
+          AND d.refobjid = $1::pg_catalog.regclass
+        """, [target.name])
+      for row in owned {
+        guard let sequence = row[0], let column = row[1] else { continue }
+        try await connection.execute(
+          """
+          SELECT pg_catalog.setval(\(SQLName.literal(sequence)), m.top) FROM (SELECT max(\(column)) AS top FROM ONLY \(target.name)) m,
+            \(sequence) s WHERE m.top > s.last_value
+          """)
+      }
+    }
   }
 
   /// Who is led to comes before who leads there, so that each row's counterpart is there when it is checked.
@@ -231,4 +273,11 @@ struct TableRestore: Sendable {
     }
     return ordered
   }
+}
+
+/// What is to be done at the end of a transaction.
+private final class StatementList: Sendable {
+  private let list = Mutex<[String]>([])
+  var statements: [String] { list.withLock { $0 } }
+  func add(_ statement: String) { list.withLock { $0.append(statement) } }
 }

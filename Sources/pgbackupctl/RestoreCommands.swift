@@ -161,7 +161,8 @@ enum RestoreText {
     if let kept = outcome.kept {
       lines.append(
         "What was there is kept as '\(kept)'."
-          + (outcome.schema == nil ? " Undo: pgbackupctl rollback \(run.database)" : ""))
+          + (outcome.isWhole && outcome.schema == nil && !kept.contains("/") && run.id != "standalone"
+            ? " Undo: pgbackupctl rollback \(run.database)" : ""))
     }
     if let downtime = outcome.downtimeSeconds { lines.append("The database was away for \(seconds(downtime)).") }
     lines.append(

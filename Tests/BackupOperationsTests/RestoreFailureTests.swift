@@ -159,6 +159,8 @@ import Units
     let cluster = try PrivateCluster.shared()
     let role = "app \(UUID().uuidString.prefix(6))"
     try cluster.sql("postgres", "CREATE ROLE \"\(role)\" LOGIN PASSWORD 'secret'")
+    try cluster.sql(
+      "postgres", "ALTER ROLE \"\(role)\" SET search_path = E'x\\nCREATE ROLE intruder SUPERUSER;\\n'")
     let fixture = try await RestoreFixture(
       cluster: cluster, sample: nil,
       sql:
@@ -178,7 +180,10 @@ import Units
     let preview = try await fixture.restore(request).preview()
     #expect(preview.globals.contains { $0.contains("CREATE ROLE") })
     #expect(!preview.globals.contains { $0.contains("SCRAM") })
+    // A setting that anybody may give himself is text, whatever it looks like.
+    #expect(!preview.globals.contains { $0.hasPrefix("CREATE ROLE intruder") })
     #expect(try await fixture.restore(request).run().isProved)
+    #expect(try cluster.sql("postgres", "SELECT count(*) FROM pg_roles WHERE rolname = 'intruder'") == "0\n")
     #expect(try cluster.sql(fixture.database, "SELECT tableowner FROM pg_tables WHERE tablename = 't'") == "\(role)\n")
   }
 

@@ -35,6 +35,17 @@ struct RestoreFixture {
     ).run().manifest
   }
 
+  /// Another backup of the same database.
+  init(of other: RestoreFixture) async throws {
+    cluster = other.cluster
+    database = other.database
+    var settings = Backup.Settings()
+    settings.programs = [cluster.binaries]
+    manifest = try await workshop.backup(
+      try connection(cluster, database), database: database, settings: settings
+    ).run().manifest
+  }
+
   var request: RestoreRequest { RestoreRequest(backup: manifest.id, database: database) }
 
   func restore(
@@ -157,6 +168,33 @@ struct RestoreFixture {
     #expect(try fixture.cluster.sql(fixture.database, "SELECT DISTINCT f4 FROM \(kept).portal_floats") == "7\n")
     try fixture.cluster.sql(fixture.database, "SET client_min_messages = error; DROP SCHEMA \(kept) CASCADE")
     #expect(try fixture.text(fixture.database) == before)
+
+    // Triggers are as they were, and the next row gets a number of its own.
+    try fixture.cluster.sql(
+      fixture.database,
+      """
+      CREATE TABLE numbered (id serial PRIMARY KEY, x int); INSERT INTO numbered (x) VALUES (1), (2), (3);
+      CREATE FUNCTION stop() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'no'; END $$;
+      CREATE TRIGGER a BEFORE TRUNCATE ON numbered EXECUTE FUNCTION stop();
+      CREATE TRIGGER b BEFORE DELETE ON numbered EXECUTE FUNCTION stop(); ALTER TABLE numbered ENABLE ALWAYS TRIGGER b;
+      CREATE TRIGGER c BEFORE DELETE ON numbered EXECUTE FUNCTION stop(); ALTER TABLE numbered DISABLE TRIGGER c;
+      """)
+    let second = try await RestoreFixture(of: fixture)
+    try fixture.cluster.sql(fixture.database, "SELECT setval('numbered_id_seq', 1)")
+    var again = second.request
+    again.tables = ["numbered"]
+    again.tableTarget = .replaceRows
+    _ = try await second.restore(again).run()
+    #expect(
+      try fixture.cluster.sql(
+        fixture.database,
+        "SELECT string_agg(tgenabled::text, '' ORDER BY tgname) FROM pg_trigger WHERE tgrelid = 'numbered'::regclass AND NOT tgisinternal"
+      ) == "OAD\n")
+    #expect(try fixture.cluster.sql(fixture.database, "INSERT INTO numbered (x) VALUES (4) RETURNING id") == "4\n")
+    try fixture.cluster.sql(
+      fixture.database,
+      "SET client_min_messages = error; DROP TABLE numbered; DROP FUNCTION stop; DO $$ BEGIN EXECUTE (SELECT 'DROP SCHEMA ' || string_agg(nspname, ', ') || ' CASCADE' FROM pg_namespace WHERE nspname LIKE 'replaced%'); END $$"
+    )
 
     // What other tables lead to by foreign keys is refused, and nothing is changed.
     request.tables = ["portal.users"]

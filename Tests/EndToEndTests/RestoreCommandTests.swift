@@ -123,18 +123,51 @@ import Testing
     #expect(try fixture.rows("only_now", of: fixture.database + "_then") == 1)
   }
 
-  /// The damage shows when the live database is gone already: the safety backup is put back.
+  /// A view that no restore can fill shows when the live database is gone already: all of its rows are put back, nothing is marked as
+  /// kept, and nothing is there to roll back to.
   @Test func aFailureInPlaceIsUndone() throws {
+    let fixture = try start()
+    let daemon = fixture.daemon
+    try fixture.cluster.sql(
+      fixture.database,
+      """
+      CREATE TABLE only_now AS SELECT 7 AS x;
+      CREATE FUNCTION f() RETURNS bigint LANGUAGE sql AS 'SELECT count(*) FROM only_now';
+      CREATE MATERIALIZED VIEW unfillable AS SELECT f(); COMMENT ON DATABASE "\(fixture.database)" IS 'ours';
+      """)
+    #expect(try daemon.ctl("backup", "shop").status == 0)
+    let restore = try daemon.ctl("restore", "latest", "--in-place", "--force")
+    #expect(restore.status == 1, "\(restore.output)\(restore.errors)")
+    #expect(restore.errors.contains("is back as it was before"), "\(restore.errors)")
+    #expect(try fixture.rows("only_now") == 1)
+    #expect(try fixture.rows("portal.views") == 27_000)
+    #expect(try fixture.others == [])
+    let comment = "SELECT shobj_description(oid, 'pg_database') FROM pg_database WHERE datname = '\(fixture.database)'"
+    #expect(try fixture.cluster.sql("postgres", comment) == "ours\n")
+    #expect(try daemon.ctl("status").output.contains("KEPT AS") == false)
+    #expect(try daemon.ctl("rollback", "shop", "--force").status == 6)
+  }
+
+  /// Before anything is taken away: a damaged backup, and a database that can't be dropped.
+  @Test func inPlaceIsRefusedInTime() throws {
     let fixture = try start(extra: "backup: { compression: none }")
     let daemon = fixture.daemon
+    try fixture.cluster.sql(
+      fixture.database,
+      "CREATE SUBSCRIPTION s_\(fixture.database) CONNECTION 'dbname=x' PUBLICATION p WITH (connect = false)")
     #expect(try daemon.ctl("backup", "shop").status == 0)
-    try fixture.cluster.sql(fixture.database, "CREATE TABLE only_now AS SELECT 7 AS x")
+    let held = try daemon.ctl("restore", "latest", "--in-place", "--force")
+    #expect(held.status == 1)
+    #expect(held.errors.contains("is in its place again"), "\(held.errors)")
+    #expect(try fixture.rows("portal.views") == 27_000)
+    try fixture.cluster.sql(
+      fixture.database,
+      "ALTER SUBSCRIPTION s_\(fixture.database) SET (slot_name = NONE); DROP SUBSCRIPTION s_\(fixture.database)")
     try fixture.damage("user 1234")
-    let restore = try daemon.ctl("restore", "latest", "--in-place", "--force")
-    #expect(restore.status == 9, "\(restore.output)\(restore.errors)\n\(daemon.log)")
-    #expect(restore.errors.contains("is back as it was before"))
-    #expect(try fixture.rows("only_now") == 1)
+    let damaged = try daemon.ctl("restore", "latest", "--in-place", "--force")
+    #expect(damaged.status == 9)
     #expect(try fixture.others == [])
+    #expect(try fixture.rows("portal.views") == 27_000)
   }
 
   /// A damaged backup is refused before anything is swapped, and leaves nothing behind.

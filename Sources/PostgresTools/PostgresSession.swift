@@ -66,13 +66,13 @@ package actor PostgresSession {
   /// Runs one statement, with `$1` parameters as text, and returns its rows.
   package func query(_ statement: String, _ arguments: [String?] = []) async throws(Fault) -> Rows {
     let connection = connection
-    return try await perform { () throws(PostgresError) in try connection.query(statement, arguments) }
+    return try await perform { () throws in try connection.query(statement, arguments) }
   }
 
   /// Runs several statements in one go, as `psql -c` does: one transaction, unless they say otherwise.
   package func execute(_ statements: String) async throws(Fault) {
     let connection = connection
-    try await perform { () throws(PostgresError) in try connection.execute(statements) }
+    try await perform { () throws in try connection.execute(statements) }
   }
 
   // MARK: - COPY
@@ -80,28 +80,28 @@ package actor PostgresSession {
   /// Begins `COPY … FROM stdin`. `putCopyData` and then `endCopy` must follow.
   package func beginCopy(_ statement: String) async throws(Fault) {
     let connection = connection
-    try await perform { () throws(PostgresError) in try connection.beginCopy(statement, PGRES_COPY_IN) }
+    try await perform { () throws in try connection.beginCopy(statement, PGRES_COPY_IN) }
   }
 
   /// Hands rows to the server, and waits while it takes no more.
   package func putCopyData(_ rows: [UInt8]) async throws(Fault) {
     let connection = connection
-    try await perform { () throws(PostgresError) in try connection.putCopyData(rows) }
+    try await perform { () throws in try connection.putCopyData(rows) }
   }
 
   /// Ends the COPY: throws what the server has against the rows. With a reason, it is told to take none of them.
   package func endCopy(abandonedBecause reason: String? = nil) async throws(Fault) {
     let connection = connection
-    try await perform { () throws(PostgresError) in try connection.endCopy(reason) }
+    try await perform { () throws in try connection.endCopy(reason) }
   }
 
   /// Runs `COPY … TO STDOUT`; `row` gets each row, its newline included, with a state of its own that begins with `start`.
   package func copyOut<State, Result: Sendable>(
-    _ statement: String, start: @Sendable () -> State,
-    row: @Sendable (inout State, UnsafeRawBufferPointer) -> Void, end: @Sendable (State) -> Result
+    _ statement: String, start: @escaping @Sendable () -> State,
+    row: @escaping @Sendable (inout State, UnsafeRawBufferPointer) -> Void, end: @escaping @Sendable (State) -> Result
   ) async throws(Fault) -> Result {
     let connection = connection
-    return try await perform { () throws(PostgresError) in
+    return try await perform { () throws in
       try connection.beginCopy(statement, PGRES_COPY_OUT)
       var state = start()
       try connection.getCopyData { row(&state, $0) }
@@ -109,13 +109,16 @@ package actor PostgresSession {
     }
   }
 
+  /// Runs blocking work on the session's own queue, and nowhere else: the cooperative pool has a thread for each core, and two sessions
+  /// that wait there for a server, which waits for a third one of ours, would wait for ever.
   private func perform<Value: Sendable>(
-    _ work: () throws(PostgresError) -> Value
+    _ work: @escaping @Sendable () throws -> Value
   ) async throws(Fault) -> Value {
     let connection = connection
+    let queue = executor.queue
     do {
       return try await withTaskCancellationHandler {
-        try work()
+        try await queue.blocking(work)
       } onCancel: {
         connection.cancel()
       }

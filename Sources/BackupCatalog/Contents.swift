@@ -1,3 +1,5 @@
+package import Faults
+
 /// The index of an archive: per table where its block lies and what its rows were, and where each frame of the artifact lies.
 /// With it one table comes back by reading that table's bytes, and a restore is proved row for row.
 package struct Contents: VersionedRecord, Equatable {
@@ -99,5 +101,22 @@ package struct Contents: VersionedRecord, Equatable {
     self.settings = settings
     self.tables = tables
     self.largeObjects = largeObjects
+  }
+}
+
+extension [Contents.Table] {
+  /// The table that `SCHEMA.NAME` means, or `NAME` where only one schema has it. Throws `E-TABLE-MISSING`, with `missing` as its message
+  /// where there is none.
+  package func one(named text: String, or missing: String, hint: String) throws(Fault) -> Contents.Table {
+    let exact = filter { "\($0.schema).\($0.name)" == text }
+    let found = exact.isEmpty ? filter { $0.name == text } : exact
+    let schemas = Set(found.map(\.schema)).sorted()
+    guard let first = found.first, schemas.count == 1 else {
+      throw Fault(
+        .tableMissing,
+        schemas.isEmpty ? missing : "Several schemas have a table \(text): \(schemas.joined(separator: ", ")).",
+        hint: hint)
+    }
+    return first
   }
 }

@@ -38,17 +38,10 @@ extension DaemonCore {
     }
     var read: [(backup: Catalog.Backup, contents: Contents)] = []
     for backup in backups { read.append((backup, try await contents(of: backup))) }
-    let names = Set(read.flatMap { $0.contents.tables.map { "\($0.schema).\($0.name)" } })
-    let meant = names.contains(table) ? [table] : names.filter { $0.hasSuffix(".\(table)") }.sorted()
-    guard let name = meant.first, meant.count == 1 else {
-      throw Fault(
-        .tableMissing,
-        meant.isEmpty
-          ? "No backup of '\(database)' has a table \(table)."
-          : "Several schemas have a table \(table): \(meant.joined(separator: ", ")).",
-        hint: "pgbackupctl contents \(database)/latest")
-    }
-    return TableHistory(table: name, in: read)
+    let meant = try read.flatMap(\.contents.tables).one(
+      named: table, or: "No backup of '\(database)' has a table \(table).",
+      hint: "pgbackupctl contents \(database)/latest")
+    return TableHistory(table: "\(meant.schema).\(meant.name)", in: read)
   }
 
   /// A backup's archive, to be read.

@@ -158,20 +158,8 @@ extension DaemonCore {
         }
       }
       guard case .success(let (kept, dropped, swept))? = answer else { continue }
-      for name in swept {
-        var record = LedgerRecord(.leftoversSwept, at: now())
-        (record.database, record.reason) = (database.name, "a database that a restore left unfinished")
-        record.detail = ["name": name]
-        await append(record)
-        logger.notice(.leftoversSwept, "an unfinished restore was swept", metadata: ["name": "\(name)"])
-      }
-      for name in dropped {
-        var record = LedgerRecord(.keptDropped, at: now())
-        (record.database, record.reason) = (database.name, "older than keep_replaced")
-        record.detail = ["name": name]
-        await append(record)
-        logger.notice(.keptDropped, "a replaced database was dropped", metadata: ["name": "\(name)"])
-      }
+      await tell(.leftoversSwept, .leftoversSwept, swept, of: database, "a database that a restore left unfinished")
+      await tell(.keptDropped, .keptDropped, dropped, of: database, "older than keep_replaced")
       for one in kept where database.includes != nil || one.live == database.connection["dbname"] {
         let entry = StatusReport.Kept(
           database: database.includes == nil ? database.name : "\(database.name).\(one.live)", name: one.name,
@@ -180,6 +168,20 @@ extension DaemonCore {
       }
     }
     keptDatabases = found
+  }
+
+  /// Records and logs databases that were dropped on a server.
+  private func tell(
+    _ kind: LedgerRecord.Kind, _ event: JournalEvent, _ names: [String], of database: DaemonPlan.Database,
+    _ reason: String
+  ) async {
+    for name in names {
+      var record = LedgerRecord(kind, at: now())
+      (record.database, record.reason) = (database.name, reason)
+      record.detail = ["name": name]
+      await append(record)
+      logger.notice(event, "a database was dropped (\(reason))", metadata: ["name": "\(name)"])
+    }
   }
 
   /// The databases of a pattern that restores were made of.

@@ -113,12 +113,10 @@ package struct ArchiveSource: Sendable {
     do {
       try await read(0..<contents.archiveBytes) { bytes in
         try Task.checkCancellation()
-        bytes.withUnsafeBytes { buffer in
-          do throws(ArchiveError) {
-            if failure == nil { try scanner.consume(buffer) }
-          } catch {
-            failure = error
-          }
+        do throws(ArchiveError) {
+          if failure == nil { try scanner.consume(bytes) }
+        } catch {
+          failure = error
         }
       }
     } catch {

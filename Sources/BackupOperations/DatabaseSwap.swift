@@ -27,22 +27,13 @@ struct DatabaseSwap: Sendable {
   func run(
     _ new: String, to live: String, keeping kept: String?, comment: String?, newComment: String?? = nil
   ) async throws(Fault) -> Result {
-    let worker = try await PostgresSession.connect(maintenance)
-    let helper: PostgresSession
-    do throws(Fault) {
-      helper = try await PostgresSession.connect(maintenance)
-    } catch {
-      await worker.close()
-      throw error
-    }
     do {
-      let result = try await swap(worker, helper, new, live, kept, comment, newComment)
-      await worker.close()
-      await helper.close()
-      return result
+      return try await PostgresSession.connect(maintenance).use { worker in
+        try await PostgresSession.connect(maintenance).use { helper in
+          try await swap(worker, helper, new, live, kept, comment, newComment)
+        }
+      }
     } catch {
-      await worker.close()
-      await helper.close()
       let fault = Fault(error)
       guard fault.code == .databaseQuery else { throw fault }
       throw Fault(

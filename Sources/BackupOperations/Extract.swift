@@ -29,17 +29,10 @@ package struct Extract {
   ///   - table: `NAME` where only one schema has it, or `SCHEMA.NAME`.
   ///   - columns: the ones that are wanted, in their order; all where empty.
   package init(_ table: String, columns wanted: [String], format: Format, from source: ArchiveSource) throws(Fault) {
-    let tables = source.contents.tables
-    let exact = tables.filter { "\($0.schema).\($0.name)" == table }
-    let found = exact.isEmpty ? tables.filter { $0.name == table } : exact
-    guard let first = found.first, found.count == 1 else {
-      throw Fault(
-        .tableMissing,
-        found.isEmpty
-          ? "\(source.manifest.id) has no data of a table \(table). (A partitioned table's rows are in its partitions.)"
-          : "Several schemas have a table \(table): \(found.map(\.schema).sorted().joined(separator: ", ")).",
-        hint: "pgbackupctl contents \(source.manifest.id)")
-    }
+    let first = try source.contents.tables.one(
+      named: table,
+      or: "\(source.manifest.id) has no data of a table \(table). (A partitioned table's rows are in its partitions.)",
+      hint: "pgbackupctl contents \(source.manifest.id)")
     guard let statement = first.copyStatement, first.rows != nil else {
       throw Fault(.tableMissing, "The data of \(table) in \(source.manifest.id) is no COPY text.")
     }
@@ -97,15 +90,11 @@ package struct Extract {
   private static let step: UInt64 = 16 << 20
 
   private func take(_ bytes: ArraySlice<UInt8>, _ block: inout CopyBlock, _ rows: inout [UInt8]) throws(Fault) {
-    var failure: ArchiveError?
-    bytes.withUnsafeBytes { buffer in
-      do throws(ArchiveError) {
-        try block.consume(buffer, appendingTo: &rows)
-      } catch {
-        failure = error
-      }
+    do throws(ArchiveError) {
+      try block.consume(bytes, appendingTo: &rows)
+    } catch {
+      throw damaged(error.description)
     }
-    if let failure { throw damaged(failure.description) }
   }
 
   private func converted(_ rows: ArraySlice<UInt8>) -> [UInt8] {

@@ -52,3 +52,13 @@ final class PhaseClock: Sendable {
     state.current = nil
   }
 }
+
+extension RestoreOutcome {
+  /// What every restore tells at its end.
+  mutating func close(_ clock: PhaseClock, _ source: ArchiveSource) {
+    phases = clock.end()
+    storedBytesRead = Int64(source.storedBytesRead)
+    storedBytes = source.manifest.artifact.file.size
+    warnings = source.faults.sorted { $0.key < $1.key }.map(\.value)
+  }
+}

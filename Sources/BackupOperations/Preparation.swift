@@ -42,14 +42,8 @@ struct Preparation: Sendable {
       readsGlobals
       ? try await Globals.read(restore.manifest, from: restore.stores, identities: restore.identities) : nil
 
-    let session = try await PostgresSession.connect(restore.maintenance)
-    do throws(Fault) {
-      server = try await session.serverFacts()
-      inventory = try await session.inventory()
-      await session.close()
-    } catch {
-      await session.close()
-      throw error
+    (server, inventory) = try await PostgresSession.connect(restore.maintenance).use { session throws(Fault) in
+      (try await session.serverFacts(), try await session.inventory())
     }
     names = RestoreNames(
       live: restore.live, at: restore.context.now(), taken: Set(inventory.databases.map(\.name)))
@@ -185,15 +179,7 @@ struct Preparation: Sendable {
   private func withMaintenance<Value: Sendable>(
     _ work: (PostgresSession) async throws(Fault) -> Value
   ) async throws(Fault) -> Value {
-    let session = try await PostgresSession.connect(restore.maintenance)
-    do throws(Fault) {
-      let value = try await work(session)
-      await session.close()
-      return value
-    } catch {
-      await session.close()
-      throw error
-    }
+    try await PostgresSession.connect(restore.maintenance).use(work)
   }
 
   func isThere(_ database: String) async throws(Fault) -> Bool {
@@ -266,25 +252,15 @@ struct Preparation: Sendable {
 
   func setSequences(_ session: LoadSession) async throws(Fault) {
     guard !sequences.isEmpty else { return }
-    let connection = try await session.connect()
-    do throws(Fault) {
+    try await session.connect().use { connection throws(Fault) in
       for sequence in sequences { try await connection.execute(sequence.statement) }
-      await connection.close()
-    } catch {
-      await connection.close()
-      throw error
     }
   }
 
   /// Statistics, without which the first queries after the swap would be planned blindly.
   func analyze(_ name: String) async throws(Fault) {
-    let connection = try await session(name).connect()
-    do throws(Fault) {
+    try await session(name).connect().use { connection throws(Fault) in
       try await connection.execute("RESET ROLE; SET client_min_messages = error; ANALYZE")
-      await connection.close()
-    } catch {
-      await connection.close()
-      throw error
     }
   }
 

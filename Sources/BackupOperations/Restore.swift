@@ -216,13 +216,7 @@ struct RestoreRun: Sendable {
     // Outside: what this restore has not made it must not drop.
     let hold = try await preparation.create(name)
     do {
-      do {
-        try await build(name, &outcome)
-        await hold.close()
-      } catch {
-        await hold.close()
-        throw error
-      }
+      try await hold.use { _ in try await build(name, &outcome) }
       try await finish(&outcome)
     } catch {
       let fault = Fault(error)
@@ -235,10 +229,7 @@ struct RestoreRun: Sendable {
       }
       throw fault
     }
-    outcome.phases = phases.end()
-    outcome.storedBytesRead = Int64(preparation.source.storedBytesRead)
-    outcome.storedBytes = restore.manifest.artifact.file.size
-    outcome.warnings = preparation.source.faults.sorted { $0.key < $1.key }.map(\.value)
+    outcome.close(phases, preparation.source)
     return outcome
   }
 

@@ -29,10 +29,8 @@ struct RestoreLoad: Sendable {
     for table in tables.filter({ $0.length >= Self.wideTable }).sorted(by: { $0.length > $1.length }) {
       try await loadWide(table)
     }
-    let queue = WorkQueue(Self.units(tables.filter { $0.length < Self.wideTable }))
-    try await withThrowingTaskGroup(of: Void.self) { group in
-      for _ in 0..<max(1, min(jobs, queue.count)) { group.addTask { try await self.work(queue) } }
-      try await group.waitForAll()
+    try await session.each(Self.units(tables.filter { $0.length < Self.wideTable }), jobs: jobs) { unit, connection in
+      for table in unit { try await load(table, on: connection) }
     }
   }
 
@@ -51,22 +49,6 @@ struct RestoreLoad: Sendable {
       }
     }
     return bundle.isEmpty ? units : units + [bundle]
-  }
-
-  private func work(_ queue: WorkQueue<[Contents.Table]>) async throws {
-    guard var unit = queue.next() else { return }
-    let connection = try await session.connect()
-    do {
-      while true {
-        for table in unit { try await load(table, on: connection) }
-        guard let next = queue.next() else { break }
-        unit = next
-      }
-      await connection.close()
-    } catch {
-      await connection.close()
-      throw error
-    }
   }
 
   // MARK: - A large table
@@ -105,14 +87,9 @@ struct RestoreLoad: Sendable {
 
   private func copy(_ statement: String, _ table: Contents.Table, from channel: RowChannel) async throws {
     do {
-      let connection = try await session.connect()
-      do {
+      try await session.connect().use { connection in
         try await connection.beginCopy(statement)
         try await pour(from: channel, into: connection, table)
-        await connection.close()
-      } catch {
-        await connection.close()
-        throw error
       }
     } catch {
       await channel.abandon()
@@ -192,7 +169,7 @@ struct RestoreLoad: Sendable {
         var rows = rest
         rows.reserveCapacity(rest.count + bytes.count)
         do throws(ArchiveError) {
-          try Self.consume(bytes, &block, &rows)
+          try block.consume(bytes, appendingTo: &rows)
         } catch {
           failure = error
           throw error
@@ -214,20 +191,6 @@ struct RestoreLoad: Sendable {
     guard rest.isEmpty, summary.fingerprint.description == table.fingerprint, Int64(summary.count) == table.rows else {
       throw Self.damaged(table, source.manifest.id, "its rows are not those that the contents tell")
     }
-  }
-
-  private static func consume(
-    _ bytes: ArraySlice<UInt8>, _ block: inout CopyBlock, _ rows: inout [UInt8]
-  ) throws(ArchiveError) {
-    var failure: ArchiveError?
-    bytes.withUnsafeBytes { buffer in
-      do throws(ArchiveError) {
-        try block.consume(buffer, appendingTo: &rows)
-      } catch {
-        failure = error
-      }
-    }
-    if let failure { throw failure }
   }
 
   private static func damaged(_ table: Contents.Table, _ id: BackupID, _ reason: String) -> Fault {
@@ -266,17 +229,30 @@ struct LoadSession: Sendable {
     }
     return session
   }
+
+  /// Works through the items over several connections; each takes the next one as soon as it is free. The first failure ends all.
+  func each<Item: Sendable>(
+    _ items: [Item], jobs: Int, _ work: @escaping @Sendable (Item, PostgresSession) async throws -> Void
+  ) async throws {
+    let queue = WorkQueue(items)
+    try await withThrowingTaskGroup(of: Void.self) { group in
+      for _ in 0..<min(max(1, jobs), items.count) {
+        group.addTask {
+          try await self.connect().use { connection in
+            while let item = queue.next() { try await work(item, connection) }
+          }
+        }
+      }
+      try await group.waitForAll()
+    }
+  }
 }
 
 /// Work that several tasks take from, in order.
-final class WorkQueue<Item: Sendable>: Sendable {
+private final class WorkQueue<Item: Sendable>: Sendable {
   private let items: Mutex<[Item]>
-  let count: Int
 
-  init(_ items: [Item]) {
-    self.items = Mutex(items.reversed())
-    count = items.count
-  }
+  init(_ items: [Item]) { self.items = Mutex(items.reversed()) }
 
   func next() -> Item? { items.withLock { $0.popLast() } }
 }

@@ -23,22 +23,14 @@ struct RestoreProof: Sendable {
   /// Throws `E-PROOF-FAILED` with the first differences where anything is not as it was.
   func run() async throws -> Result {
     let conditions = try await extensionConditions()
-    let queue = WorkQueue(contents.tables.sorted { ($0.bytes ?? 0) > ($1.bytes ?? 0) })
     let shared = SharedFindings()
-    try await withThrowingTaskGroup(of: Void.self) { group in
-      for _ in 0..<max(1, min(jobs, queue.count)) {
-        group.addTask { try await self.work(queue, conditions, shared) }
-      }
-      try await group.waitForAll()
+    let largestFirst = contents.tables.sorted { ($0.bytes ?? 0) > ($1.bytes ?? 0) }
+    try await session.each(largestFirst, jobs: jobs) { table, connection in
+      try await prove(table, on: connection, conditions[[table.schema, table.name]], shared)
     }
-    let connection = try await session.connect()
-    do {
+    try await session.connect().use { connection in
       try await proveSequences(on: connection, shared)
       try await proveLargeObjects(on: connection, shared)
-      await connection.close()
-    } catch {
-      await connection.close()
-      throw error
     }
     let (result, differences) = shared.value
     guard differences.isEmpty else {
@@ -48,24 +40,6 @@ struct RestoreProof: Sendable {
         hint: "report it; the live database was not touched")
     }
     return result
-  }
-
-  private func work(
-    _ queue: WorkQueue<Contents.Table>, _ conditions: [[String]: String], _ findings: SharedFindings
-  ) async throws {
-    guard var table = queue.next() else { return }
-    let connection = try await session.connect()
-    do {
-      while true {
-        try await prove(table, on: connection, conditions[[table.schema, table.name]], findings)
-        guard let next = queue.next() else { break }
-        table = next
-      }
-      await connection.close()
-    } catch {
-      await connection.close()
-      throw error
-    }
   }
 
   private func prove(
@@ -96,22 +70,17 @@ struct RestoreProof: Sendable {
   /// Tables of extensions that pg_dump reads through a condition (`pg_extension_config_dump`): the extension's own script makes rows
   /// besides. By schema and name.
   private func extensionConditions() async throws(Fault) -> [[String]: String] {
-    let connection = try await session.connect()
-    do throws(Fault) {
-      let rows = try await connection.query(
+    let rows = try await session.connect().use { connection throws(Fault) in
+      try await connection.query(
         """
         SELECT n.nspname, c.relname, t.condition
         FROM pg_catalog.pg_extension e, unnest(e.extconfig, e.extcondition) AS t(id, condition)
         JOIN pg_catalog.pg_class c ON c.oid = t.id JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
         WHERE t.condition <> ''
         """)
-      await connection.close()
-      return Dictionary(
-        rows.map { ([$0[0] ?? "", $0[1] ?? ""], $0[2] ?? "") }, uniquingKeysWith: { first, _ in first })
-    } catch {
-      await connection.close()
-      throw error
     }
+    return Dictionary(
+      rows.map { ([$0[0] ?? "", $0[1] ?? ""], $0[2] ?? "") }, uniquingKeysWith: { first, _ in first })
   }
 
   private func proveSequences(on connection: PostgresSession, _ findings: SharedFindings) async throws(Fault) {

@@ -45,22 +45,8 @@ package struct Rollback: Sendable {
   /// Drops what was kept and is older than it has to be; returns the names.
   package func drop(olderThan limit: Duration) async throws(Fault) -> [String] {
     let now = context.now()
-    var dropped: [String] = []
     let old = try await kept().filter { now.timeIntervalSince($0.replaced) > Double(limit.components.seconds) }
-    guard !old.isEmpty else { return [] }
-    let session = try await PostgresSession.connect(maintenance)
-    do throws(Fault) {
-      for database in old {
-        // Without FORCE: who looks into it today is not thrown out.
-        try await session.execute("DROP DATABASE \(SQLName.quoted(database.name))")
-        dropped.append(database.name)
-      }
-      await session.close()
-    } catch {
-      await session.close()
-      throw error
-    }
-    return dropped
+    return try await drop(old.map(\.name))
   }
 
   /// Drops what a restore of this database that died has left half-made, where nobody is connected to it; returns the names. One that it
@@ -73,27 +59,21 @@ package struct Rollback: Sendable {
       }
       return database.comment?.hasPrefix(Preparation.unfinishedMark) ?? (now.timeIntervalSince(time) > 3600)
     }
-    guard !left.isEmpty else { return [] }
-    let session = try await PostgresSession.connect(maintenance)
-    do throws(Fault) {
-      for database in left { try await session.execute("DROP DATABASE \(SQLName.quoted(database.name))") }
-      await session.close()
-      return left.map(\.name)
-    } catch {
-      await session.close()
-      throw error
+    return try await drop(left.map(\.name))
+  }
+
+  /// Without FORCE: who looks into one of them today is not thrown out.
+  private func drop(_ names: [String]) async throws(Fault) -> [String] {
+    guard !names.isEmpty else { return [] }
+    return try await PostgresSession.connect(maintenance).use { session throws(Fault) in
+      for name in names { try await session.execute("DROP DATABASE \(SQLName.quoted(name))") }
+      return names
     }
   }
 
   private func databases() async throws(Fault) -> [PostgresSession.DatabaseFacts] {
-    let session = try await PostgresSession.connect(maintenance)
-    do throws(Fault) {
-      let databases = try await session.inventory().databases
-      await session.close()
-      return databases
-    } catch {
-      await session.close()
-      throw error
+    try await PostgresSession.connect(maintenance).use { session throws(Fault) in
+      try await session.inventory().databases
     }
   }
 }

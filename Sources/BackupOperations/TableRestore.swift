@@ -40,10 +40,7 @@ struct TableRestore: Sendable {
         try await finishReplacing(targets, on: connection)
       }
     }
-    outcome.phases = phases.end()
-    outcome.storedBytesRead = Int64(preparation.source.storedBytesRead)
-    outcome.storedBytes = restore.manifest.artifact.file.size
-    outcome.warnings = preparation.source.faults.sorted { $0.key < $1.key }.map(\.value)
+    outcome.close(phases, preparation.source)
     return outcome
   }
 
@@ -57,19 +54,14 @@ struct TableRestore: Sendable {
     _ outcome: inout RestoreOutcome, _ prepare: (PostgresSession) async throws -> [Target],
     _ finish: ([Target], PostgresSession) async throws -> Void = { _, _ in }
   ) async throws {
-    let connection = try await preparation.session(names.live).connect()
-    do {
+    // What has not been committed is gone with the connection.
+    try await preparation.session(names.live).connect().use { connection in
       try await connection.execute("BEGIN; SET LOCAL lock_timeout = '60s'")
       let targets = try await prepare(connection)
       try await load(targets, on: connection)
       try await prove(targets, on: connection, &outcome)
       try await finish(targets, connection)
       try await connection.execute("SET LOCAL synchronous_commit = on; COMMIT")
-      await connection.close()
-    } catch {
-      // What has not been committed is gone with the connection.
-      await connection.close()
-      throw error
     }
   }
 
@@ -123,14 +115,10 @@ struct TableRestore: Sendable {
       let hold = try await preparation.create(work)
       let head = try MemoryFile(preparation.head)
       try await program.make(.preData, head: head, entries: preparation.entries, jobs: 1)
-      let connection = try await preparation.session(work).connect()
-      var columns: [Int: String] = [:]
-      do {
+      let columns = try await preparation.session(work).connect().use { connection throws(Fault) in
+        var columns: [Int: String] = [:]
         for table in preparation.tables { columns[table.dumpID] = try await Self.columns(table, on: connection) }
-        await connection.close()
-      } catch {
-        await connection.close()
-        throw error
+        return columns
       }
       await hold.close()
       try await preparation.drop(work)

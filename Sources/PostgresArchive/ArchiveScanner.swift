@@ -48,6 +48,10 @@ package struct ArchiveScanner {
   /// What is passing by now, for a progress line.
   package var currentTable: String? { entry?.label }
 
+  package mutating func consume(_ input: ArraySlice<UInt8>) throws(ArchiveError) {
+    try input.withUnsafeBufferPointer { buffer throws(ArchiveError) in try consume(UnsafeRawBufferPointer(buffer)) }
+  }
+
   package mutating func consume(_ input: UnsafeRawBufferPointer) throws(ArchiveError) {
     var position = 0
     while position < input.count {

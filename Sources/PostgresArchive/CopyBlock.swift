@@ -31,6 +31,12 @@ package struct CopyBlock {
     self.offset = offset
   }
 
+  package mutating func consume(_ input: ArraySlice<UInt8>, appendingTo rows: inout [UInt8]) throws(ArchiveError) {
+    try input.withUnsafeBufferPointer { buffer throws(ArchiveError) in
+      try consume(UnsafeRawBufferPointer(buffer), appendingTo: &rows)
+    }
+  }
+
   /// Takes the block's next bytes and appends the rows' to `rows`.
   package mutating func consume(
     _ input: UnsafeRawBufferPointer, appendingTo rows: inout [UInt8]

@@ -132,6 +132,20 @@ package actor PostgresSession {
 
   /// Ends the connection; an open transaction is rolled back by the server.
   package func close() { connection.close() }
+
+  /// Hands the session to `work`, and ends the connection whatever comes of it.
+  package nonisolated func use<Value, Failure: Error>(
+    _ work: (PostgresSession) async throws(Failure) -> Value
+  ) async throws(Failure) -> Value {
+    do throws(Failure) {
+      let value = try await work(self)
+      await close()
+      return value
+    } catch {
+      await close()
+      throw error
+    }
+  }
 }
 
 /// The connection handle and its cancel handle.

@@ -32,6 +32,9 @@ package struct BackupLayout: Sendable, Hashable {
 
   package func path(_ name: String) -> String { "\(folder)/\(name)" }
 
+  /// A database's name as one part of a path.
+  package static func folderName(ofDatabase database: String) -> String { encode(database) }
+
   /// The prefix under which all backups of a database lie.
   package static func prefix(ofDatabase database: String) -> String { encode(database) + "/" }
 

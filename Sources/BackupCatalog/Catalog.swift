@@ -40,6 +40,13 @@ package struct Catalog: Sendable {
     package let manifest: Manifest
     package var placements: [Placement]
     package var pin: Pin?
+    /// The last proof that lies beside it, signed by somebody who is trusted.
+    package var proof: Proof?
+    /// Somebody has said that what it was flagged for is right.
+    package var isAccepted = false
+
+    /// Its data is in doubt.
+    package var isFlagged: Bool { !isAccepted && manifest.flags?.isEmpty == false }
 
     package init(manifest: Manifest, placements: [Placement], pin: Pin?) {
       self.manifest = manifest
@@ -111,6 +118,7 @@ package struct Catalog: Sendable {
         part.manifest == manifest ? part.placements : part.placements.map(\.withoutManifest)
       }
       backups[position] = Backup(manifest: manifest, placements: placements, pin: known.pin ?? backup.pin)
+      backups[position].proof = [known.proof, backup.proof].compactMap { $0 }.max { $0.finished < $1.finished }
     } else {
       let position = backups.firstIndex { backup.id < $0.id } ?? backups.endIndex
       backups.insert(backup, at: position)
@@ -137,6 +145,22 @@ package struct Catalog: Sendable {
       }
     }
     return marked
+  }
+
+  /// The catalog with these backups' flags taken for explained.
+  package func accepting(_ backups: Set<BackupID>) -> Catalog {
+    var copy = self
+    for position in copy.backups.indices where backups.contains(copy.backups[position].id) {
+      copy.backups[position].isAccepted = true
+    }
+    return copy
+  }
+
+  /// The catalog with only some of its backups.
+  package func keeping(_ isWanted: (Backup) -> Bool) -> Catalog {
+    var copy = self
+    copy.backups = backups.filter(isWanted)
+    return copy
   }
 
   package mutating func add(_ leftover: Leftover) { leftovers.append(leftover) }

@@ -76,12 +76,15 @@ package struct Contents: VersionedRecord, Equatable {
   package var settings: [String: String]
   package var tables: [Table]
   package var largeObjects: [LargeObjects]
+  /// What its history did not explain when it was made; nil where there was nothing.
+  package var anomalies: [Anomaly]?
 
   package var flaw: String? {
     let limit: UInt64 = 1 << 48
     guard archiveBytes <= limit, headBytes <= archiveBytes, frames.plainBytes > 0, frames.plainBytes <= 1 << 30 else {
       return "its sizes"
     }
+    guard frames.storedSizes.allSatisfy({ (0...1 << 32).contains($0) }) else { return "its frames" }
     let blocks = tables.map { ($0.offset, $0.length) } + largeObjects.map { ($0.offset, $0.length) }
     guard blocks.allSatisfy({ $0.0 <= limit && $0.1 <= limit }) else { return "where its blocks lie" }
     let counts = tables.flatMap { [$0.rows, $0.bytes] } + largeObjects.flatMap { [$0.count, $0.bytes] }

@@ -125,6 +125,21 @@ package struct Manifest: VersionedRecord, Equatable {
   /// How all of the files are encrypted; nil where they are not.
   package var encryption: Encryption?
   package var totals: Totals
+  /// Kinds of anomalies that cast doubt on the data, as `Anomaly` names them; no names of tables, which only the contents tell.
+  package var flags: [String]?
+  /// The line of the ledger that was the last one when this was signed: the store is its witness.
+  package var ledger: LedgerWitness?
+
+  package struct LedgerWitness: Codable, Sendable, Equatable {
+    package var sequence: Int
+    /// SHA-256 of the line.
+    package var digest: String
+
+    package init(sequence: Int, digest: String) {
+      self.sequence = sequence
+      self.digest = digest
+    }
+  }
 
   package init(
     id: BackupID, type: String, label: String?, job: String?, run: String, keepSeconds: Int64?, started: Date,

@@ -13,6 +13,8 @@ package enum KeepReason: Sendable, Hashable {
   case pinned(by: String)
   /// Never deleted, whatever its age: without it the database would have no backup at all.
   case newestGood
+  /// Nor is this one: what came after it is in doubt.
+  case newestUndoubted
   case younger(than: Duration, until: Date)
   /// The same, where a store has a rule of its own.
   case youngerIn(store: String, than: Duration, until: Date)
@@ -28,6 +30,7 @@ extension KeepReason: CustomStringConvertible {
     switch self {
     case .pinned(let by): "pinned by \(by)"
     case .newestGood: "newest good backup of its database"
+    case .newestUndoubted: "newest without a warning"
     case .younger(let age, let until): "younger than \(age.configurationText), until \(until.rfc3339)"
     case .youngerIn(let store, let age, let until):
       "younger than \(age.configurationText) in '\(store)', until \(until.rfc3339)"
@@ -86,14 +89,21 @@ package struct RetentionPolicy: Sendable, Equatable {
     let databases = Set(catalog.backups.map(\.id.database))
     // A backup "from the future" is no reason to give up the newest of those whose age is known; nor is one with too few copies
     // for the newest that has enough.
-    let newest = databases.flatMap { database in
-      [1, quorum].compactMap { copies in
-        catalog.backups.last { $0.id.database == database && $0.wholeCopies >= copies && !Self.isAhead($0, of: now) }
+    func newest(_ isMeant: (Catalog.Backup) -> Bool) -> [Catalog.Backup] {
+      databases.flatMap { database in
+        [1, quorum].compactMap { copies in
+          catalog.backups.last {
+            $0.id.database == database && $0.wholeCopies >= copies && !Self.isAhead($0, of: now) && isMeant($0)
+          }
+        }
       }
     }
+    let (good, undoubted) = (newest { _ in true }, newest { !$0.isFlagged })
+    func isAmong(_ backups: [Catalog.Backup], _ backup: Catalog.Backup) -> Bool {
+      backups.contains { $0.id == backup.id && $0.manifest.type == backup.manifest.type }
+    }
     return catalog.backups.map { backup in
-      decide(
-        backup, isNewestGood: newest.contains { $0.id == backup.id && $0.manifest.type == backup.manifest.type }, now)
+      decide(backup, isNewestGood: isAmong(good, backup), isNewestUndoubted: isAmong(undoubted, backup), now)
     }
   }
 
@@ -113,11 +123,13 @@ package struct RetentionPolicy: Sendable, Equatable {
     keepSeconds.map { .forDuration(.seconds($0)) } ?? rules[type]?.keepByStore[store] ?? rules[type]?.keep
   }
 
-  private func decide(_ backup: Catalog.Backup, isNewestGood: Bool, _ now: Date) -> RetentionDecision {
+  private func decide(
+    _ backup: Catalog.Backup, isNewestGood: Bool, isNewestUndoubted: Bool, _ now: Date
+  ) -> RetentionDecision {
     var reasons: [KeepReason] = []
     var expired: [String: Date] = [:]
     if let pin = backup.pin { reasons.append(.pinned(by: pin.by)) }
-    if isNewestGood { reasons.append(.newestGood) }
+    if isNewestGood { reasons.append(.newestGood) } else if isNewestUndoubted { reasons.append(.newestUndoubted) }
     let isHeld = !reasons.isEmpty
     let own = rules[backup.manifest.type]?.keepByStore ?? [:]
     for store in Set(backup.placements.map(\.store) + (rules[backup.manifest.type]?.stores ?? [])).sorted() {

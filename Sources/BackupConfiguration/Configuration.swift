@@ -17,6 +17,8 @@ package struct Configuration: Sendable, Hashable {
     package var pattern: DatabasePattern?
     /// Who restores: a role that may create and rename databases. The one of `connection` where nil.
     package var restoreConnection: ConnectionSettings?
+    /// SQL that has to give true on a restored copy.
+    package var assertions: [String] = []
 
     /// Where it is, for people: `backup@db.example:5432/shop`.
     package var place: String { connection.summary }
@@ -43,6 +45,7 @@ package struct Configuration: Sendable, Hashable {
   package struct Job: Sendable, Hashable {
     /// Also the type of the backups it makes.
     package var name: String
+    package var action = JobAction.backup
     /// When it runs by itself; nil for a job that only runs on demand.
     package var timing: JobTiming?
     /// Whether its zone is the machine's, which may change while the daemon runs.
@@ -76,6 +79,13 @@ package struct Configuration: Sendable, Hashable {
     package var keepReplaced: Duration? = .seconds(7 * 86400)
   }
 
+  package struct Drills: Sendable, Hashable {
+    /// Where the throw-away servers live; in the state directory where nil.
+    package var folder: String?
+    /// Connections that load at once.
+    package var jobs = 4
+  }
+
   package struct Daemon: Sendable, Hashable {
     package var state = "/var/lib/pgbackupd"
     package var socket = "/run/pgbackupd/control.sock"
@@ -95,8 +105,15 @@ package struct Configuration: Sendable, Hashable {
   package var dump = Dump()
   package var daemon = Daemon()
   package var restores = Restores()
+  package var drills = Drills()
   /// The age that the newest backup of a database must not exceed.
   package var rpo: Duration?
+  /// The age that the newest proved backup of a database must not exceed.
+  package var provedWithin: Duration?
+  /// What of a backup is remarkable beside those before it.
+  package var anomalyRule = AnomalyRule()
+  /// How long a restore may take.
+  package var rto: Duration?
   /// In how many stores a backup must be to count.
   package var quorum = 1
 }

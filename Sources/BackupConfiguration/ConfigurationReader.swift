@@ -65,8 +65,8 @@ package struct ConfigurationSurroundings: Sendable {
 
 /// Reads a configuration file: every mistake at once, or a valid configuration. Nothing unknown is passed over.
 package struct ConfigurationReader {
-  private let diagnostics = Diagnostics()
-  private let surroundings: ConfigurationSurroundings
+  let diagnostics = Diagnostics()
+  let surroundings: ConfigurationSurroundings
 
   /// Reads the file at `path`.
   package static func load(_ path: String, _ surroundings: ConfigurationSurroundings = .process) throws(Fault)
@@ -115,6 +115,7 @@ package struct ConfigurationReader {
     guard
       let sections = root.section([
         "databases", "stores", "jobs", "backup", "encryption", "signing", "daemon", "objectives", "restore",
+        "drill", "warnings",
       ])
     else {
       return nil
@@ -128,8 +129,10 @@ package struct ConfigurationReader {
       configuration.dump.trustedKeys = (values["trusted"]?.texts() ?? []).compactMap(verifyingKey)
     }
     if let section = sections["objectives"] {
-      let values = section.section(["rpo", "quorum"])
+      let values = section.section(["rpo", "proved", "rto", "quorum"])
       configuration.rpo = values?["rpo"]?.duration(atLeast: .seconds(60))
+      configuration.provedWithin = values?["proved"]?.duration(atLeast: .seconds(60))
+      configuration.rto = values?["rto"]?.duration()
       configuration.quorum = values?["quorum"]?.integer(in: 1...9) ?? 1
     }
     if let section = sections["restore"], let values = section.section(["jobs", "keep_replaced"]) {
@@ -138,6 +141,22 @@ package struct ConfigurationReader {
         switch keepRule(keep) {
         case .forDuration(let duration): configuration.restores.keepReplaced = duration
         case .untilDeleted: configuration.restores.keepReplaced = nil
+        }
+      }
+    }
+    if let section = sections["warnings"], let values = section.section(["rows_lost", "ignore"]) {
+      if let percent = values["rows_lost"]?.value(Self.percent, "is no share: write 20% (0% to 100%)") {
+        configuration.anomalyRule.lostPercent = percent
+      }
+      configuration.anomalyRule.ignored = values["ignore"]?.texts()?.compactMap { $0.text() } ?? []
+    }
+    if let section = sections["drill"], let values = section.section(["folder", "jobs"]) {
+      configuration.drills.jobs = values["jobs"]?.integer(in: 1...64) ?? configuration.drills.jobs
+      if let node = values["folder"], let path = node.text() {
+        if path.hasPrefix("/") {
+          configuration.drills.folder = path
+        } else {
+          node.report("'\(path)' is no absolute path")
         }
       }
     }
@@ -151,7 +170,7 @@ package struct ConfigurationReader {
       ?? [.init(name: "local", place: .local(path: configuration.daemon.state + "/backups"))]
     configuration.jobs =
       sections["jobs"].map { jobs($0, configuration) } ?? Self.defaultJobs(configuration.stores, surroundings.zone)
-    addManualJob(&configuration)
+    addStandardJobs(&configuration)
     if configuration.quorum > configuration.stores.count {
       sections["objectives"]?.report(
         "a quorum of \(configuration.quorum) can't be met: there \(configuration.stores.count == 1 ? "is only 1 store" : "are only \(configuration.stores.count) stores")"
@@ -186,7 +205,7 @@ package struct ConfigurationReader {
         ? ["connect": node]
         : node.section([
           "connect", "password", "password_file", "include", "exclude", "restore_connect", "restore_password",
-          "restore_password_file",
+          "restore_password_file", "assert",
         ])
       guard let values else { return nil }
       guard let connect = values["connect"] else {
@@ -207,7 +226,7 @@ package struct ConfigurationReader {
       return Configuration.Database(
         name: name, connection: connection,
         pattern: isPattern ? DatabasePattern(include: include ?? ["*"], exclude: exclude ?? []) : nil,
-        restoreConnection: restoreConnection)
+        restoreConnection: restoreConnection, assertions: values["assert"]?.texts()?.compactMap { $0.text() } ?? [])
     }
   }
 
@@ -218,149 +237,6 @@ package struct ConfigurationReader {
     } catch {
       node.report([error.message, error.cause.map { "(\($0))" }, error.hint].compactMap { $0 }.joined(separator: " "))
       return nil
-    }
-  }
-
-  private enum Action: String, CaseIterable { case backup }
-
-  private func jobs(_ section: ConfigurationNode, _ configuration: Configuration) -> [Configuration.Job] {
-    guard let entries = section.entries() else { return [] }
-    let storeNames = configuration.stores.map(\.name)
-    let databaseNames = configuration.databases.map(\.name)
-    return entries.enumerated().compactMap { order, entry in
-      let (name, node) = entry
-      checkName(name, node, "a job")
-      var job = Configuration.Job(
-        name: name, timing: nil, keep: .untilDeleted, stores: storeNames, databases: nil, timeout: Self.defaultTimeout
-      )
-      if node.isNull { return job }
-      let keys = ["action", "schedule", "zone", "keep", "stores", "databases", "timeout"] + Self.timingKeys
-      guard let values = node.section(keys) else { return nil }
-      _ = values["action"]?.word(Action.self)
-      job.timing = timing(values, order: order)
-      job.usesLocalZone = values["zone"] == nil
-      if let keep = values["keep"] { job.keep = keepRule(keep) }
-      if let stores = values["stores"] {
-        if stores.isMapping {
-          job.keepByStore = keeps(stores, among: storeNames)
-          job.stores = (stores.entries() ?? []).map(\.0).filter { job.keepByStore[$0] != nil }
-        } else {
-          job.stores = names(stores, among: storeNames, "store")
-        }
-        if job.stores.isEmpty { stores.report("a job needs a store") }
-      }
-      if let databases = values["databases"] {
-        job.databases = names(databases, among: databaseNames, "database")
-        if job.databases?.isEmpty == true { databases.report("a job needs a database; leave it out for all") }
-      }
-      if let timeout = values["timeout"]?.duration(atLeast: .seconds(10)) { job.timeout = timeout }
-      return job
-    }
-  }
-
-  private static let timingKeys = ["jitter", "not_between", "catch_up", "retry", "share"]
-
-  private func timing(_ values: [String: ConfigurationNode], order: Int) -> JobTiming? {
-    guard let schedule = schedule(values) else {
-      if values["schedule"] == nil {
-        for key in Self.timingKeys { values[key]?.report("it needs a schedule") }
-      }
-      return nil
-    }
-    var timing = JobTiming(schedule)
-    timing.order = order
-    if let jitter = values["jitter"]?.duration() { timing.jitter = jitter }
-    if let node = values["catch_up"] { timing.catchUp = node.offOr { $0.duration(atLeast: .seconds(60), orOff: true) } }
-    if let node = values["retry"] { timing.retry = node.offOr(retryRule) }
-    if let share = values["share"]?.boolean() { timing.share = share }
-    timing.notBetween = (values["not_between"]?.texts() ?? []).compactMap { window($0, zone: schedule.zone) }
-    checkSense(timing, values)
-    return timing
-  }
-
-  /// What is well-formed and can't be meant.
-  private func checkSense(_ timing: JobTiming, _ values: [String: ConfigurationNode]) {
-    // Any two runs in a row will do: the check is about orders of magnitude.
-    let start = Date(timeIntervalSince1970: 1_800_000_000)
-    if let first = timing.schedule.next(after: start), let second = timing.schedule.next(after: first),
-      timing.jitter.inSeconds >= second.timeIntervalSince(first)
-    {
-      values["jitter"]?.report("it is as long as the time between two runs, or longer")
-    }
-    if timing.afterQuiet(start).timeIntervalSince(start) > 7 * 86400 {
-      values["not_between"]?.report("these hours leave no time to run")
-    }
-  }
-
-  private func retryRule(_ node: ConfigurationNode) -> RetryRule? {
-    node.value(RetryRule.init(parsing:), "is no retry rule: write 3 after 5m (20 at most), or off")
-  }
-
-  private func window(_ node: ConfigurationNode, zone: ZoneRules) -> QuietWindow? {
-    guard let text = node.text() else { return nil }
-    do throws(CronParseError) {
-      return try QuietWindow(parsing: text, zone: zone) { try? surroundings.zoneNamed($0) }
-    } catch {
-      node.report("'\(text)': \(error.message)")
-      return nil
-    }
-  }
-
-  private func schedule(_ values: [String: ConfigurationNode]) -> ZonedSchedule? {
-    var zone = surroundings.zone
-    if let node = values["zone"], let name = node.text() {
-      zone = self.zone(name, node) ?? zone
-      if values["schedule"] == nil { node.report("a zone without a schedule") }
-    }
-    guard let node = values["schedule"], let text = node.text() else { return nil }
-    do throws(CronParseError) {
-      return ZonedSchedule(try CronExpression(parsing: text), in: zone)
-    } catch {
-      node.report("'\(text)': \(error)")
-      return nil
-    }
-  }
-
-  private func zone(_ name: String, _ node: ConfigurationNode) -> ZoneRules? {
-    do throws(Fault) {
-      return try surroundings.zoneNamed(name)
-    } catch {
-      node.report(error.message + suggestion(for: name, among: TimeZone.knownTimeZoneIdentifiers))
-      return nil
-    }
-  }
-
-  private func keepRule(_ node: ConfigurationNode) -> KeepRule {
-    guard let text = node.text() else { return .untilDeleted }
-    if text == "forever" { return .untilDeleted }
-    guard let duration = Duration(parsing: text), duration >= .seconds(3600) else {
-      node.report("'\(text)' is no time to keep: write 7d, 36h (an hour at least) or forever")
-      return .untilDeleted
-    }
-    return .forDuration(duration)
-  }
-
-  /// `{ local: 7d, offsite: 90d }`: stores that keep for different times.
-  private func keeps(_ node: ConfigurationNode, among known: [String]) -> [String: KeepRule] {
-    var rules: [String: KeepRule] = [:]
-    for (name, value) in node.entries() ?? [] {
-      if known.contains(name) {
-        rules[name] = keepRule(value)
-      } else {
-        value.report("there is no store '\(name)'" + suggestion(for: name, among: known))
-      }
-    }
-    return rules
-  }
-
-  private func names(_ node: ConfigurationNode, among known: [String], _ kind: String) -> [String] {
-    (node.texts() ?? []).compactMap { item in
-      guard let name = item.text() else { return nil }
-      guard known.contains(name) else {
-        item.report("there is no \(kind) '\(name)'" + suggestion(for: name, among: known))
-        return nil
-      }
-      return name
     }
   }
 
@@ -457,43 +333,12 @@ package struct ConfigurationReader {
   }
 
   /// Names become folders, journal fields and words on the command line.
-  private func checkName(_ name: String, _ node: ConfigurationNode, _ kind: String) {
+  func checkName(_ name: String, _ node: ConfigurationNode, _ kind: String) {
     let isPlain = name.utf8.allSatisfy {
       ($0 >= 48 && $0 <= 57) || ($0 >= 65 && $0 <= 90) || ($0 >= 97 && $0 <= 122) || $0 == 45 || $0 == 95
     }
     if !isPlain || name.isEmpty || name.count > 63 || name.hasPrefix("-") {
       node.report("\(kind) has a name of letters, digits, '-' and '_', 63 at most")
     }
-  }
-
-  // MARK: - Defaults
-
-  private static let defaultTimeout = Duration.seconds(12 * 3600)
-
-  /// The policy of a file without `jobs`.
-  private static func defaultJobs(_ stores: [Configuration.Store], _ zone: ZoneRules) -> [Configuration.Job] {
-    let policy: [(String, String?, Int64)] = [
-      ("daily", "0 2 * * *", 7), ("weekly", "0 3 * * 0", 30), ("monthly", "0 4 1 * *", 365),
-      ("pre-deployment", nil, 30),
-    ]
-    return policy.enumerated().map { order, policy in
-      let (name, expression, days) = policy
-      var timing = expression.flatMap { try? CronExpression(parsing: $0) }.map {
-        JobTiming(ZonedSchedule($0, in: zone))
-      }
-      timing?.order = order
-      return Configuration.Job(
-        name: name, timing: timing, usesLocalZone: true,
-        keep: .forDuration(.seconds(days * 86400)), stores: stores.map(\.name), databases: nil, timeout: defaultTimeout)
-    }
-  }
-
-  /// `pgbackupctl backup` without `--type` makes a `manual` backup, whatever the file says.
-  private func addManualJob(_ configuration: inout Configuration) {
-    guard !configuration.jobs.contains(where: { $0.name == "manual" }) else { return }
-    configuration.jobs.append(
-      Configuration.Job(
-        name: "manual", timing: nil, keep: .untilDeleted, stores: configuration.stores.map(\.name), databases: nil,
-        timeout: Self.defaultTimeout))
   }
 }

@@ -28,6 +28,8 @@ actor CatalogKeeper {
   private let patience: Duration
   /// Folders of backups that turned out damaged when they were read, by their stores: sizes alone don't show it.
   private var damaged: [String: Set<String>] = [:]
+  /// Backups whose flags somebody has explained.
+  private var accepted: Set<BackupID> = []
 
   init(stores: [any ObjectStore], trusted: [VerifyingKey], patience: Duration = .seconds(30)) {
     self.stores = stores
@@ -68,7 +70,7 @@ actor CatalogKeeper {
         merged.add(Catalog.Problem(store: store.name, folder: nil, fault: Self.silence(of: store)))
       }
     }
-    catalog = merged
+    catalog = merged.accepting(accepted)
     readAt = DispatchTime.now().uptimeNanoseconds
   }
 
@@ -89,6 +91,11 @@ actor CatalogKeeper {
     else { return }
     holdings[store.name]?.reader = answer.0
     holdings[store.name]?.catalog = answer.1
+  }
+
+  func accept(_ backups: Set<BackupID>) {
+    accepted.formUnion(backups)
+    catalog = catalog.accepting(accepted)
   }
 
   /// A backup that is not what its manifest says counts for nothing in that store, until it is mended there.

@@ -83,6 +83,15 @@ struct ControlRoutes {
     router.post("v1/backups") { request, context in
       try Self.reply(try await core.backup(try await Self.body(request), by: context.caller))
     }
+    router.post("v1/verify") { request, context in
+      try Self.reply(try await core.verify(try await Self.body(request), by: context.caller))
+    }
+    router.post("v1/drill") { request, context in
+      try Self.reply(try await core.drill(try await Self.body(request), by: context.caller))
+    }
+    router.post("v1/accept") { request, context in
+      try Self.reply(try await core.accept(try await Self.body(request), by: context.caller))
+    }
     router.post("v1/pin") { request, context in
       try Self.reply(try await core.pin(try await Self.body(request), by: context.caller))
     }

@@ -13,8 +13,13 @@ import Units
 extension DaemonCore {
   func backups(of database: String?, isFresh: Bool = true) async -> [BackupSummary] {
     let catalog = isFresh ? await keeper.refresh() : await keeper.recent()
+    let proofs = await proofs(catalog)
     return plan.retention.decide(catalog, at: now()).filter { database == nil || $0.backup.id.database == database }
-      .map { BackupSummary($0.backup, retention: $0.text) }
+      .map { decision in
+        var summary = BackupSummary(decision.backup, retention: decision.text)
+        summary.proved = proofs[decision.backup.id]
+        return summary
+      }
   }
 
   func backup(_ selector: String) async throws(Fault) -> BackupDetail {
@@ -26,7 +31,8 @@ extension DaemonCore {
     }
     var detail = BackupDetail(
       backup: backup, retention: decision?.text ?? "", locations: Dictionary(uniqueKeysWithValues: locations))
-    detail.proved = await ledger.history.proofs[backup.id]
+    detail.proved = await proofs(catalog)[backup.id]
+    if backup.manifest.flags?.isEmpty == false { detail.anomalies = try? await contents(of: backup).anomalies }
     return detail
   }
 
@@ -191,18 +197,26 @@ extension DaemonCore {
     var selector = try BackupSelector(parsing: selector)
     let catalog = await keeper.refresh()
     if case .latest("proved"?) = selector.choice {
-      let proofs = await ledger.history.proofs
+      let proofs = await proofs(catalog)
       let name = selector.database ?? (plan.databases.count == 1 ? plan.databases[0].name : nil)
       guard let name,
         let newest = catalog.backups.last(where: { $0.id.database == name && $0.isGood && proofs[$0.id] != nil })
       else {
         throw Fault(
-          .backupMissing, "No backup\(name.map { " of '\($0)'" } ?? "") has been proved by a restore.",
-          hint: "pgbackupctl restore \(name ?? "DATABASE")/latest --into NAME proves one")
+          .backupMissing, "No backup\(name.map { " of '\($0)'" } ?? "") has been proved.",
+          hint: "pgbackupctl drill \(name ?? "DATABASE") proves the newest")
       }
       selector = try BackupSelector(parsing: newest.id.description)
     }
     return (try catalog.select(selector, databases: plan.databases.filter { $0.includes == nil }.map(\.name)), catalog)
+  }
+
+  /// When backups were last restored whole, with every fingerprint matching: by a drill or by a restore.
+  func proofs(_ catalog: Catalog) async -> [BackupID: Date] {
+    let beside = catalog.backups.compactMap { backup in
+      backup.proof.flatMap { $0.isWhole ? (backup.id, $0.finished) : nil }
+    }
+    return Dictionary(beside, uniquingKeysWith: max).merging(await ledger.history.proofs, uniquingKeysWith: max)
   }
 
   private func record(

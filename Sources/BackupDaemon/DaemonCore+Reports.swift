@@ -24,7 +24,8 @@ extension DaemonCore {
     let seen = Set(catalog.backups.map(\.id.database) + last.filter(isConfigured).map(\.database))
     let names = configured + seen.subtracting(configured).sorted()
     var databases: [StatusReport.Database] = []
-    for name in names { databases.append(await database(name, decisions, time)) }
+    let proofs = await proofs(catalog)
+    for name in names { databases.append(await database(name, decisions, proofs, time)) }
     var stores: [StatusReport.Store] = []
     for store in plan.stores { stores.append(await self.store(store, catalog)) }
     let problems =
@@ -34,7 +35,7 @@ extension DaemonCore {
       + catalog.backups.filter { $0.placements.allSatisfy { !$0.missing.isEmpty } }.map(Self.incomplete)
       + last.filter(isConfigured).compactMap(Self.failed) + databases.compactMap(Self.overdue)
       + catalog.backups.compactMap { fromTheFuture($0, time) } + decisions.compactMap(belowQuorum)
-      + reconcileProblems
+      + reconcileProblems + databases.compactMap { doubtful($0, catalog) }
     var report = StatusReport(
       version: Backup.version, now: time, started: started, databases: databases, stores: stores, runs: board.active,
       encryption: encryption, problems: problems)
@@ -100,13 +101,15 @@ extension DaemonCore {
   }
 
   private func database(
-    _ name: String, _ decisions: [RetentionDecision], _ time: Date
+    _ name: String, _ decisions: [RetentionDecision], _ proofs: [BackupID: Date], _ time: Date
   ) async -> StatusReport.Database {
     let own = decisions.filter { $0.backup.id.database == name }
     let newest = own.last { $0.backup.wholeCopies >= plan.quorum && !RetentionPolicy.isAhead($0.backup, of: time) }
     var next: (job: String, due: Date)?
     for job in plan.jobs
-    where plan.databases(of: job).contains(where: { $0.name == name || name.hasPrefix($0.name + ".") }) {
+    where job.action == .backup
+      && plan.databases(of: job).contains(where: { $0.name == name || name.hasPrefix($0.name + ".") })
+    {
       if let due = await scheduler.nextStart(of: job.name), due < next?.due ?? .distantFuture { next = (job.name, due) }
     }
     var report = StatusReport.Database(
@@ -115,7 +118,6 @@ extension DaemonCore {
       ageSeconds: newest.map { time.timeIntervalSince($0.backup.id.time) }, rpoSeconds: plan.rpo?.inSeconds,
       backups: own.count, storedBytes: own.map(\.backup.manifest.storedBytes).reduce(0, +),
       lastRun: board.last(database: name), nextJob: next?.job, nextDue: next?.due)
-    let proofs = await ledger.history.proofs
     report.proved = own.last { proofs[$0.backup.id] != nil }?.backup.id
     return report
   }
@@ -186,6 +188,17 @@ extension DaemonCore {
     return Fault(
       .artifactDamaged, "\(backup.id) lacks files in every store, or they have another size: \(missing).",
       hint: "pgbackupctl show \(backup.id)")
+  }
+
+  private func doubtful(_ database: StatusReport.Database, _ catalog: Catalog) -> Fault? {
+    guard let newest = database.newest, newest.isFlagged else { return nil }
+    let undoubted = catalog.backups.last { $0.id.database == database.name && $0.isGood && !$0.isFlagged }
+    return Fault(
+      .backupDoubtful,
+      "The newest backup of '\(database.name)' is in doubt: compared with "
+        + (undoubted.map { "\($0.id)" } ?? "those before it") + ", rows or tables are missing.",
+      cause: (catalog.backups.last { $0.id == newest.id }?.manifest.flags ?? []).joined(separator: ", "),
+      hint: "pgbackupctl show \(newest.id); where it is right: pgbackupctl accept \(newest.id)")
   }
 
   private static func overdue(_ database: StatusReport.Database) -> Fault? {

@@ -206,7 +206,8 @@ extension DaemonCore {
     let request = try RestoreRequest(command, backup.id, database.name, jobs: plan.restoreJobs)
     let context = OperationContext(now: now, report: report)
     return Restore(
-      request, of: backup.manifest, from: try places(backup, command), identities: plan.identities,
+      request, of: backup.manifest, from: try plan.places(of: backup, acceptUntrusted: command.acceptUntrusted),
+      identities: plan.identities,
       on: database.restoreConnection ?? database.connection, programs: plan.backup.programs, context: context,
       logger: logger, safetyBackup: safetyBackup(database, run, context),
       liveName: database.connection["dbname"] ?? backup.manifest.server.database)
@@ -221,28 +222,6 @@ extension DaemonCore {
     throw Fault(
       .databaseMissing, "No database '\(name)' is configured, so it is not known where to restore to.",
       hint: "add it to 'databases:', then: pgbackupctl reload")
-  }
-
-  /// The stores that have the backup whole, those on this machine first. A manifest that nobody trusted has signed is refused.
-  private func places(_ backup: Catalog.Backup, _ command: RestoreCommand) throws(Fault) -> [any ObjectStore] {
-    let whole = backup.placements.filter(\.missing.isEmpty)
-    guard !whole.isEmpty else {
-      throw Fault(
-        .artifactDamaged, "\(backup.id) lacks files in every store.", hint: "pgbackupctl show \(backup.id)")
-    }
-    let believed = whole.filter { $0.signature == .valid || plan.trustedKeys.isEmpty || command.acceptUntrusted }
-    guard !believed.isEmpty else {
-      let isForged = whole.contains { $0.signature == .invalid }
-      throw Fault(
-        .signatureInvalid,
-        isForged
-          ? "The manifest of \(backup.id) is signed by no trusted key, or was changed since."
-          : "The manifest of \(backup.id) is not signed.",
-        hint:
-          "add the signing.pub of the daemon that made it to 'signing: trusted:', or restore with --accept-untrusted")
-    }
-    let stores = plan.stores.filter { store in believed.contains { $0.store == store.name } }
-    return stores.filter { $0 is LocalStore } + stores.filter { !($0 is LocalStore) }
   }
 
   /// For restores in place: a backup of type `pre-restore` in a store on this machine, where there is one, kept as long as what restores

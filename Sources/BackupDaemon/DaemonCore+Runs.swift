@@ -91,7 +91,7 @@ extension DaemonCore {
   private func beginScheduled(
     _ job: DaemonPlan.Job, pattern entry: DaemonPlan.Database, _ plan: DaemonPlan, _ options: RunOptions
   ) async {
-    let found = await resolve([entry])
+    let found = await resolve([entry], for: job)
     if let fault = found.failed.first?.fault {
       await concludeUnstarted(job.name, entry.name, options, fault)
       return
@@ -132,7 +132,7 @@ extension DaemonCore {
       Task { await self.beginScheduled(job, pattern: pattern, plan, options) }
       return
     }
-    let found = await resolve(entries)
+    let found = await resolve(entries, for: job)
     for (_, fault) in found.failed { await concludeUnstarted(job.name, retry.database, options, fault) }
     guard found.failed.isEmpty else { return }
     if let database = found.members.first(where: { $0.name == retry.database }) {
@@ -171,11 +171,18 @@ extension DaemonCore {
 
   /// The databases that entries of the configuration stand for now, and those that can't be asked.
   private func resolve(
-    _ entries: [DaemonPlan.Database]
+    _ entries: [DaemonPlan.Database], for job: DaemonPlan.Job
   ) async -> (members: [DaemonPlan.Database], failed: [(name: String, fault: Fault)]) {
     var members: [DaemonPlan.Database] = []
     var failed: [(String, Fault)] = []
+    let catalog = job.action == .backup ? nil : await keeper.recent()
     for entry in entries {
+      if let catalog, entry.includes != nil {
+        // A check is of what there are backups of, whatever the server has now.
+        members += Set(catalog.backups.map(\.id.database)).filter { $0.hasPrefix(entry.name + ".") }.sorted()
+          .map { entry.member(String($0.dropFirst(entry.name.count + 1))) }
+        continue
+      }
       do throws(Fault) {
         members += try await entry.resolve()
       } catch {
@@ -205,7 +212,7 @@ extension DaemonCore {
     try refuseWhileStopping()
     let plan = plan
     let job = try plan.job(name)
-    let found = await resolve(plan.databases(of: job))
+    let found = await resolve(plan.databases(of: job), for: job)
     var begun: [RunReport] = []
     var faults = found.failed.map(\.fault)
     for database in found.members {
@@ -232,7 +239,7 @@ extension DaemonCore {
       keep = duration
     }
     try Self.check(label: command.label)
-    let job = try plan.job(command.type ?? "manual")
+    let job = try plan.backupJob(command.type ?? "manual")
     let database = try await database(named: command.database)
     try refuseWhileStopping()
     return try await runner(job.name).begin(
@@ -267,15 +274,20 @@ extension DaemonCore {
       hint: "pgbackupctl status")
   }
 
-  private func runner(_ job: String) -> JobRunner {
+  func runner(_ job: String) -> JobRunner {
     if let runner = runners[job] { return runner }
     let runner = JobRunner(
       job: job,
       surroundings: RunSurroundings(
-        slots: slots, board: board, append: { [weak self] in await self?.append($0) }, keeper: keeper, now: now,
+        slots: slots, checkSlots: checkSlots, board: board, append: { [weak self] in await self?.append($0) },
+        keeper: keeper, now: now,
         logger: logger, status: status,
         retry: { [weak self] in await self?.retry($0) },
         skip: { [weak self] in await self?.skip($0, $1, $2, databases: [$3]) },
+        statistics: StatisticsFile(state: plan.state),
+        ledgerHead: { [ledger] in await ledger.head },
+        verified: { [weak self] in await self?.note($0, run: $1) },
+        lastVerified: { [weak self] in await self?.ledger.history.verified.mapValues(\.time) ?? [:] },
         afterRun: { [weak self] in
           await self?.settleStores()
           await self?.reportStatus()

@@ -79,7 +79,7 @@ extension DaemonCore {
     guard !unknownJobs.isEmpty else { return }
     let catalog = await keeper.refresh()
     for name in unknownJobs.sorted() {
-      guard let job = try? plan.job(name), let timing = job.timing,
+      guard let job = try? plan.job(name), job.action == .backup, let timing = job.timing,
         let missed = timing.schedule.previous(before: now()),
         timing.start(of: missed) <= now(),
         now().timeIntervalSince(missed) <= timing.catchUp?.inSeconds ?? 0

@@ -39,6 +39,8 @@ package actor DaemonCore {
   var unknownJobs: Set<String> = []
 
   let slots: DumpSlots
+  /// One check at a time, over all databases: they read much, and nobody waits for them.
+  let checkSlots = DumpSlots(limit: 1)
   let status: StatusLine
   let liveness = Liveness()
   let notifier = ServiceNotifier()
@@ -106,6 +108,8 @@ package actor DaemonCore {
     }
     await concludeInterrupted()
     await showLastRuns()
+    await keeper.accept(await ledger.history.accepted)
+    for (placement, layout) in await ledger.history.damaged { await keeper.markDamaged(layout, in: placement.store) }
     scheduler = makeScheduler()
     await installSchedules(afterStart: true)
     await reportStatus()

@@ -19,6 +19,8 @@ package struct DaemonPlan: Sendable {
     package var includes: (@Sendable (String) -> Bool)?
     /// Who restores; the one of `connection` where nil.
     package var restoreConnection: ConnectionSettings?
+    /// What has to be true of it in a drill: SQL.
+    package var assertions: [String] = []
 
     package init(
       name: String, connection: ConnectionSettings, includes: (@Sendable (String) -> Bool)?,
@@ -33,6 +35,7 @@ package struct DaemonPlan: Sendable {
 
   package struct Job: Sendable, Hashable {
     package var name: String
+    package var action = JobAction.backup
     /// When it runs by itself; nil for a job that only runs on demand.
     package var timing: JobTiming?
     /// Whether its zone is the machine's, which may change while the daemon runs.
@@ -75,6 +78,14 @@ package struct DaemonPlan: Sendable {
   package var restoreJobs = 4
   /// How long a replaced database stays; nil for ever.
   package var keepReplaced: Duration? = .seconds(7 * 86400)
+  /// The state directory.
+  package var state = "/var/lib/pgbackupd"
+  /// How drills are made.
+  package var drill = Drill.Settings(folder: "/var/lib/pgbackupd/drills")
+  /// The age that the newest proved backup must not exceed.
+  package var provedWithin: Duration?
+  /// How long a restore may take.
+  package var rto: Duration?
   /// Settings that a reload can't change, by their names.
   package var fixed: [String: String] = [:]
   /// What opens encrypted files here; empty where that is another host's.
@@ -101,7 +112,7 @@ package struct DaemonPlan: Sendable {
   var retention: RetentionPolicy {
     RetentionPolicy(
       rules: Dictionary(
-        uniqueKeysWithValues: jobs.map {
+        uniqueKeysWithValues: jobs.filter { $0.action == .backup }.map {
           ($0.name, TypePolicy(stores: $0.stores, keep: $0.keep, keepByStore: $0.keepByStore))
         }), quorum: quorum)
   }
@@ -115,7 +126,40 @@ package struct DaemonPlan: Sendable {
     return job
   }
 
+  /// A job by the type of the backups that it makes.
+  func backupJob(_ type: String) throws(Fault) -> Job {
+    let job = try job(type)
+    guard job.action == .backup else {
+      throw Fault(
+        .usage, "'\(type)' is a \(job.action.name) job, and no type of backups.",
+        hint: "pgbackupctl \(job.action.name) --help")
+    }
+    return job
+  }
+
   func stores(of job: Job) -> [any ObjectStore] { job.stores.compactMap { name in stores.first { $0.name == name } } }
+
+  /// The stores that have a backup whole, those on this machine first. A manifest that nobody trusted has signed is refused.
+  func places(of backup: Catalog.Backup, acceptUntrusted: Bool = false) throws(Fault) -> [any ObjectStore] {
+    let whole = backup.placements.filter(\.missing.isEmpty)
+    guard !whole.isEmpty else {
+      throw Fault(
+        .artifactDamaged, "\(backup.id) lacks files in every store.", hint: "pgbackupctl show \(backup.id)")
+    }
+    let believed = whole.filter { $0.signature == .valid || trustedKeys.isEmpty || acceptUntrusted }
+    guard !believed.isEmpty else {
+      let isForged = whole.contains { $0.signature == .invalid }
+      throw Fault(
+        .signatureInvalid,
+        isForged
+          ? "The manifest of \(backup.id) is signed by no trusted key, or was changed since."
+          : "The manifest of \(backup.id) is not signed.",
+        hint:
+          "add the signing.pub of the daemon that made it to 'signing: trusted:', or restore with --accept-untrusted")
+    }
+    let stores = stores.filter { store in believed.contains { $0.store == store.name } }
+    return stores.filter { $0 is LocalStore } + stores.filter { !($0 is LocalStore) }
+  }
 
   /// The jobs that run by themselves.
   var timings: [String: JobTiming] {
@@ -150,8 +194,10 @@ extension DaemonPlan.Database {
     connection["dbname"] = databaseName
     var restoreConnection = restoreConnection
     restoreConnection?["dbname"] = databaseName
-    return DaemonPlan.Database(
+    var member = DaemonPlan.Database(
       name: "\(name).\(databaseName)", connection: connection, includes: nil, restoreConnection: restoreConnection)
+    member.assertions = assertions
+    return member
   }
 }
 
@@ -171,6 +217,7 @@ extension DaemonPlan {
       if let old = old.timing, let new = job.timing {
         changes += Self.difference(old, new).map { "job '\(job.name)': \($0)" }
       }
+      if old.action != job.action { changes.append("job '\(job.name)': what it does has changed") }
       if old.keepText != job.keepText {
         changes.append("job '\(job.name)': keep \(old.keepText) is now \(job.keepText)")
       }
@@ -240,6 +287,7 @@ extension DaemonPlan {
 extension DaemonPlan.Job {
   /// How long its backups are kept, store by store where they differ.
   var keepText: String {
+    guard action == .backup else { return "-" }
     let own = stores.compactMap { store in keepByStore[store].map { "\(store) \($0.text)" } }
     let rest = stores.allSatisfy { keepByStore[$0] != nil } && !own.isEmpty ? [] : [keep.text]
     return (rest + own).joined(separator: ", ")

@@ -21,11 +21,24 @@ struct RunOptions: Sendable {
   /// The due instant of a scheduled run, and which try it is.
   var due: Date?
   var attempt: Int?
+  /// What a check on demand is to look at.
+  var selection: CheckSelection?
+}
+
+/// A choice of what a verify run reads, or of what a drill restores.
+struct CheckSelection: Sendable {
+  /// All where nil.
+  var backups: Set<BackupID>?
+  var stores: Set<String>?
+  var level: VerifyLevel?
 }
 
 /// What a job runner needs of the daemon around it.
 struct RunSurroundings: Sendable {
+  /// Who may dump.
   let slots: DumpSlots
+  /// Who may read backups back: a check waits for no dump, and no dump for a check.
+  let checkSlots: DumpSlots
   let board: RunBoard
   /// Puts a deed on record.
   let append: @Sendable (LedgerRecord) async -> Void
@@ -38,6 +51,11 @@ struct RunSurroundings: Sendable {
   let retry: @Sendable (RunReport) async -> Date?
   /// Puts on record that a job's due instant got no run of its own on a database, and why.
   let skip: @Sendable (_ job: String, _ due: Date, _ reason: String, _ database: String) async -> Void
+  let statistics: StatisticsFile
+  let ledgerHead: @Sendable () async -> Manifest.LedgerWitness
+  /// Takes note of what a placement turned out to be, in a run.
+  let verified: @Sendable (Verification, _ run: String) async -> Void
+  let lastVerified: @Sendable () async -> [PlacementKey: Date]
   /// Called after each run that changed a store.
   let afterRun: @Sendable () async -> Void
 }
@@ -49,6 +67,7 @@ actor JobRunner {
     var options: RunOptions
     /// How long it may take to end once it is asked to.
     let windDown: Duration
+    let slots: DumpSlots
     var machine = RunStateMachine()
     var work: Task<Void, Never>?
     var timer: DispatchTimer?
@@ -76,8 +95,13 @@ actor JobRunner {
   /// Begins a run of the job on one database, or queues it. While a run of the same job on the same database has not ended, a
   /// second one on demand is refused; a scheduled one queues behind it, and one that is queued already stands for the newest due
   /// instant instead. The run goes on under `plan`, whatever is reloaded meanwhile.
-  func begin(_ database: DaemonPlan.Database, plan: DaemonPlan, options: RunOptions) async throws(Fault) -> RunReport {
-    let job = try plan.job(name)
+  ///
+  /// - Parameter job: the plan's own, unless somebody wants more of it than its schedule does.
+  func begin(
+    _ database: DaemonPlan.Database, job own: DaemonPlan.Job? = nil, plan: DaemonPlan, options: RunOptions
+  ) async throws(Fault) -> RunReport {
+    let job: DaemonPlan.Job
+    if let own { job = own } else { job = try plan.job(name) }
     let others = runs.values.map(\.report).filter { $0.database == database.name }
     if let other = others.first, options.due == nil {
       throw Fault(
@@ -90,9 +114,10 @@ actor JobRunner {
     let report = RunReport(job: name, database: database.name, options, asked: surroundings.now())
     let id = report.id
     surroundings.board.post(report)
-    runs[id] = Run(report: report, options: options, windDown: plan.windDown)
+    let slots = job.action == .backup ? surroundings.slots : surroundings.checkSlots
+    runs[id] = Run(report: report, options: options, windDown: plan.windDown, slots: slots)
     // Here and not in the task: who was asked for first is first in the queue.
-    let ticket = await surroundings.slots.enter(database.name)
+    let ticket = await slots.enter(database.name)
     runs[id]?.work = Task { await self.work(id, ticket, database, job, plan) }
     // A stop that came meanwhile found nothing to cancel.
     if isStopped {
@@ -142,8 +167,9 @@ actor JobRunner {
   private func work(
     _ id: String, _ ticket: Int, _ database: DaemonPlan.Database, _ job: DaemonPlan.Job, _ plan: DaemonPlan
   ) async {
+    guard let slots = runs[id]?.slots else { return }
     do {
-      try await takeTurn(id, ticket, database.name, job)
+      try await takeTurn(id, ticket, database.name, job, slots)
     } catch {
       await end(id, .failed(Fault(error)), outcome: nil)
       return
@@ -151,9 +177,13 @@ actor JobRunner {
     runs[id]?.holdsSlot = true
     handle(id, .slotGranted, timeout: job.timeout, stallAfter: plan.backup.stallAfter)
     do {
-      let outcome = try await backup(id, database, job, plan)
+      guard let run = runs[id] else { return }
+      let outcome = try await RunWork(
+        report: run.report, options: run.options, database: database, job: job, plan: plan, surroundings: surroundings,
+        clock: run.stallClock
+      ).run()
       await giveBackSlot(id, database.name)
-      await end(id, .succeeded, outcome: outcome)
+      await end(id, outcome.fault.map { .failed($0) } ?? .succeeded, outcome: outcome)
     } catch {
       await giveBackSlot(id, database.name)
       await end(id, .failed(Fault(error)), outcome: nil)
@@ -163,13 +193,15 @@ actor JobRunner {
 
   /// Waits for the run's turn. A scheduled run whose turn comes in its job's quiet hours lets the others go on, and queues anew when
   /// those have ended.
-  private func takeTurn(_ id: String, _ first: Int, _ database: String, _ job: DaemonPlan.Job) async throws {
+  private func takeTurn(
+    _ id: String, _ first: Int, _ database: String, _ job: DaemonPlan.Job, _ slots: DumpSlots
+  ) async throws {
     var ticket = first
     while true {
-      try await surroundings.slots.wait(ticket)
+      try await slots.wait(ticket)
       let now = surroundings.now()
       guard runs[id]?.options.due != nil, let end = job.timing?.afterQuiet(now), end > now else { return }
-      await surroundings.slots.release(database)
+      await slots.release(database)
       var record = LedgerRecord(.runPostponed, at: now)
       record.describe(runs[id]?.report)
       record.reason = "quiet hours until \(end.rfc3339)"
@@ -181,14 +213,14 @@ actor JobRunner {
       while surroundings.now() < end {
         try await Task.sleep(for: .seconds(min(10, max(0.1, end.timeIntervalSince(surroundings.now())))))
       }
-      ticket = await surroundings.slots.enter(database)
+      ticket = await slots.enter(database)
     }
   }
 
   private func giveBackSlot(_ id: String, _ database: String) async {
-    guard runs[id]?.holdsSlot == true else { return }
+    guard let run = runs[id], run.holdsSlot else { return }
     runs[id]?.holdsSlot = false
-    await surroundings.slots.release(database)
+    await run.slots.release(database)
   }
 
   /// A run that was asked to end and does not: a call into a store that never returns can't be cancelled. It is given up, so that the
@@ -200,77 +232,6 @@ actor JobRunner {
       await self.end(
         id, .failed(Fault(.runStalled, "The run did not end when it was asked to, and was given up.")), outcome: nil)
     }
-  }
-
-  private func backup(
-    _ id: String, _ database: DaemonPlan.Database, _ job: DaemonPlan.Job, _ plan: DaemonPlan
-  ) async throws -> Backup.Outcome {
-    try Task.checkCancellation()
-    guard let options = runs[id]?.options else { throw CancellationError() }
-    let catalog = await surroundings.keeper.refresh()
-    var record = LedgerRecord(.runStarted, at: surroundings.now())
-    record.describe(runs[id]?.report)
-    await surroundings.append(record)
-
-    let (board, status, clock) = (surroundings.board, surroundings.status, runs[id]?.stallClock)
-    let context = OperationContext(now: surroundings.now) { progress in
-      let progress = RunReport.Progress(progress)
-      clock?.note(progress)
-      board.progress(id, progress)
-      status.progressed(board, id, phase: progress.phase)
-    }
-    var request = Backup.Request(
-      database: database.name, connection: database.connection, type: name, label: options.label, job: name, run: id,
-      keep: options.keep, due: options.due)
-    request.retention = plan.retention
-    let history = Backup.History(
-      last: catalog.newestGood(of: database.name)?.manifest,
-      takenTimes: Set(catalog.backups.filter { $0.id.database == database.name }.map(\.id.time)))
-    if let due = options.due, job.timing?.share == true,
-      let source = Self.shareable(catalog, database.name, type: name, due: due, plan)
-    {
-      do {
-        return try await SharedBackup(
-          request, of: source, from: plan.stores, to: plan.stores(of: job), signingKey: plan.backup.signingKey,
-          history: history, context: context,
-          logger: surroundings.logger
-        ).run()
-      } catch {
-        try Task.checkCancellation()
-        // A damaged or vanished original is no reason to have no backup: the database is there to be read.
-        surroundings.logger.warning(
-          .storeUnusable, Fault(error), metadata: ["job": "\(name)", "database": "\(database.name)", "run": "\(id)"])
-      }
-    }
-    return try await Backup(
-      request, settings: plan.backup, stores: plan.stores(of: job), history: history, context: context,
-      logger: surroundings.logger
-    ).run()
-  }
-
-  /// A backup that another job made of the same database, due within the hour of this one and encrypted to the same recipients:
-  /// the database need not be read twice.
-  private static func shareable(
-    _ catalog: Catalog, _ database: String, type: String, due: Date, _ plan: DaemonPlan
-  ) -> Catalog.Backup? {
-    guard let own = plan.jobs.first(where: { $0.name == type })?.timing, isDailyAtMost(own, at: due) else { return nil }
-    return catalog.backups.last { backup in
-      // Only a dump of its own: what was taken over itself may be older than it looks, and a chain would have no end.
-      guard backup.manifest.sharedFrom == nil, backup.id.database == database, backup.isGood,
-        backup.manifest.type != type,
-        Set(backup.manifest.encryption?.recipients ?? []) == Set(plan.backup.encryption.recipients),
-        let other = backup.manifest.due,
-        let job = backup.manifest.job, let timing = plan.jobs.first(where: { $0.name == job })?.timing,
-        timing.share, isDailyAtMost(timing, at: other)
-      else { return false }
-      return abs(due.timeIntervalSince(other)) <= 3600
-    }
-  }
-
-  /// Who wants a backup more often than daily wants each of them fresh. (A day of spring has 23 hours.)
-  private static func isDailyAtMost(_ timing: JobTiming, at due: Date) -> Bool {
-    guard let next = timing.schedule.next(after: due) else { return true }
-    return next.timeIntervalSince(due) >= 23 * 3600
   }
 
   /// Feeds an event to the run's state machine and carries out what it says, except the conclusion, which `end` does.
@@ -323,7 +284,7 @@ actor JobRunner {
     }
   }
 
-  private func end(_ id: String, _ event: RunStateMachine.Event, outcome: Backup.Outcome?) async {
+  private func end(_ id: String, _ event: RunStateMachine.Event, outcome: RunOutcome?) async {
     guard var run = runs.removeValue(forKey: id), case .conclude(let state, let fault) = run.machine.handle(event)
     else {
       return
@@ -332,26 +293,24 @@ actor JobRunner {
     run.report.fault = fault
     run.report.finished = surroundings.now()
     run.report.progress = nil
-    run.report.backup = outcome?.manifest.id
-    run.report.storedBytes = outcome?.manifest.storedBytes
-    run.report.rows = outcome?.manifest.totals.rows
-    run.report.warnings = outcome?.dropped.sorted { $0.key < $1.key }.map(\.value) ?? []
+    run.report.backup = outcome?.backup
+    run.report.storedBytes = outcome?.storedBytes
+    run.report.rows = outcome?.rows
+    run.report.warnings = outcome?.warnings ?? []
+    run.report.verified = outcome?.verified
+    run.report.drill = outcome?.drill
+    run.report.anomalies = outcome.flatMap { $0.anomalies.isEmpty ? nil : $0.anomalies }
     run.report.retry = await surroundings.retry(run.report)
-    log(run.report)
+    log(run.report, outcome)
 
     var record = LedgerRecord(.runFinished, at: run.report.finished ?? surroundings.now())
     record.describe(run.report)
-    record.detail = outcome.map { outcome in
-      [
-        "stores": outcome.stores.joined(separator: ","), "archive_bytes": "\(outcome.manifest.artifact.archiveBytes)",
-        "stored_bytes": "\(outcome.manifest.storedBytes)", "rows": "\(outcome.manifest.totals.rows)",
-      ].merging(outcome.dropped.map { ("dropped." + $0.key, $0.value.code.rawValue) }) { $1 }
-    }
+    record.detail = outcome?.detail
     await surroundings.append(record)
     surroundings.board.post(run.report)
   }
 
-  private func log(_ run: RunReport) {
+  private func log(_ run: RunReport, _ outcome: RunOutcome?) {
     var fields: Logger.Metadata = ["job": "\(run.job)", "database": "\(run.database)", "run": "\(run.id)"]
     if let backup = run.backup { fields["backup"] = "\(backup)" }
     if let bytes = run.storedBytes { fields["stored"] = "\(ByteCount(bytes))" }
@@ -361,8 +320,13 @@ actor JobRunner {
     if let retry = run.retry { fields["retry"] = "\(retry.rfc3339)" }
     if let fault = run.fault {
       surroundings.logger.error(run.state == .aborted ? .runAborted : .runFailed, fault, metadata: fields)
-    } else {
-      surroundings.logger.notice(.backupSucceeded, "backup succeeded", metadata: fields)
+    } else if let outcome {
+      surroundings.logger.notice(outcome.event, outcome.sentence, metadata: fields)
+    }
+    let doubts = (run.anomalies ?? []).filter(\.kind.isAlarming)
+    if !doubts.isEmpty {
+      fields["doubts"] = "\(doubts.prefix(6).map(\.text).joined(separator: "; "))"
+      surroundings.logger.warning(.backupDoubtful, "the backup is not what its history lets expect", metadata: fields)
     }
     for warning in run.warnings {
       surroundings.logger.warning(

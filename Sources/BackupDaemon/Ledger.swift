@@ -1,3 +1,4 @@
+package import BackupCatalog
 import ControlAPI
 package import Faults
 import Foundation
@@ -79,6 +80,11 @@ package actor Ledger {
 
   /// Answers, which shows that the disk does.
   func pulse() {}
+
+  /// The last line, for those who bear witness of it.
+  package var head: Manifest.LedgerWitness {
+    Manifest.LedgerWitness(sequence: examination.lastSequence, digest: examination.lastDigest)
+  }
 
   /// What the records say about schedules.
   package var history: RunHistory { examination.history }

@@ -32,7 +32,11 @@ package struct LedgerRecord: Codable, Sendable, Equatable {
     case keptDropped = "kept.dropped"
     case databaseRolledBack = "database.rolled_back"
     case backupCopied = "backup.copied"
+    /// A placement was read back; `fault` says what is wrong with it.
+    case backupVerified = "backup.verified"
     case backupDeleted = "backup.deleted"
+    /// What it was flagged for is right, somebody says.
+    case backupAccepted = "backup.accepted"
     case backupPinned = "backup.pinned"
     case backupUnpinned = "backup.unpinned"
     case leftoversSwept = "leftovers.swept"

@@ -41,10 +41,27 @@ package struct RunHistory: Sendable {
   /// How the clock was set forward, where nobody has confirmed that yet.
   package private(set) var clockDoubt: String?
 
+  /// Backups whose flags somebody has explained.
+  package private(set) var accepted: Set<BackupID> = []
+
   /// When a backup was last restored whole, with every fingerprint matching.
   package private(set) var proofs: [BackupID: Date] = [:]
   /// By database, from the last restore of all of it.
   package private(set) var restoreSecondsPerByte: [String: Double] = [:]
+
+  package struct Verified: Sendable, Equatable {
+    package var time: Date
+    package var level: VerifyLevel
+    package var isSound: Bool
+    /// Of the backup, in every store.
+    package var folder: String
+  }
+
+  /// What the last look at each placement found.
+  package private(set) var verified: [PlacementKey: Verified] = [:]
+
+  /// The folders of placements that turned out damaged and were not mended since.
+  package var damaged: [PlacementKey: String] { verified.filter { !$0.value.isSound }.mapValues(\.folder) }
 
   package init() {}
 
@@ -63,6 +80,18 @@ package struct RunHistory: Sendable {
         }
         jobs[name] = job
       }
+    case .backupVerified:
+      guard record.result != "unread", let backup = record.backup, let store = record.store, let detail = record.detail,
+        let level = detail["level"].flatMap(VerifyLevel.init(rawValue:))
+      else { return }
+      verified[PlacementKey(backup: backup, store: store)] = Verified(
+        time: record.time, level: level, isSound: record.result == "sound", folder: detail["folder"] ?? "")
+    case .backupCopied where record.fault == nil, .backupDeleted where record.fault == nil:
+      // It is another one now, or none.
+      guard let backup = record.backup, let store = record.store else { return }
+      verified[PlacementKey(backup: backup, store: store)] = nil
+    case .backupAccepted:
+      if let backup = record.backup { accepted.insert(backup) }
     case .jobScheduled:
       guard let name = record.job else { return }
       jobs[name, default: Job()].schedule = record.detail?["schedule"]

@@ -57,6 +57,8 @@ package struct Backup: Sendable {
     package var stallAfter = Duration.seconds(900)
     /// More folders with client programs.
     package var programs: [String] = []
+    /// What of a backup is remarkable beside those before it.
+    package var anomalyRule = AnomalyRule()
 
     package init() {}
   }
@@ -67,6 +69,10 @@ package struct Backup: Sendable {
     package var last: Manifest?
     /// Times that ids of the same database have already.
     package var takenTimes: Set<Date>
+    /// What the backups before were like, the oldest first.
+    package var statistics: [BackupStatistics] = []
+    /// The last line of the ledger, to be signed with the manifest.
+    package var ledger: Manifest.LedgerWitness?
 
     package init(last: Manifest? = nil, takenTimes: Set<Date> = []) {
       self.last = last
@@ -80,6 +86,10 @@ package struct Backup: Sendable {
     package let stores: [String]
     /// The wanted stores that don't, and why. Reconcile copies it there later.
     package let dropped: [String: Fault]
+    /// What its history does not explain.
+    package var anomalies: [Anomaly] = []
+    /// What the next ones are compared with; nil where nothing was read.
+    package var statistics: BackupStatistics?
   }
 
   let request: Request
@@ -163,16 +173,27 @@ package struct Backup: Sendable {
       try await fan.finish()
       for store in fan.stores { await written.add(key, in: store) }
 
+      // pg_dump writes in the database's own encoding, so that is one of the settings.
+      var contents = Contents(
+        layout.id, try dumped.index, dumped.frames,
+        settings: Dictionary(uniqueKeysWithValues: TextSettings.all.map { ($0.name, $0.value) })
+          .merging(["client_encoding": server.encoding]) { $1 })
+      var statistics = BackupStatistics(
+        contents, try dumped.index, storedBytes: dumped.artifact.count,
+        seconds: context.now().timeIntervalSince(started))
+      let anomalies = settings.anomalyRule.compare(statistics, with: history.statistics)
+      statistics.isFlagged = anomalies.contains(where: \.kind.isAlarming)
+      contents.anomalies = anomalies.isEmpty ? nil : anomalies
       let commit = BackupCommit(
         layout: layout, compression: settings.compression, encryption: settings.encryption,
-        signingKey: settings.signingKey,
-        artifactName: name,
-        dumped: dumped, globals: globals,
-        hasRolePasswords: server.canReadRolePasswords, encoding: server.encoding, term: term)
-      return try await commit.run(on: fan.stores, dropped: fan.dropped, written: written) {
-        artifact, contents, globals in
-        manifest(layout, started, server, dumpProgram, artifact, contents, globals, dumped)
+        signingKey: settings.signingKey, artifactName: name, contents: contents, digest: dumped.artifact,
+        globals: globals, hasRolePasswords: server.canReadRolePasswords, term: term)
+      var outcome = try await commit.run(on: fan.stores, dropped: fan.dropped, written: written) {
+        [contents] artifact, contentsFile, globals in
+        manifest(layout, started, server, dumpProgram, artifact, contentsFile, globals, contents)
       }
+      (outcome.anomalies, outcome.statistics) = (anomalies, statistics)
+      return outcome
     } catch {
       await fan.abort()
       if let reason = await written.remove() {
@@ -250,10 +271,8 @@ package struct Backup: Sendable {
   private func manifest(
     _ layout: BackupLayout, _ started: Date, _ server: ServerFacts, _ program: ClientProgram,
     _ artifact: Manifest.StoredFile, _ contents: Manifest.StoredFile, _ globals: Manifest.Globals,
-    _ dumped: DumpedArchive
+    _ known: Contents
   ) -> Manifest {
-    let index = try? dumped.index
-    let tables = index?.tables ?? []
     var manifest = Manifest(
       id: layout.id, type: layout.type, label: request.label, job: request.job, run: request.run,
       keepSeconds: request.keep.map { $0.components.seconds }, started: started.wholeSecond,
@@ -264,15 +283,15 @@ package struct Backup: Sendable {
         database: server.database, encoding: server.encoding, databaseBytes: server.databaseBytes,
         isStandby: server.isStandby),
       artifact: Manifest.Artifact(
-        file: artifact, archiveBytes: Int64(index?.totalBytes ?? 0),
+        file: artifact, archiveBytes: Int64(clamping: known.archiveBytes),
         compression: settings.compression.algorithm.rawValue,
         level: settings.compression.level),
       contents: contents, globals: globals,
-      totals: Manifest.Totals(
-        tables: tables.count, rows: tables.compactMap { $0.rows.map { Int64($0.count) } }.reduce(0, +),
-        rowBytes: tables.compactMap { $0.rows.map { Int64($0.bytes) } }.reduce(0, +),
-        largeObjects: (index?.largeObjects ?? []).compactMap { $0.objects.map { Int64($0.count) } }.reduce(0, +)))
+      totals: known.totals)
     manifest.due = request.due
+    let flags = Set((known.anomalies ?? []).map(\.kind).filter(\.isAlarming).map(\.rawValue)).sorted()
+    manifest.flags = flags.isEmpty ? nil : flags
+    manifest.ledger = history.ledger
     if settings.encryption != .none {
       manifest.encryption = Manifest.Encryption(method: "age", recipients: settings.encryption.recipients)
     }

@@ -1,8 +1,6 @@
 import ArtifactFormat
 import BackupCatalog
 import Faults
-import PostgresArchive
-import PostgresTools
 import Storage
 
 /// The last steps of a backup, store by store: contents, globals, RECOVER.txt, and the manifest last. An abort at any line
@@ -13,30 +11,28 @@ struct BackupCommit {
   let encryption: Encryption
   let signingKey: SigningKey?
   let artifactName: String
-  let dumped: DumpedArchive
+  let contents: Contents
+  /// The artifact's.
+  let digest: Digest
   /// SQL text of pg_dumpall.
   let globals: [UInt8]
   let hasRolePasswords: Bool
-  /// Of the database.
-  let encoding: String
   let term: RetentionTerm
 
   func run(
     on stores: [any ObjectStore], dropped: [String: Fault], written: WrittenObjects,
     manifest: (Manifest.StoredFile, Manifest.StoredFile, Manifest.Globals) throws -> Manifest
   ) async throws -> Backup.Outcome {
-    let index = try dumped.index
-    let contents = try PackedFile(
-      "contents.json", try Self.contents(layout.id, index, dumped.frames, encoding: encoding).encoded(), compression,
-      encryption)
+    let packed = try PackedFile(
+      "contents.json", try contents.encoded(), compression, encryption)
     let globals = try PackedFile("globals.sql", globals, compression, encryption)
     let manifest = try manifest(
-      Manifest.StoredFile(name: artifactName, size: dumped.artifact.count, sha256: dumped.artifact.hexadecimal),
-      contents.file,
+      Manifest.StoredFile(name: artifactName, size: digest.count, sha256: digest.hexadecimal),
+      packed.file,
       Manifest.Globals(
         file: globals.file, compression: compression.algorithm.rawValue, hasRolePasswords: hasRolePasswords))
     let files =
-      [(contents.file.name, contents.bytes), (globals.file.name, globals.bytes)]
+      [(packed.file.name, packed.bytes), (globals.file.name, globals.bytes)]
       + (try CommittingFiles(manifest, signingKey).all)
 
     var done: [String] = []
@@ -59,30 +55,6 @@ struct BackupCommit {
       throw dropped.sorted { $0.key < $1.key }.first?.value ?? Fault(.internal, "No store took the backup.")
     }
     return Backup.Outcome(manifest: manifest, stores: done, dropped: dropped)
-  }
-
-  /// pg_dump writes in the database's own encoding, so that is one of the settings.
-  private static func contents(
-    _ id: BackupID, _ index: ArchiveIndex, _ frames: FrameIndex, encoding: String
-  ) -> Contents {
-    Contents(
-      id: id, archiveVersion: index.header.version.description, archiveBytes: index.totalBytes,
-      headBytes: index.headBytes,
-      frames: Contents.Frames(plainBytes: frames.frameBytes, storedSizes: frames.storedSizes),
-      settings: Dictionary(uniqueKeysWithValues: TextSettings.all.map { ($0.name, $0.value) })
-        .merging(["client_encoding": encoding]) { $1 },
-      tables: index.tables.map { table in
-        Contents.Table(
-          schema: table.schema, name: table.name, dumpID: table.dumpID, offset: table.offset, length: table.length,
-          copyStatement: table.copyStatement, rows: table.rows.map { Int64($0.count) },
-          bytes: table.rows.map { Int64($0.bytes) }, fingerprint: table.rows?.fingerprint.description)
-      },
-      largeObjects: index.largeObjects.map { block in
-        Contents.LargeObjects(
-          dumpID: block.dumpID, offset: block.offset, length: block.length,
-          count: block.objects.map { Int64($0.count) },
-          bytes: block.objects.map { Int64($0.bytes) }, fingerprint: block.objects?.fingerprint.description)
-      })
   }
 }
 

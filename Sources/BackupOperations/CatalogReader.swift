@@ -18,7 +18,13 @@ package struct CatalogReader: Sendable {
     let signature: Catalog.Signature
   }
 
+  private struct ProofIdentity: Hashable {
+    let store: String
+    let objects: Set<StoredObject>
+  }
+
   private var manifests: [ManifestIdentity: Known] = [:]
+  private var proofs: [ProofIdentity: Proof] = [:]
   private let trusted: [VerifyingKey]
   private static let recordLimit = ByteCount.mebibytes(16)
 
@@ -29,6 +35,8 @@ package struct CatalogReader: Sendable {
   package mutating func read(_ stores: [any ObjectStore]) async -> Catalog {
     var catalog = Catalog()
     var seen: [ManifestIdentity: Known] = [:]
+    let known = proofs
+    proofs = [:]
     for store in stores {
       do throws(StorageError) {
         let folders = Dictionary(grouping: try await store.list(prefix: "")) { object in
@@ -36,7 +44,7 @@ package struct CatalogReader: Sendable {
         }
         for (folder, objects) in folders {
           guard let layout = BackupLayout(folder: String(folder)) else { continue }
-          await add(layout, objects, in: store, to: &catalog, &seen)
+          await add(layout, objects, in: store, to: &catalog, &seen, known)
         }
       } catch {
         catalog.add(Catalog.Problem(store: store.name, folder: nil, fault: error.fault))
@@ -46,9 +54,9 @@ package struct CatalogReader: Sendable {
     return catalog
   }
 
-  private func add(
+  private mutating func add(
     _ layout: BackupLayout, _ objects: [StoredObject], in store: any ObjectStore, to catalog: inout Catalog,
-    _ seen: inout [ManifestIdentity: Known]
+    _ seen: inout [ManifestIdentity: Known], _ knownProofs: [ProofIdentity: Proof]
   ) async {
     guard let object = objects.first(where: { $0.key.name == BackupLayout.manifestName }) else {
       let changed = objects.map(\.modified).max() ?? 0
@@ -78,14 +86,26 @@ package struct CatalogReader: Sendable {
       if let pinned = objects.first(where: { $0.key.name == BackupLayout.pinName }) {
         pin = try Pin(decoding: try await bytes(pinned.key, in: store), from: Self.place(pinned.key, store))
       }
-      catalog.add(
-        Catalog.Backup(
-          manifest: manifest,
-          placements: [Catalog.Placement(store: store.name, missing: missing, signature: known.signature)],
-          pin: pin))
+      var backup = Catalog.Backup(
+        manifest: manifest,
+        placements: [Catalog.Placement(store: store.name, missing: missing, signature: known.signature)], pin: pin)
+      backup.proof = await proof(objects, of: manifest.id, in: store, knownProofs)
+      catalog.add(backup)
     } catch {
       catalog.add(Catalog.Problem(store: store.name, folder: layout.folder, fault: error))
     }
+  }
+
+  private mutating func proof(
+    _ objects: [StoredObject], of id: BackupID, in store: any ObjectStore, _ known: [ProofIdentity: Proof]
+  ) async -> Proof? {
+    let own = Set(objects.filter { $0.key.name.hasPrefix(Proof.prefix) })
+    guard !own.isEmpty else { return nil }
+    let identity = ProofIdentity(store: store.name, objects: own)
+    var proof = known[identity]
+    if proof == nil { proof = await ProofRecord.read(Array(own), of: id, in: store, trusted: trusted) }
+    proofs[identity] = proof
+    return proof
   }
 
   private func read(

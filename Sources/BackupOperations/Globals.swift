@@ -74,11 +74,25 @@ struct Globals: Sendable {
   var roles: Set<String> { Set(lines.compactMap { Self.name($0, after: "CREATE ROLE ") }) }
   var tablespaces: Set<String> { Set(lines.compactMap { Self.name($0, after: "CREATE TABLESPACE ") }) }
 
+  /// The role that the server was made with, as far as it shows: PostgreSQL 16 and later name it as who has granted memberships.
+  var firstRole: String {
+    let grantors = lines.compactMap { line in
+      line.ranges(of: " GRANTED BY ").last.flatMap { range -> String? in
+        var rest = line[range.upperBound...]
+        return SQLName.read(&rest)
+      }
+    }
+    return Dictionary(grantors.map { ($0, 1) }, uniquingKeysWith: +).max { ($0.value, $1.key) < ($1.value, $0.key) }?
+      .key
+      ?? "postgres"
+  }
+
   /// The statements that make what a server lacks, and nothing that changes what it has.
-  func missing(from inventory: PostgresSession.ServerInventory) -> [Statement] {
+  func missing(from inventory: PostgresSession.ServerInventory, withTablespaces: Bool) -> [Statement] {
     let newRoles = roles.subtracting(inventory.roles)
-    let newSpaces = tablespaces.subtracting(inventory.tablespaces)
+    let newSpaces = withTablespaces ? tablespaces.subtracting(inventory.tablespaces) : []
     let wanted = lines.filter { line in
+      if !withTablespaces, line.contains(" ON TABLESPACE ") { return false }
       for word in ["CREATE ROLE ", "ALTER ROLE "] {
         if let name = Self.name(line, after: word) { return newRoles.contains(name) && !line.contains(" IN DATABASE ") }
       }

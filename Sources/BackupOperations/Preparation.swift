@@ -190,9 +190,12 @@ struct Preparation: Sendable {
 
   func comment(of database: String) -> String? { inventory.databases.first { $0.name == database }?.comment }
 
+  private var missingGlobals: [Globals.Statement] {
+    globals?.missing(from: inventory, withTablespaces: request.options.withTablespaces) ?? []
+  }
+
   func makeGlobals() async throws(Fault) {
-    guard let globals else { return }
-    try await run(globals.missing(from: inventory).map(\.statement))
+    try await run(missingGlobals.map(\.statement))
   }
 
   /// Makes an empty database with the archive's encoding and locale. The session that it returns holds the database: as long as somebody
@@ -277,15 +280,15 @@ struct Preparation: Sendable {
       steps: steps, tables: tables.map { "\($0.schema).\($0.name)" }.sorted(),
       rows: tables.compactMap(\.rows).reduce(0, +), bytes: bytes,
       readBytes: min(stored, Int64(Double(stored) * share)), storedBytes: stored,
-      globals: request.withGlobals ? globals?.missing(from: inventory).map(\.shown) ?? [] : [])
+      globals: request.withGlobals ? missingGlobals.map(\.shown) : [])
   }
 
   private var steps: [String] {
     let live = inventory.databases.first { $0.name == names.live }
     let size = live?.bytes.map { " (\(ByteCount($0)))" } ?? ""
     var steps: [String] = []
-    if request.withGlobals, let missing = globals?.missing(from: inventory), !missing.isEmpty {
-      steps.append("create roles and tablespaces that are missing: \(missing.count) statements")
+    if request.withGlobals, !missingGlobals.isEmpty {
+      steps.append("create roles and tablespaces that are missing: \(missingGlobals.count) statements")
     }
     if request.isPartial, request.target == .swap {
       switch request.tableTarget {

@@ -8,6 +8,11 @@ package struct RunProgress: Sendable, Codable, Equatable {
     case globals
     case commit
     case reconcile
+    case verify
+    // of a drill
+    case server
+    case assertions
+    case amcheck
     // of a restore
     case prepare
     case check

@@ -177,6 +177,10 @@ package struct BackupSummary: Codable, Sendable, Equatable {
   package var stores: [String]
   package var isGood: Bool
   package var isPinned: Bool
+  /// Its data is in doubt, and nobody has said that it is right.
+  package var isFlagged: Bool
+  /// When it was last proved by a drill or a restore.
+  package var proved: Date?
   /// Why it is kept, or since when it may go.
   package var retention: String
 
@@ -194,6 +198,8 @@ package struct BackupSummary: Codable, Sendable, Equatable {
     stores = backup.placements.map(\.store)
     isGood = backup.isGood
     isPinned = backup.pin != nil
+    isFlagged = backup.isFlagged
+    proved = backup.proof.flatMap { $0.isWhole ? $0.finished : nil }
     self.retention = retention
   }
 }
@@ -206,6 +212,8 @@ package struct BackupDetail: Codable, Sendable {
   package var locations: [String: String]
   /// When it was last restored whole, with every fingerprint matching.
   package var proved: Date?
+  /// What its history does not explain; nil where there is nothing, or nobody here can read it.
+  package var anomalies: [Anomaly]?
 
   package init(backup: Catalog.Backup, retention: String, locations: [String: String]) {
     self.backup = backup

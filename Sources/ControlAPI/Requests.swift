@@ -59,6 +59,25 @@ package struct RollbackCommand: Codable, Sendable {
   package init(database: String) { self.database = database }
 }
 
+/// `POST /v1/verify`.
+package struct VerifyCommand: Codable, Sendable {
+  /// As a person types them; all where empty.
+  package var backups: [String] = []
+  /// Only in these; in all where empty.
+  package var stores: [String] = []
+  /// `checksum` or `archive`; the job's own where nil.
+  package var level: String?
+
+  package init() {}
+}
+
+/// `POST /v1/drill`.
+package struct DrillCommand: Codable, Sendable {
+  /// As a person types it; the newest where nil.
+  package var backup: String?
+  package init(backup: String?) { self.backup = backup }
+}
+
 /// `POST /v1/reconcile`.
 package struct ReconcileCommand: Codable, Sendable {
   package var apply: Bool

@@ -67,6 +67,12 @@ package struct RunReport: Codable, Sendable, Equatable {
   package var rows: Int64?
   /// What came of a restore.
   package var restore: RestoreOutcome?
+  /// What a verify run found, placement by placement.
+  package var verified: [Verification]?
+  /// What a backup's history does not explain.
+  package var anomalies: [Anomaly]?
+  /// What came of a drill.
+  package var drill: DrillReport?
   /// Why it failed or was aborted.
   package var fault: Fault?
   /// What went wrong without failing the run, by store.

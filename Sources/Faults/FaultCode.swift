@@ -42,6 +42,7 @@ package enum FaultCode: String, Sendable, Codable, CaseIterable {
   case backupMissing = "E-BACKUP-MISSING"
   case backupPinned = "E-BACKUP-PINNED"
   case backupLast = "E-BACKUP-LAST"
+  case backupDoubtful = "E-BACKUP-DOUBTFUL"
   case signatureInvalid = "E-SIGNATURE-INVALID"
   case manifestInvalid = "E-MANIFEST-INVALID"
   case formatTooNew = "E-FORMAT-TOO-NEW"
@@ -56,6 +57,8 @@ package enum FaultCode: String, Sendable, Codable, CaseIterable {
   case tablespaceMissing = "E-TABLESPACE-MISSING"
   case tableMissing = "E-TABLE-MISSING"
   case proofFailed = "E-PROOF-FAILED"
+  case drillFailed = "E-DRILL-FAILED"
+  case assertionFailed = "E-ASSERTION-FAILED"
   case swapFailed = "E-SWAP-FAILED"
   case rollbackMissing = "E-ROLLBACK-MISSING"
 
@@ -85,7 +88,7 @@ extension FaultCode {
   package var exitCode: ExitCode {
     switch self {
     case .usage: .usage
-    case .configInvalid, .configUnreadable, .objectiveMissed, .clockDoubtful: .problemsFound
+    case .configInvalid, .configUnreadable, .objectiveMissed, .clockDoubtful, .backupDoubtful: .problemsFound
     case .databaseUnreachable, .storeMissing, .storeUnreachable, .storeUntrusted, .storeSilent, .daemonUnreachable:
       .unreachable
     case .databaseAuthentication, .notAllowed, .backupPinned, .backupLast, .confirmationNeeded: .notAllowed
@@ -97,10 +100,11 @@ extension FaultCode {
       .preflightFailed
     case .runConflict, .storeConflict, .daemonRunning, .restoreNameTaken: .conflict
     case .runAborted, .runInterrupted: .aborted
-    case .signatureInvalid, .manifestInvalid, .artifactDamaged, .ledgerDamaged, .proofFailed:
+    case .signatureInvalid, .manifestInvalid, .artifactDamaged, .ledgerDamaged, .proofFailed, .assertionFailed:
       .verificationFailed
     case .databaseQuery, .dumpFailed, .dumpLockTimeout, .dumpStalled, .globalsFailed, .archiveMalformed, .storeFull,
-      .storeFailed, .formatTooNew, .ledgerFailed, .runTimeout, .runStalled, .restoreFailed, .swapFailed, .internal:
+      .storeFailed, .formatTooNew, .ledgerFailed, .runTimeout, .runStalled, .restoreFailed, .swapFailed, .drillFailed,
+      .internal:
       .failed
     }
   }

@@ -17,6 +17,11 @@ package struct ConnectionSettings: Sendable, Hashable {
     package var value: String
   }
 
+  /// A server's socket in a folder.
+  package init(socketFolder: String, port: String, user: String, database: String) {
+    parameters = [("host", socketFolder), ("port", port), ("user", user), ("dbname", database)].map(Parameter.init)
+  }
+
   package init(parsing text: String, password: Secret? = nil) throws(Fault) {
     var message: UnsafeMutablePointer<CChar>?
     guard let options = PQconninfoParse(text, &message) else {

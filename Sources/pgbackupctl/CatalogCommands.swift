@@ -77,6 +77,21 @@ struct UnpinCommand: ParsableCommand {
   }
 }
 
+struct AcceptCommand: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "accept", abstract: "Says that what a backup was flagged for is right.",
+    discussion: "From then on the next backups are compared with this one, and the ones before it may expire again.")
+
+  @Argument(help: ArgumentHelp(BackupArgument.help)) var id: String
+  @Option(name: .long, help: "Why.") var note: String?
+  @OptionGroup var connection: ConnectionOptions
+
+  func run() throws {
+    let detail = try connection.client.post(BackupDetail.self, "/v1/accept", BackupReference(id: id, note: note))
+    try connection.show(detail) { "\($0.backup.id) is accepted: what comes next is compared with it." }
+  }
+}
+
 struct DeleteCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "delete", abstract: "Deletes one backup from every store.",

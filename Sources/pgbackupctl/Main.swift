@@ -10,9 +10,10 @@ struct Pgbackupctl: ParsableCommand {
       StatusCommand.self, JobsCommand.self, RunCommand.self, BackupCommandLine.self, ScheduleCommand.self,
       ListCommand.self,
       ShowCommand.self, ContentsCommand.self, DeleteCommand.self, PinCommand.self, UnpinCommand.self,
+      AcceptCommand.self,
       RestoreCommandLine.self, RollbackCommandLine.self, CancelCommand.self, ExtractCommand.self, HistoryCommand.self,
       DiffCommand.self,
-      ReconcileCommandLine.self,
+      VerifyCommandLine.self, DrillCommandLine.self, ReconcileCommandLine.self,
       LogCommand.self, ReloadCommand.self, ConfigCommand.self, KeyCommand.self,
     ])
 }

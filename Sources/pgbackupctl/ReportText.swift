@@ -98,7 +98,7 @@ enum ReportText {
       table.add([
         "\(backup.id)", backup.type, backup.label ?? "-", took(backup), "\(backup.tables)",
         "\(backup.rows)", "\(ByteCount(backup.archiveBytes))", "\(ByteCount(backup.storedBytes))",
-        backup.stores.joined(separator: ","), backup.isGood ? (backup.isPinned ? "pinned" : "ok") : "DAMAGED",
+        backup.stores.joined(separator: ","), state(backup),
         backup.retention,
       ])
     }
@@ -123,8 +123,18 @@ enum ReportText {
         "archive",
         "\(ByteCount(manifest.artifact.archiveBytes)), stored as \(ByteCount(manifest.artifact.file.size)) (\(manifest.artifact.compression) \(manifest.artifact.level))"
       ),
-      ("proved", detail.proved.map { "\($0.rfc3339), by a restore" } ?? "not run"), ("kept", detail.retention),
+      ("proved", proved(detail)), ("kept", detail.retention),
     ]
+    if let flags = manifest.flags, !flags.isEmpty {
+      lines.append(
+        (
+          "in doubt",
+          flags.joined(separator: ", ")
+            + (detail.backup.isFlagged
+              ? "; where it is right: pgbackupctl accept \(manifest.id)" : "; accepted")
+        ))
+      for anomaly in detail.anomalies ?? [] { lines.append(("", anomaly.text)) }
+    }
     if let pin = detail.backup.pin {
       lines.append(("pinned", "\(pin.since.rfc3339) by \(pin.by)\(pin.note.map { ": \($0)" } ?? "")"))
     }
@@ -187,6 +197,24 @@ enum ReportText {
   private static func proved(_ database: StatusReport.Database) -> String {
     guard let proved = database.proved else { return "not run" }
     return proved == database.newest?.id ? "this one" : proved.time.rfc3339
+  }
+
+  private static func proved(_ detail: BackupDetail) -> String {
+    guard let time = detail.proved else { return "not run" }
+    // The ledger's own time is that of the run's end.
+    guard let proof = detail.backup.proof, time.timeIntervalSince(proof.finished) < 60 else {
+      return "\(time.rfc3339), by a restore"
+    }
+    return "\(time.rfc3339), by a drill on \(proof.host): \(proof.rows) rows in \(proof.provedTables) tables"
+  }
+
+  private static func state(_ backup: BackupSummary) -> String {
+    guard backup.isGood else { return "DAMAGED" }
+    let words = [
+      backup.isFlagged ? "IN DOUBT" : nil, backup.isPinned ? "pinned" : nil, backup.proved == nil ? nil : "proved",
+    ]
+    return words.compactMap { $0 }.joined(separator: ", ").isEmpty
+      ? "ok" : words.compactMap { $0 }.joined(separator: ", ")
   }
 
   private static func next(_ database: StatusReport.Database, _ now: Date) -> String {

@@ -1,4 +1,5 @@
 import ArgumentParser
+import BackupCatalog
 import ControlAPI
 import Faults
 import Foundation
@@ -55,10 +56,11 @@ struct RunFollower {
       try connection.show(ended) { _ in "" }
     } else {
       for run in ended where run.fault == nil {
-        print(run.restore.map { RestoreText.outcome($0, run) } ?? RunText.success(run))
+        print(RunText.success(run))
       }
     }
     for run in ended {
+      if run.fault != nil, let verified = run.verified, !connection.json { print(CheckText.verified(verified, run)) }
       if let fault = run.fault { Terminal.complain("\(run.job) of \(run.database) \(run.state.rawValue).\n\(fault)") }
     }
     let codes = ended.compactMap { $0.fault?.code.exitCode }
@@ -85,12 +87,22 @@ struct RunFollower {
 
 enum RunText {
   static func success(_ run: RunReport) -> String {
+    if let restore = run.restore { return RestoreText.outcome(restore, run) }
+    if let verified = run.verified { return CheckText.verified(verified, run) }
+    if let drill = run.drill { return CheckText.drill(drill, run) }
     var text = "\(run.backup.map { "\($0)" } ?? run.id): "
     text += "\(run.rows ?? 0) rows, \(ByteCount(run.storedBytes ?? 0)) stored"
     if let started = run.started, let finished = run.finished {
       text += " in \(Duration.seconds(finished.timeIntervalSince(started)).spoken)"
     }
     for warning in run.warnings { text += "\nbut: \(warning)" }
+    for anomaly in run.anomalies ?? [] {
+      text += "\n\(anomaly.kind.isAlarming ? "IN DOUBT" : "note"): \(anomaly.text)"
+    }
+    if run.anomalies?.contains(where: \.kind.isAlarming) == true {
+      text +=
+        "\nnext: pgbackupctl history \(run.database) TABLE; where it is right: pgbackupctl accept \(run.backup.map { "\($0)" } ?? "ID")"
+    }
     return text
   }
 }

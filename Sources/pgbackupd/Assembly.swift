@@ -24,23 +24,32 @@ struct Assembly {
     settings.lockWait = configuration.dump.lockWait
     settings.stallAfter = configuration.dump.stallAfter
     settings.programs = configuration.dump.programs
+    settings.anomalyRule = configuration.anomalyRule
     var plan = DaemonPlan(
       databases: configuration.databases.map { database in
-        DaemonPlan.Database(
+        var planned = DaemonPlan.Database(
           name: database.name, connection: database.connection,
           includes: database.pattern.map { pattern in { @Sendable in pattern.matches($0) } },
           restoreConnection: database.restoreConnection)
+        planned.assertions = database.assertions
+        return planned
       },
       jobs: configuration.jobs.map { job in
-        DaemonPlan.Job(
+        var planned = DaemonPlan.Job(
           name: job.name, timing: timing(job), usesLocalZone: job.usesLocalZone, keep: job.keep,
           keepByStore: job.keepByStore, stores: job.stores, databases: job.databases, timeout: job.timeout)
+        planned.action = job.action
+        return planned
       },
       stores: configuration.stores.map(StoreAssembly.make), backup: settings,
       parallelRuns: configuration.daemon.parallelRuns,
       windDown: configuration.daemon.windDown, rpo: configuration.rpo, identities: configuration.dump.identities,
       trustedKeys: [key.publicKey] + configuration.dump.trustedKeys)
     plan.quorum = configuration.quorum
+    (plan.provedWithin, plan.rto) = (configuration.provedWithin, configuration.rto)
+    plan.state = configuration.daemon.state
+    plan.drill = Drill.Settings(folder: drillFolder)
+    plan.drill.jobs = configuration.drills.jobs
     plan.restoreJobs = configuration.restores.jobs
     plan.keepReplaced = configuration.restores.keepReplaced
     plan.reconcileEvery = configuration.daemon.reconcileEvery
@@ -49,6 +58,14 @@ struct Assembly {
       "daemon.monitor_socket": configuration.daemon.monitorSocket ?? "none",
     ]
     return plan
+  }
+
+  /// PostgreSQL does not run as root, and its account has no way into root's state directory.
+  private var drillFolder: String {
+    configuration.drills.folder
+      ?? (geteuid() == 0
+        ? "/var/tmp/pgbackupd-drills-\(Digest.hexadecimal(of: Array(configuration.daemon.state.utf8)).prefix(8))"
+        : configuration.daemon.state + "/drills")
   }
 
   private func timing(_ job: Configuration.Job) -> JobTiming? {

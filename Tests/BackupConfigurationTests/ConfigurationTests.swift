@@ -38,7 +38,8 @@ private func problems(_ text: String) -> [String] {
     #expect(configuration.databases.map(\.name) == ["shop"])
     #expect(configuration.databases[0].place == "backup@db.example/shop_db")
     #expect(configuration.stores.map(\.name) == ["local"])
-    #expect(configuration.jobs.map(\.name) == ["daily", "weekly", "monthly", "pre-deployment", "manual"])
+    #expect(
+      configuration.jobs.map(\.name) == ["daily", "weekly", "monthly", "pre-deployment", "verify", "manual", "drill"])
     #expect(configuration.jobs[0].timing?.schedule.expression.description == "0 2 * * *")
     #expect(configuration.jobs[0].keep == .forDuration(.seconds(7 * 86400)))
     #expect(configuration.jobs[4].keep == .untilDeleted)
@@ -78,7 +79,7 @@ private func problems(_ text: String) -> [String] {
     #expect(nightly.timing?.schedule.zone.identifier == "Europe/Berlin")
     #expect((nightly.stores, nightly.databases) == (["disk2"], ["shop"]))
     #expect(nightly.timeout == .seconds(7200))
-    #expect(configuration.jobs.map(\.name) == ["nightly", "manual", "once"])
+    #expect(configuration.jobs.map(\.name) == ["nightly", "manual", "once", "verify", "drill"])
     #expect(configuration.jobs[2].stores == ["local", "disk2"])
     #expect((configuration.dump.compression.algorithm, configuration.dump.compression.level) == (.gzip, 9))
     #expect(configuration.daemon.parallelRuns == 3)

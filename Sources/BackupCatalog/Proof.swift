@@ -1,0 +1,80 @@
+package import Foundation
+import Units
+
+/// That a backup was restored and compared, with what that rests on. It lies beside the backup, signed, and names no table: whoever can
+/// read the store learns no more than the manifest tells.
+package struct Proof: VersionedRecord, Equatable {
+  package static let format = "pgbackupd-proof"
+  package static let majorVersion = 1
+
+  package var backup: BackupID
+  package var finished: Date
+  package var host: String
+  package var software: String
+  /// The server that it was restored into: `15.18`.
+  package var server: String
+  /// The stores that it was read from.
+  package var stores: [String]
+  package var tables: Int
+  /// Tables whose rows and fingerprints were compared and are those of the backup.
+  package var provedTables: Int
+  /// Tables, and large objects, that could not be compared.
+  package var unproved: Int
+  package var rows: Int64
+  package var archiveBytes: Int64
+  package var storedBytesRead: Int64
+  package var phases: [RestoreOutcome.Phase]
+  /// The user's own statements that held; all that there were.
+  package var assertions: Int
+  /// Indexes and tables that amcheck found sound; nil where it is not installed.
+  package var checkedRelations: Int?
+
+  package init(
+    backup: BackupID, finished: Date, host: String, software: String, server: String, stores: [String],
+    outcome: RestoreOutcome, assertions: Int, checkedRelations: Int?
+  ) {
+    self.backup = backup
+    self.finished = finished
+    self.host = host
+    self.software = software
+    self.server = server
+    self.stores = stores
+    tables = outcome.tables
+    provedTables = outcome.provedTables
+    unproved = outcome.unproved.count
+    rows = outcome.rows
+    archiveBytes = outcome.loadedBytes
+    storedBytesRead = outcome.storedBytesRead
+    phases = outcome.phases
+    self.assertions = assertions
+    self.checkedRelations = checkedRelations
+  }
+
+  package var seconds: Double { phases.map(\.seconds).reduce(0, +) }
+
+  /// All of it was compared, and is what was backed up.
+  package var isWhole: Bool { unproved == 0 && provedTables == tables }
+
+  package var flaw: String? {
+    let counts = [Int64(tables), Int64(provedTables), Int64(unproved), rows, archiveBytes, storedBytesRead]
+    guard counts.allSatisfy({ (0...1 << 60).contains($0) }), provedTables <= tables else { return "its counts" }
+    guard phases.allSatisfy({ (0...1e9).contains($0.seconds) }), phases.count < 100 else { return "its times" }
+    return nil
+  }
+
+  /// One for each drill: a proof is never overwritten.
+  package static func name(at time: Date) -> String { "\(prefix)\(time.stamp).json" }
+  package static let prefix = "proof-"
+}
+
+/// What came of a drill, for who asked for it.
+package struct DrillReport: Codable, Sendable, Equatable {
+  package var proof: Proof
+  /// What could not be compared, and why.
+  package var unproved: [String]
+
+  package init(proof: Proof, unproved: [String]) {
+    self.proof = proof
+    self.unproved = unproved
+  }
+}

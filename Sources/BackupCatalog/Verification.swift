@@ -1,0 +1,121 @@
+package import Faults
+package import Foundation
+
+/// How deep a stored backup is looked into.
+package enum VerifyLevel: String, Codable, Sendable, CaseIterable {
+  /// Every stored byte is read: sums and signature are those of the manifest. Needs no key.
+  case checksum
+  /// Besides, all of it is decrypted, decompressed and parsed: every table's rows and fingerprint are those of the contents.
+  case archive
+}
+
+/// What reading one placement back has found.
+package struct Verification: Codable, Sendable, Equatable {
+  package var backup: BackupID
+  package var type: String
+  package var store: String
+  /// How far it was really looked into.
+  package var level: VerifyLevel
+  /// Why it was not looked into as far as wanted; nil where it was.
+  package var note: String?
+  package var finished: Date
+  package var seconds: Double
+  package var storedBytes: Int64 = 0
+  /// Plain bytes that were parsed; 0 at the level of sums.
+  package var archiveBytes: Int64 = 0
+  /// Rows that were compared.
+  package var rows: Int64 = 0
+  /// What is wrong with it, or why it could not be looked into.
+  package var fault: Fault?
+
+  package init(backup: BackupID, type: String, store: String, level: VerifyLevel, finished: Date, seconds: Double) {
+    self.backup = backup
+    self.type = type
+    self.store = store
+    self.level = level
+    self.finished = finished
+    self.seconds = seconds
+  }
+
+  /// The placement itself is bad, and not only the way to it.
+  package var isDamaged: Bool { fault.map { Self.damage.contains($0.code) } ?? false }
+
+  /// Codes that speak of the stored bytes.
+  package static let damage: Set<FaultCode> = [
+    .artifactDamaged, .signatureInvalid, .manifestInvalid, .objectMissing, .archiveMalformed,
+  ]
+}
+
+/// One backup in one store, by name.
+package struct PlacementKey: Hashable, Sendable {
+  package let backup: BackupID
+  package let store: String
+
+  package init(backup: BackupID, store: String) {
+    self.backup = backup
+    self.store = store
+  }
+}
+
+/// How much a verify run looks at.
+package struct VerifyBudget: Hashable, Sendable {
+  package enum Newest: String, Sendable, CaseIterable {
+    /// Every placement of each database's newest backup, each time.
+    case all
+    /// One of them.
+    case one
+    /// None before its turn.
+    case off
+  }
+
+  package var newest: Newest
+  /// Of all other placements, in each run; in percent.
+  package var restPercent: Int
+
+  package init(newest: Newest = .all, restPercent: Int = 10) {
+    self.newest = newest
+    self.restPercent = restPercent
+  }
+
+  /// Everything at once.
+  package static let everything = VerifyBudget(newest: .all, restPercent: 100)
+
+  /// In how many runs every placement has had its turn; nil where some never have.
+  package var runsForAll: Int? { restPercent > 0 ? (100 + restPercent - 1) / restPercent : nil }
+}
+
+/// Which placements a verify run reads, in order: a pure function of catalog, history and budget.
+package struct VerifyPlan: Sendable {
+  package struct Item: Sendable, Equatable {
+    package let manifest: Manifest
+    package let store: String
+  }
+
+  package let items: [Item]
+
+  /// - Parameters:
+  ///   - catalog: what there is; a placement that lacks files is known to be bad without reading it.
+  ///   - last: when each placement was last verified; one that never was comes first.
+  package init(
+    _ catalog: Catalog, of database: String, stores: [String], last: [PlacementKey: Date], budget: VerifyBudget
+  ) {
+    let backups = catalog.backups.filter { $0.id.database == database }
+    let newest = backups.last { $0.isGood }
+    var first: [Item] = []
+    var rest: [(item: Item, last: Date)] = []
+    for backup in backups {
+      for placement in backup.placements where placement.missing.isEmpty && stores.contains(placement.store) {
+        let item = Item(manifest: backup.manifest, store: placement.store)
+        if backup == newest, budget.newest == .all || budget.newest == .one && first.isEmpty {
+          first.append(item)
+        } else {
+          rest.append((item, last[PlacementKey(backup: backup.id, store: placement.store)] ?? .distantPast))
+        }
+      }
+    }
+    let count = (rest.count * budget.restPercent + 99) / 100
+    // Of those that were never verified the newest first: it is the one that would be restored.
+    let turn = rest.enumerated().sorted { ($0.element.last, -$0.offset) < ($1.element.last, -$1.offset) }
+    items = first + turn.prefix(count).map(\.element.item)
+  }
+}

@@ -1,0 +1,133 @@
+import BackupCatalog
+import BackupOperations
+import ControlAPI
+import Faults
+import Foundation
+import Logging
+import PostgresTools
+import Storage
+import SystemdSupport
+import Units
+
+/// Reading backups back: on demand, and what follows from it.
+extension DaemonCore {
+  /// Begins a verification of the chosen backups, a run for each of their databases.
+  func verify(_ command: VerifyCommand, by caller: Caller?) async throws(Fault) -> [RunReport] {
+    var selection = CheckSelection()
+    if let level = command.level {
+      guard let level = VerifyLevel(rawValue: level) else {
+        throw Fault(
+          .usage, "'\(level)' is no level: there are \(VerifyLevel.allCases.map(\.rawValue).joined(separator: ", ")).",
+          hint: "pgbackupctl verify --help")
+      }
+      selection.level = level
+    }
+    if !command.stores.isEmpty {
+      for name in command.stores where !plan.stores.contains(where: { $0.name == name }) {
+        throw Fault(
+          .storeMissing, "There is no store '\(name)'; there are \(plan.stores.map(\.name).joined(separator: ", ")).",
+          hint: "pgbackupctl status")
+      }
+      selection.stores = Set(command.stores)
+    }
+    let catalog: Catalog
+    var chosen: Set<BackupID> = []
+    if command.backups.isEmpty {
+      catalog = await keeper.refresh()
+    } else {
+      for text in command.backups { chosen.insert(try await find(text).0.id) }
+      catalog = await keeper.catalog
+      selection.backups = chosen
+    }
+    let names = Set(catalog.backups.filter { chosen.isEmpty || chosen.contains($0.id) }.map(\.id.database)).sorted()
+    guard !names.isEmpty else {
+      throw Fault(.backupMissing, "There is no backup to verify.", hint: "pgbackupctl backup DATABASE")
+    }
+    return try await check(.verify(.archive, .everything), names, selection, by: caller)
+  }
+
+  /// Begins a drill of one backup.
+  func drill(_ command: DrillCommand, by caller: Caller?) async throws(Fault) -> [RunReport] {
+    let (backup, _) = try await find(command.backup ?? "latest")
+    return try await check(.drill, [backup.id.database], CheckSelection(backups: [backup.id]), by: caller)
+  }
+
+  private func check(
+    _ action: JobAction, _ names: [String], _ selection: CheckSelection, by caller: Caller?
+  ) async throws(Fault) -> [RunReport] {
+    try refuseWhileStopping()
+    let plan = plan
+    guard let job = plan.jobs.first(where: { $0.action.name == action.name }) else {
+      throw Fault(.jobMissing, "There is no \(action.name) job.", hint: "pgbackupctl jobs")
+    }
+    var onDemand = job
+    // Whatever the schedule's own runs leave out: somebody has asked for this.
+    onDemand.stores = plan.stores.map(\.name)
+    var begun: [RunReport] = []
+    for name in names {
+      let options = RunOptions(reason: "on demand", by: caller, selection: selection)
+      begun.append(
+        try await runner(job.name).begin(plan.database(inCatalog: name), job: onDemand, plan: plan, options: options))
+    }
+    return begun
+  }
+
+  /// Takes what a backup was flagged for, and what those before it were, for explained: it is what the next ones are compared with.
+  func accept(_ reference: BackupReference, by caller: Caller?) async throws(Fault) -> BackupDetail {
+    let (backup, catalog) = try await find(reference.id)
+    let explained = catalog.backups.filter {
+      $0.id.database == backup.id.database && $0.id <= backup.id && $0.isFlagged
+    }
+    guard backup.isFlagged else {
+      throw Fault(
+        .usage, "\(backup.id) is not flagged: there is nothing to accept.", hint: "pgbackupctl show \(backup.id)")
+    }
+    for one in explained {
+      var record = LedgerRecord(.backupAccepted, at: now())
+      (record.backup, record.database, record.by, record.reason) = (
+        one.id, one.id.database, caller, reference.note
+      )
+      await append(record)
+    }
+    await keeper.accept(Set(explained.map(\.id)))
+    StatisticsFile(state: plan.state).accept(backup.id)
+    return try await self.backup(backup.id.description)
+  }
+
+  /// Puts on record what a placement turned out to be. A damaged one counts for nothing from now on, and is mended from another store.
+  func note(_ verification: Verification, run: String) async {
+    let layout = BackupLayout(id: verification.backup, type: verification.type)
+    var record = LedgerRecord(.backupVerified, at: verification.finished)
+    (record.backup, record.database, record.store) = (
+      verification.backup, verification.backup.database, verification.store
+    )
+    (record.run, record.fault, record.reason) = (run, verification.fault, verification.note)
+    record.result = verification.fault == nil ? "sound" : verification.isDamaged ? "damaged" : "unread"
+    record.detail = [
+      "level": verification.level.rawValue, "folder": layout.folder, "seconds": "\(verification.seconds)",
+      "stored_bytes": "\(verification.storedBytes)", "archive_bytes": "\(verification.archiveBytes)",
+      "rows": "\(verification.rows)",
+    ]
+    await append(record)
+    if verification.isDamaged, let fault = verification.fault {
+      await keeper.markDamaged(layout.folder, in: verification.store)
+      logger.error(
+        .placementDamaged, fault,
+        metadata: ["backup": "\(verification.backup)", "store": "\(verification.store)", "run": "\(run)"])
+    } else if verification.fault == nil {
+      await keeper.mend(layout.folder, in: verification.store)
+    }
+  }
+}
+
+extension DaemonPlan {
+  /// A database that there are backups of, also where it is not configured any more.
+  func database(inCatalog name: String) -> Database {
+    if let database = databases.first(where: { $0.name == name && $0.includes == nil }) { return database }
+    for entry in databases where entry.includes != nil && name.hasPrefix(entry.name + ".") {
+      return entry.member(String(name.dropFirst(entry.name.count + 1)))
+    }
+    return Database(
+      name: name, connection: .init(socketFolder: "", port: "", user: "", database: name), includes: nil)
+  }
+}

@@ -1,0 +1,290 @@
+import ArtifactFormat
+import BackupCatalog
+import BackupOperations
+import ControlAPI
+import CronSchedule
+import Faults
+import Foundation
+import Logging
+import Storage
+import Synchronization
+import SystemdSupport
+import Units
+
+/// What came of a run: for its report, its record and its line in the log.
+struct RunOutcome: Sendable {
+  var backup: BackupID?
+  var storedBytes: Int64?
+  var rows: Int64?
+  var verified: [Verification]?
+  var drill: DrillReport?
+  /// What a backup's history does not explain.
+  var anomalies: [Anomaly] = []
+  /// What went wrong without failing the run.
+  var warnings: [Fault] = []
+  /// For the ledger.
+  var detail: [String: String] = [:]
+  /// What it found, where that fails the run; everything was done all the same.
+  var fault: Fault?
+  let event: JournalEvent
+  let sentence: Logger.Message
+
+  init(_ event: JournalEvent, _ sentence: Logger.Message) {
+    self.event = event
+    self.sentence = sentence
+  }
+}
+
+/// The work of one run, whatever its job does: with the plan that it began under.
+struct RunWork: Sendable {
+  let report: RunReport
+  let options: RunOptions
+  let database: DaemonPlan.Database
+  let job: DaemonPlan.Job
+  let plan: DaemonPlan
+  let surroundings: RunSurroundings
+  let clock: StallClock
+
+  func run() async throws -> RunOutcome {
+    try Task.checkCancellation()
+    let catalog = await surroundings.keeper.refresh()
+    var record = LedgerRecord(.runStarted, at: surroundings.now())
+    record.describe(report)
+    await surroundings.append(record)
+    switch job.action {
+    case .backup: return try await backup(catalog)
+    case .verify(let level, let budget): return try await verify(catalog, level, budget)
+    case .drill: return try await drill(catalog)
+    }
+  }
+
+  var context: OperationContext {
+    let (board, status, clock, id) = (surroundings.board, surroundings.status, clock, report.id)
+    return OperationContext(now: surroundings.now) { progress in
+      let progress = RunReport.Progress(progress)
+      clock.note(progress)
+      board.progress(id, progress)
+      status.progressed(board, id, phase: progress.phase)
+    }
+  }
+
+  // MARK: - Backup
+
+  private func backup(_ catalog: Catalog) async throws -> RunOutcome {
+    var request = Backup.Request(
+      database: database.name, connection: database.connection, type: job.name, label: options.label, job: job.name,
+      run: report.id, keep: options.keep, due: options.due)
+    request.retention = plan.retention
+    var history = Backup.History(
+      last: catalog.newestGood(of: database.name)?.manifest,
+      takenTimes: Set(catalog.backups.filter { $0.id.database == database.name }.map(\.id.time)))
+    let statistics = surroundings.statistics
+    history.statistics = statistics.read(database.name)
+    history.ledger = await surroundings.ledgerHead()
+    if let due = options.due, job.timing?.share == true, let source = shareable(catalog, due: due) {
+      do {
+        let shared = SharedBackup(
+          request, of: source, from: plan.stores, to: plan.stores(of: job), signingKey: plan.backup.signingKey,
+          history: history, context: context, logger: surroundings.logger)
+        return RunOutcome(try await shared.run())
+      } catch {
+        try Task.checkCancellation()
+        // A damaged or vanished original is no reason to have no backup: the database is there to be read.
+        surroundings.logger.warning(
+          .storeUnusable, Fault(error),
+          metadata: ["job": "\(job.name)", "database": "\(database.name)", "run": "\(report.id)"])
+      }
+    }
+    let backup = Backup(
+      request, settings: plan.backup, stores: plan.stores(of: job), history: history, context: context,
+      logger: surroundings.logger)
+    let outcome = try await backup.run()
+    if let new = outcome.statistics { statistics.append(new) }
+    return RunOutcome(outcome)
+  }
+
+  /// A backup that another job made of the same database, due within the hour of this one and encrypted to the same recipients:
+  /// the database need not be read twice.
+  private func shareable(_ catalog: Catalog, due: Date) -> Catalog.Backup? {
+    guard let own = job.timing, Self.isDailyAtMost(own, at: due) else { return nil }
+    return catalog.backups.last { backup in
+      // Only a dump of its own: what was taken over itself may be older than it looks, and a chain would have no end.
+      guard backup.manifest.sharedFrom == nil, backup.id.database == database.name, backup.isGood,
+        backup.manifest.type != job.name,
+        Set(backup.manifest.encryption?.recipients ?? []) == Set(plan.backup.encryption.recipients),
+        let other = backup.manifest.due,
+        let job = backup.manifest.job, let timing = plan.jobs.first(where: { $0.name == job })?.timing,
+        timing.share, Self.isDailyAtMost(timing, at: other)
+      else { return false }
+      return abs(due.timeIntervalSince(other)) <= 3600
+    }
+  }
+
+  /// Who wants a backup more often than daily wants each of them fresh. (A day of spring has 23 hours.)
+  private static func isDailyAtMost(_ timing: JobTiming, at due: Date) -> Bool {
+    guard let next = timing.schedule.next(after: due) else { return true }
+    return next.timeIntervalSince(due) >= 23 * 3600
+  }
+
+  // MARK: - Verify
+
+  private func verify(_ catalog: Catalog, _ level: VerifyLevel, _ budget: VerifyBudget) async throws -> RunOutcome {
+    let chosen = options.selection
+    let stores = plan.stores(of: job).filter { chosen?.stores?.contains($0.name) ?? true }
+    var catalog = catalog
+    if let wanted = chosen?.backups { catalog = catalog.keeping { wanted.contains($0.id) } }
+    let items = VerifyPlan(
+      catalog, of: database.name, stores: stores.map(\.name), last: await surroundings.lastVerified(),
+      budget: chosen == nil ? budget : .everything
+    ).items
+    let context = context
+    var results: [Verification] = []
+    var progress = RunProgress(phase: .verify)
+    progress.expectedBytes = items.map(\.manifest.storedBytes).reduce(0, +)
+    context.report(progress)
+    for item in items {
+      guard let store = stores.first(where: { $0.name == item.store }) else { continue }
+      let meter = ByteMeter(progress, "\(item.manifest.id) in \(item.store)", context.report)
+      let result = try await Verify(
+        item.manifest, in: store, level: chosen?.level ?? level, identities: plan.identities,
+        trusted: plan.trustedKeys, now: surroundings.now, progress: meter.add
+      ).run()
+      progress.archiveBytes += item.manifest.storedBytes
+      // Expired or deleted meanwhile: nothing is wrong with what nobody wants any more.
+      if result.isDamaged, await !isStillThere(item) { continue }
+      results.append(result)
+      await surroundings.verified(result, report.id)
+    }
+    return RunOutcome(results, of: database.name, planned: items.count)
+  }
+
+  // MARK: - Drill
+
+  private func drill(_ catalog: Catalog) async throws -> RunOutcome {
+    let wanted = options.selection?.backups
+    let backup = catalog.backups.last { backup in
+      backup.id.database == database.name && backup.isGood && wanted?.contains(backup.id) ?? true
+        && !RetentionPolicy.isAhead(backup, of: surroundings.now())
+    }
+    guard let backup else {
+      throw Fault(
+        .backupMissing, "There is no good backup of '\(database.name)' to drill with.",
+        hint: "pgbackupctl backup \(database.name)")
+    }
+    let names = options.selection?.stores ?? Set(job.stores)
+    let stores = try plan.places(of: backup).filter { names.contains($0.name) }
+    guard !stores.isEmpty else {
+      throw Fault(
+        .objectMissing, "\(backup.id) is whole in none of the stores that this drill reads.",
+        hint: "pgbackupctl show \(backup.id)")
+    }
+    let report = try await Drill(
+      backup.manifest, from: stores, identities: plan.identities, settings: plan.drill,
+      programs: plan.backup.programs, assertions: database.assertions, run: report.id, context: context,
+      logger: surroundings.logger
+    )()
+    let failed = await ProofRecord.write(
+      report.proof, of: backup.manifest, signingKey: plan.backup.signingKey, policy: plan.retention,
+      to: plan.stores.filter { store in backup.placements.contains { $0.store == store.name && $0.isWhole } })
+    return RunOutcome(report, failed)
+  }
+
+  private func isStillThere(_ item: VerifyPlan.Item) async -> Bool {
+    let catalog = await surroundings.keeper.refresh()
+    let isKnown = catalog.backups.contains { backup in
+      backup.id == item.manifest.id && backup.placements.contains { $0.store == item.store }
+    }
+    // One whose manifest can't be read any more is no backup now, but it did not expire.
+    return isKnown || catalog.problems.contains { $0.folder == item.manifest.layout.folder }
+  }
+}
+
+extension RunOutcome {
+  init(_ outcome: Backup.Outcome) {
+    self.init(.backupSucceeded, "backup succeeded")
+    backup = outcome.manifest.id
+    storedBytes = outcome.manifest.storedBytes
+    rows = outcome.manifest.totals.rows
+    warnings = outcome.dropped.sorted { $0.key < $1.key }.map(\.value)
+    anomalies = outcome.anomalies
+    detail = [
+      "stores": outcome.stores.joined(separator: ","), "archive_bytes": "\(outcome.manifest.artifact.archiveBytes)",
+      "stored_bytes": "\(outcome.manifest.storedBytes)", "rows": "\(outcome.manifest.totals.rows)",
+    ].merging(outcome.dropped.map { ("dropped." + $0.key, $0.value.code.rawValue) }) { $1 }
+    // A hundred thousand tables may have vanished; the contents have them all.
+    for (number, anomaly) in anomalies.prefix(20).enumerated() {
+      detail["anomaly.\(number + 1)"] = anomaly.text
+    }
+  }
+
+  fileprivate init(_ report: DrillReport, _ failed: [String: Fault]) {
+    self.init(.drillSucceeded, "drill succeeded")
+    let proof = report.proof
+    backup = proof.backup
+    storedBytes = proof.storedBytesRead
+    rows = proof.rows
+    drill = report
+    warnings = failed.sorted { $0.key < $1.key }.map(\.value)
+    detail = [
+      "tables": "\(proof.tables)", "proved_tables": "\(proof.provedTables)", "unproved": "\(proof.unproved)",
+      "rows": "\(proof.rows)", "bytes_read": "\(proof.storedBytesRead)", "loaded_bytes": "\(proof.archiveBytes)",
+      "seconds": "\(proof.seconds)", "assertions": "\(proof.assertions)", "stores": proof.stores.joined(separator: ","),
+    ]
+    if let relations = proof.checkedRelations { detail["checked_relations"] = "\(relations)" }
+    if proof.isWhole { detail["proof"] = "whole" }
+    for phase in proof.phases { detail["\(phase.name)_s"] = "\(phase.seconds)" }
+  }
+
+  fileprivate init(_ results: [Verification], of database: String, planned: Int) {
+    self.init(.backupsVerified, "verification succeeded")
+    verified = results
+    storedBytes = results.map(\.storedBytes).reduce(0, +)
+    rows = results.map(\.rows).reduce(0, +)
+    let bad = results.filter(\.isDamaged)
+    let unread = results.filter { $0.fault != nil && !$0.isDamaged }
+    detail = [
+      "placements": "\(results.count)", "sound": "\(results.count - bad.count - unread.count)",
+      "damaged": "\(bad.count)", "unread": "\(unread.count)", "stored_bytes": "\(storedBytes ?? 0)",
+      "archive_bytes": "\(results.map(\.archiveBytes).reduce(0, +))",
+    ]
+    guard let first = (bad + unread).first?.fault else { return }
+    let counts = [
+      bad.isEmpty ? nil : "\(bad.count) damaged", unread.isEmpty ? nil : "\(unread.count) that could not be read",
+    ]
+    let sentence =
+      "Of \(results.count) placements of '\(database)', "
+      + counts.compactMap { $0 }.joined(separator: " and ") + "."
+    fault = Fault(
+      first.code, sentence,
+      cause: (bad + unread).prefix(12).map { result in
+        "\(result.backup) in '\(result.store)': \(result.fault?.message ?? "") \(result.fault?.cause ?? "")"
+      }.joined(separator: "\n"),
+      hint: bad.isEmpty ? first.hint : "pgbackupctl reconcile: what another store has whole is mended from there")
+  }
+}
+
+/// Adds up the bytes of one thing among several.
+private struct ByteMeter: Sendable {
+  private let base: RunProgress
+  private let label: String
+  private let report: @Sendable (RunProgress) -> Void
+  private let counter = Counter()
+
+  private final class Counter: Sendable {
+    let value = Mutex<Int64>(0)
+  }
+
+  init(_ base: RunProgress, _ label: String, _ report: @escaping @Sendable (RunProgress) -> Void) {
+    (self.base, self.label, self.report) = (base, label, report)
+  }
+
+  func add(_ bytes: Int64) {
+    var progress = base
+    progress.archiveBytes += counter.value.withLock { value in
+      value += bytes
+      return value
+    }
+    progress.table = label
+    report(progress)
+  }
+}

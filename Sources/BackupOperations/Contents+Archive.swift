@@ -1,0 +1,47 @@
+import ArtifactFormat
+import BackupCatalog
+import PostgresArchive
+
+extension Contents {
+  /// What a scan found, as it is kept.
+  init(_ id: BackupID, _ index: ArchiveIndex, _ frames: FrameIndex, settings: [String: String]) {
+    self.init(
+      id: id, archiveVersion: index.header.version.description, archiveBytes: index.totalBytes,
+      headBytes: index.headBytes,
+      frames: Contents.Frames(plainBytes: frames.frameBytes, storedSizes: frames.storedSizes), settings: settings,
+      tables: index.tables.map { table in
+        Contents.Table(
+          schema: table.schema, name: table.name, dumpID: table.dumpID, offset: table.offset, length: table.length,
+          copyStatement: table.copyStatement, rows: table.rows.map { Int64($0.count) },
+          bytes: table.rows.map { Int64($0.bytes) }, fingerprint: table.rows?.fingerprint.description)
+      },
+      largeObjects: index.largeObjects.map { block in
+        Contents.LargeObjects(
+          dumpID: block.dumpID, offset: block.offset, length: block.length,
+          count: block.objects.map { Int64($0.count) },
+          bytes: block.objects.map { Int64($0.bytes) }, fingerprint: block.objects?.fingerprint.description)
+      })
+  }
+
+  /// What the manifest tells of them.
+  var totals: Manifest.Totals {
+    Manifest.Totals(
+      tables: tables.count, rows: tables.compactMap(\.rows).reduce(0, +),
+      rowBytes: tables.compactMap(\.bytes).reduce(0, +),
+      largeObjects: largeObjects.compactMap(\.count).reduce(0, +))
+  }
+}
+
+extension BackupStatistics {
+  init(_ contents: Contents, _ index: ArchiveIndex, storedBytes: Int64, seconds: Double) {
+    // What pg_dump has to say of definitions, in the order of names: entries' numbers change from dump to dump.
+    let definitions = index.entries.filter { $0.section == .preData || $0.section == .postData }
+      .map { "\($0.kind ?? "") \($0.schema ?? "") \($0.tag ?? "")\n\($0.definition ?? "")" }.sorted()
+    self.init(
+      backup: contents.id, archiveBytes: Int64(clamping: contents.archiveBytes), storedBytes: storedBytes,
+      seconds: seconds,
+      rows: Dictionary(
+        contents.tables.map { ("\($0.schema).\($0.name)", $0.rows ?? 0) }, uniquingKeysWith: { first, _ in first }),
+      schemaDigest: Digest.hexadecimal(of: Array(definitions.joined(separator: "\0").utf8)))
+  }
+}

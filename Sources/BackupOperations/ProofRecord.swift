@@ -1,0 +1,64 @@
+package import ArtifactFormat
+package import BackupCatalog
+package import Faults
+import Foundation
+package import Storage
+import Units
+
+/// A proof beside its backup, in every store: signed as the manifest is, the signature first.
+package enum ProofRecord {
+  /// Returns what stores failed with; a proof that is missing there is only shown by the others.
+  package static func write(
+    _ proof: Proof, of manifest: Manifest, signingKey: SigningKey?, policy: RetentionPolicy,
+    to stores: [any ObjectStore]
+  ) async -> [String: Fault] {
+    var failed: [String: Fault] = [:]
+    let name = Proof.name(at: proof.finished)
+    let term = RetentionTerm(policy, manifest.layout, keepSeconds: manifest.keepSeconds)
+    for store in stores {
+      do {
+        let encoded = try proof.encoded()
+        let end = term.end(in: store.name)
+        if let signature = try signingKey?.sign(encoded) {
+          try await store.put(try key(manifest, name + signatureSuffix), Array(signature.utf8), retainUntil: end)
+        }
+        try await store.put(try key(manifest, name), encoded, retainUntil: end)
+      } catch {
+        failed[store.name] = (error as? StorageError)?.fault ?? Fault(error)
+      }
+    }
+    return failed
+  }
+
+  /// The newest proof among a backup's objects that somebody has signed who is trusted; nil where there is none.
+  static func read(
+    _ objects: [StoredObject], of id: BackupID, in store: any ObjectStore, trusted: [VerifyingKey]
+  ) async -> Proof? {
+    let names = Set(objects.map { String($0.key.name) })
+    let proofs = objects.filter { isProof(String($0.key.name)) }.sorted { $0.key.name > $1.key.name }
+    // A few: whoever can write there could have put a million of them.
+    for object in proofs.prefix(4) {
+      let name = String(object.key.name)
+      guard let bytes = try? await store.get(object.key, limit: limit) else { continue }
+      if !trusted.isEmpty {
+        guard names.contains(name + signatureSuffix), let key = ObjectKey(object.key.path + signatureSuffix),
+          let signature = try? await store.get(key, limit: limit),
+          trusted.contains(where: { $0.verifies(bytes, signature: String(decoding: signature, as: UTF8.self)) })
+        else { continue }
+      }
+      if let proof = try? Proof(decoding: bytes, from: "'\(object.key)' in store '\(store.name)'"), proof.backup == id {
+        return proof
+      }
+    }
+    return nil
+  }
+
+  static func isProof(_ name: String) -> Bool { name.hasPrefix(Proof.prefix) && name.hasSuffix(".json") }
+
+  private static let signatureSuffix = ".sig"
+  private static let limit = ByteCount.mebibytes(1)
+
+  private static func key(_ manifest: Manifest, _ name: String) throws(Fault) -> ObjectKey {
+    try Backup.key(manifest.layout, name)
+  }
+}

@@ -1,0 +1,180 @@
+package import Faults
+import Foundation
+import Glibc
+
+/// A PostgreSQL server of our own, for one drill: made by `initdb`, reached through a Unix socket in a folder that only its account
+/// can enter, without TCP, and gone afterwards. It knows no other server, and none knows it.
+package struct ThrowawayServer: Sendable {
+  private let folder: String
+  private let binaries: String
+  /// To its database `postgres`, as the superuser.
+  package let connection: ConnectionSettings
+  package let versionText: String
+
+  private static let socketName = ".s.PGSQL.5432"
+
+  /// Makes and starts a server.
+  ///
+  /// - Parameters:
+  ///   - major: of the server that the backup is from: what is proved on another one is proved for that one.
+  ///   - superuser: the name of its first role.
+  ///   - root: the folder of all such servers; a stopped or swept one leaves nothing in it.
+  ///   - connections: how many will be made at once, about.
+  package static func start(
+    major: Int, superuser: String, programs: ClientPrograms, root: String, name: String, connections: Int
+  ) async throws(Fault) -> ThrowawayServer {
+    let initdb: ClientProgram
+    do throws(Fault) {
+      initdb = try await programs.program("initdb", forServer: major)
+    } catch {
+      throw missing(major, error.cause)
+    }
+    guard initdb.major == major else { throw missing(major, "there is only \(initdb.versionText)") }
+    let folder = "\(root)/\(name)"
+    guard "\(folder)/\(socketName)".utf8.count <= 107 else {
+      throw Fault(
+        .drillFailed, "The folder '\(folder)' is too long for a socket's path (107 bytes).",
+        hint: "set 'drill: folder:' to a shorter one")
+    }
+    try makeFolder(root, folder)
+    let server = ThrowawayServer(
+      folder, String(initdb.path.dropLast("/initdb".count)), initdb.versionText, superuser)
+    do throws(Fault) {
+      try await server.begin(connections)
+      try await server.checkIdentity()
+    } catch {
+      await server.remove()
+      throw error
+    }
+    return server
+  }
+
+  private init(_ folder: String, _ binaries: String, _ versionText: String, _ superuser: String) {
+    self.folder = folder
+    self.binaries = binaries
+    self.versionText = versionText
+    connection = ConnectionSettings(socketFolder: folder, port: "5432", user: superuser, database: "postgres")
+  }
+
+  private func begin(_ connections: Int) async throws(Fault) {
+    let data = "\(folder)/data"
+    try await Self.run(
+      "\(binaries)/initdb",
+      ["-D", data, "-U", connection["user"] ?? "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync"])
+    // Nothing of it has to survive anything: no fsync, no WAL beyond what a load needs. One gigabyte of memory at most, about.
+    let settings = [
+      "listen_addresses=", "unix_socket_directories=\(folder)", "unix_socket_permissions=0700", "port=5432",
+      "fsync=off", "full_page_writes=off", "synchronous_commit=off", "wal_level=minimal", "max_wal_senders=0",
+      "max_wal_size=4GB", "checkpoint_timeout=1h", "autovacuum=off", "jit=off", "shared_buffers=128MB",
+      "maintenance_work_mem=128MB", "work_mem=16MB", "max_connections=\(connections + 16)",
+      "max_prepared_transactions=0",
+      "dynamic_shared_memory_type=mmap", "logging_collector=off", "max_locks_per_transaction=512", "huge_pages=off",
+      "cluster_name=pgbackupd_drill",
+    ]
+    let lines = settings.map { line in
+      let parts = line.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false)
+      return "\(parts[0]) = '\(parts[1].replacing("'", with: "''"))'"
+    }
+    do {
+      let path = "\(data)/postgresql.conf"
+      let old = try String(contentsOfFile: path, encoding: .utf8)
+      try (old + "\n" + lines.joined(separator: "\n") + "\n").write(toFile: path, atomically: false, encoding: .utf8)
+    } catch {
+      throw Fault(.drillFailed, "The drill's server could not be configured.", cause: error.localizedDescription)
+    }
+    do throws(Fault) {
+      try await Self.run("\(binaries)/pg_ctl", ["-D", data, "-l", "\(folder)/log", "-w", "-s", "-t", "120", "start"])
+    } catch {
+      let log = (try? String(contentsOfFile: "\(folder)/log", encoding: .utf8)) ?? ""
+      throw Fault(
+        .drillFailed, "The drill's server did not start.",
+        cause: ([error.cause ?? ""] + log.split(separator: "\n").suffix(6).map(String.init)).joined(separator: "\n"),
+        hint: "look at the memory and the disk of this machine")
+    }
+  }
+
+  /// Whatever the environment makes of our connection (PGHOSTADDR, a service): it must lead to our own server and to no other.
+  private func checkIdentity() async throws(Fault) {
+    let place = try await PostgresSession.connect(connection).use { session throws(Fault) in
+      try await session.query("SELECT pg_catalog.current_setting('data_directory')").first?[0]
+    }
+    guard place == "\(folder)/data" else {
+      throw Fault(
+        .drillFailed,
+        "The drill's connection leads to another server, at \(place ?? "an unknown place"); nothing was done there.",
+        hint: "unset PGHOSTADDR and PGSERVICE in the daemon's environment")
+    }
+  }
+
+  /// Ends the server and leaves nothing behind.
+  package func remove() async { await Self.remove(folder, binaries) }
+
+  /// Ends and removes what drills of a dead process have left; returns how many there were.
+  package static func sweep(root: String, programs: ClientPrograms) async -> Int {
+    let names = (try? FileManager.default.contentsOfDirectory(atPath: root)) ?? []
+    for name in names {
+      let folder = "\(root)/\(name)"
+      let version = (try? String(contentsOfFile: "\(folder)/data/PG_VERSION", encoding: .utf8)) ?? ""
+      let major = Int(version.prefix { $0.isNumber }) ?? 0
+      let program = try? await programs.program("pg_ctl", forServer: major)
+      await remove(folder, program.map { String($0.path.dropLast("/pg_ctl".count)) } ?? "")
+    }
+    return names.count
+  }
+
+  private static func remove(_ folder: String, _ binaries: String) async {
+    if FileManager.default.fileExists(atPath: "\(folder)/data/postmaster.pid") {
+      // pg_ctl looks itself whether the process of that number is this server.
+      _ = try? await run("\(binaries)/pg_ctl", ["-D", "\(folder)/data", "-m", "immediate", "-w", "-s", "stop"])
+    }
+    try? FileManager.default.removeItem(atPath: folder)
+  }
+
+  // MARK: - Programs
+
+  /// PostgreSQL refuses to run as root: then its own account runs it.
+  private static let account: (uid: uid_t, gid: gid_t)? = {
+    guard geteuid() == 0, let entry = getpwnam("postgres") else { return nil }
+    return (entry.pointee.pw_uid, entry.pointee.pw_gid)
+  }()
+
+  private static func run(_ program: String, _ arguments: [String]) async throws(Fault) {
+    do {
+      let prefix = account.map { ["--reuid=\($0.uid)", "--regid=\($0.gid)", "--clear-groups", program] } ?? []
+      let output = try await ClientProcess(
+        path: prefix.isEmpty ? program : "/usr/bin/setpriv", arguments: prefix + arguments
+      ).capture(limit: 1 << 20)
+      guard output.status.isSuccess else {
+        throw Fault(
+          .drillFailed, "\(program) failed (\(output.status.text)).",
+          cause: output.complaint.isEmpty ? nil : output.complaint, hint: "pgbackupctl log")
+      }
+    } catch {
+      throw Fault(error)
+    }
+  }
+
+  private static func makeFolder(_ root: String, _ folder: String) throws(Fault) {
+    if geteuid() == 0, account == nil {
+      throw Fault(
+        .drillFailed, "PostgreSQL does not run as root, and there is no account 'postgres' to run it.",
+        hint: "run pgbackupd as a user of its own, as its systemd unit does")
+    }
+    let mode: mode_t = account == nil ? 0o700 : 0o711
+    guard mkdir(root, mode) == 0 || errno == EEXIST, mkdir(folder, 0o700) == 0 else {
+      throw Fault(
+        .drillFailed, "The folder '\(folder)' can't be made.", cause: String(cString: strerror(errno)),
+        hint: "set 'drill: folder:' to one where pgbackupd may write")
+    }
+    if let account, chown(folder, account.uid, account.gid) != 0 {
+      throw Fault(
+        .drillFailed, "The folder '\(folder)' can't be given to 'postgres'.", cause: String(cString: strerror(errno)))
+    }
+  }
+
+  private static func missing(_ major: Int, _ cause: String?) -> Fault {
+    Fault(
+      .toolMissing, "A drill needs the server programs of PostgreSQL \(major), and they are not here.", cause: cause,
+      hint: "apt install postgresql-\(major), or set 'programs' in the configuration")
+  }
+}

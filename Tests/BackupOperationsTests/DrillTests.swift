@@ -1,0 +1,229 @@
+import AgeEncryption
+import ArtifactFormat
+import BackupCatalog
+import Faults
+import Foundation
+import Logging
+import PostgresTools
+import Storage
+import Synchronization
+import TestSupport
+import Testing
+
+@testable import BackupOperations
+
+/// A drill restores into a server of its own, proves it there, and leaves nothing.
+@Suite struct DrillTests {
+  private static func drill(
+    _ fixture: RestoreFixture, _ manifest: Manifest? = nil, assertions: [String] = [], folder: TemporaryFolder,
+    jobs: Int = 2, report: @escaping @Sendable (RunProgress) -> Void = { _ in }
+  ) -> Drill {
+    var settings = Drill.Settings(folder: folder.file("drills"))
+    settings.jobs = jobs
+    return Drill(
+      manifest ?? fixture.manifest, from: [fixture.workshop.store], identities: [fixture.identity], settings: settings,
+      programs: [fixture.cluster.binaries], assertions: assertions, run: "run1",
+      context: OperationContext(now: { Date(timeIntervalSince1970: 1_800_100_000) }, report: report),
+      logger: Logger(label: "test"))
+  }
+
+  /// Servers whose data lies below a folder.
+  private static func servers(_ folder: TemporaryFolder) throws -> [String] {
+    try Shell.run("pgrep", ["-f", "postgres.*-D.*\(folder.path)"]).output.split(separator: "\n").map(String.init)
+  }
+
+  /// On every major version, with all that a database can have; the odd settings of the source are no false alarm.
+  @Test(arguments: RestoreMatrixTests.majors) func everyVersion(_ major: Int) async throws {
+    let cluster = try PrivateCluster(settings: ["wal_level=logical"], major: major)
+    let fixture = try await RestoreFixture(
+      cluster: cluster,
+      sql: RestoreMatrixTests.everything(major) + """
+
+        CREATE ROLE keeper LOGIN PASSWORD 'secret' IN ROLE reader; GRANT "Odd, role" TO keeper WITH ADMIN OPTION;
+        DO $$ BEGIN
+          EXECUTE format('ALTER DATABASE %I SET timezone = ''Asia/Kathmandu''', current_database());
+          EXECUTE format('ALTER DATABASE %I SET datestyle = ''German, DMY''', current_database());
+          EXECUTE format('ALTER DATABASE %I SET extra_float_digits = -9', current_database());
+          EXECUTE format('ALTER DATABASE %I SET bytea_output = ''escape''', current_database());
+          EXECUTE format('ALTER DATABASE %I SET intervalstyle = ''iso_8601''', current_database());
+        END $$;
+        """)
+    let folder = TemporaryFolder()
+    let before = try Self.filesOf(cluster)
+    let report = try await Self.drill(
+      fixture,
+      assertions: ["SELECT count(*) = 500 FROM more.types", "SELECT current_database() = '\(fixture.database)'"],
+      folder: folder)()
+    #expect(report.unproved == [])
+    #expect(report.proof.isWhole && report.proof.rows == fixture.manifest.totals.rows)
+    #expect(report.proof.tables == fixture.manifest.totals.tables && report.proof.assertions == 2)
+    #expect(report.proof.phases.map(\.name).contains("server") && report.proof.phases.map(\.name).contains("load"))
+    // Nothing is left of the server, and the source's files are what they were.
+    #expect(folder.files(below: "drills") == [])
+    #expect(try Self.servers(folder) == [])
+    #expect(try Self.filesOf(cluster) == before)
+  }
+
+  /// The databases and tablespaces of a cluster, as its file system shows them.
+  private static func filesOf(_ cluster: PrivateCluster) throws -> [String] {
+    try ["base", "pg_tblspc"].flatMap { part in
+      try FileManager.default.contentsOfDirectory(atPath: cluster.folder.file("data/\(part)")).sorted()
+    }
+  }
+
+  /// While it runs, the server listens nowhere but on its socket, in a folder that nobody else can enter.
+  @Test func itIsReachedBySocketOnly() async throws {
+    let fixture = try await RestoreFixture(isEncrypted: true)
+    let folder = TemporaryFolder()
+    let seen = Mutex<[String]>([])
+    _ = try await Self.drill(fixture, folder: folder) { progress in
+      guard progress.phase == .load, seen.withLock({ $0.isEmpty }) else { return }
+      let pid =
+        (try? String(contentsOfFile: folder.file("drills/run1/data/postmaster.pid"), encoding: .utf8))?
+        .split(separator: "\n").first.map(String.init) ?? "none"
+      let listed = try? Shell.run("ss", ["-H", "-l", "-n", "-p", "-A", "inet"])
+      let sockets = listed?.status == 0 ? listed?.output ?? "" : "ss failed: pid=\(pid),"
+      let mode = (try? FileManager.default.attributesOfItem(atPath: folder.file("drills/run1")))?[.posixPermissions]
+      seen.withLock {
+        $0 = ["\(pid != "none")", "\(sockets.contains("pid=\(pid),"))", "\((mode as? NSNumber)?.intValue ?? 0)"]
+      }
+    }()
+    #expect(seen.withLock { $0 } == ["true", "false", "\(0o700)"])
+  }
+
+  /// A tablespace of the source is a place on a disk that a drill must not touch.
+  @Test func tablespacesAreRemapped() async throws {
+    let cluster = try PrivateCluster()
+    let place = cluster.folder.file("space")
+    try FileManager.default.createDirectory(atPath: place, withIntermediateDirectories: false)
+    if geteuid() == 0 { try Shell.must("chown", ["postgres", place]) }
+    try cluster.sql("postgres", "CREATE TABLESPACE fast LOCATION '\(place)'")
+    try cluster.sql("postgres", "CREATE ROLE mover; GRANT CREATE ON TABLESPACE fast TO mover")
+    let fixture = try await RestoreFixture(
+      cluster: cluster,
+      sql:
+        "CREATE TABLE t TABLESPACE fast AS SELECT generate_series(1, 1000) AS n; CREATE INDEX ON t (n) TABLESPACE fast")
+    let folder = TemporaryFolder()
+    let before = try Shell.must("find", [place])
+    let report = try await Self.drill(
+      fixture, assertions: ["SELECT count(*) = 0 FROM pg_tablespace WHERE spcname NOT LIKE 'pg_%'"], folder: folder)()
+    #expect(report.proof.isWhole && report.proof.assertions == 1)
+    #expect(try Shell.must("find", [place]) == before)
+  }
+
+  @Test func assertionsThatDoNotHold() async throws {
+    let fixture = try await RestoreFixture()
+    let folder = TemporaryFolder()
+    for (assertion, words) in [
+      ("SELECT count(*) > 1000000 FROM portal.users", "answered f, not true"),
+      ("SELECT 1 WHERE false", "answered no row"), ("SELECT NULL::bool", "answered null"),
+      ("SELECT true, true", "answered t, t"), ("SELECT nonsense", "does not exist"),
+      ("DELETE FROM portal.users", "read-only transaction"),
+    ] {
+      let fault = await #expect(throws: Fault.self) {
+        try await Self.drill(fixture, assertions: ["SELECT true", assertion], folder: folder)()
+      }
+      #expect(
+        fault?.code == .assertionFailed && fault?.cause?.contains(words) == true, "\(fault.map { "\($0)" } ?? "")")
+    }
+    #expect(folder.files(below: "drills") == [])
+  }
+
+  /// Rows that were written under other settings than the contents tell are not the same rows.
+  @Test(arguments: [("TimeZone", "Asia/Tokyo"), ("extra_float_digits", "-10"), ("bytea_output", "escape")])
+  func wrongSettings(_ name: String, _ value: String) async throws {
+    let fixture = try await RestoreFixture(
+      sql: "CREATE TABLE odd AS SELECT now() AS t, pi() AS f, '\\x00ff'::bytea AS b")
+    let store = fixture.workshop.store
+    var manifest = fixture.manifest
+    var contents = try await ContentsReader(store: store, identities: []).read(manifest)
+    #expect(contents.settings[name] != nil)
+    contents.settings[name] = value
+    let packed = try PackedFile("contents.json", try contents.encoded(), .standard, .none)
+    manifest.contents = packed.file
+    let key = try #require(ObjectKey(manifest.layout.path(packed.file.name)))
+    try await store.delete(key)
+    try await store.put(key, packed.bytes)
+    let folder = TemporaryFolder()
+    let fault = await #expect(throws: Fault.self) { try await Self.drill(fixture, manifest, folder: folder)() }
+    #expect(fault?.code == .proofFailed && fault?.cause?.contains("not the same ones") == true)
+  }
+
+  @Test func aCancelledDrillLeavesNothing() async throws {
+    let fixture = try await RestoreFixture(sample: 3)
+    let folder = TemporaryFolder()
+    let task = Mutex<Task<DrillReport, any Error>?>(nil)
+    let drill = Self.drill(fixture, folder: folder) { progress in
+      if progress.phase == .load { task.withLock { $0?.cancel() } }
+    }
+    let work = Task { () throws -> DrillReport in try await drill() }
+    task.withLock { $0 = work }
+    let result = await work.result
+    #expect(throws: Fault.self) { try result.get() }
+    #expect(folder.files(below: "drills") == [])
+    #expect(try Self.servers(folder) == [])
+  }
+
+  /// What a dead process has left is ended and swept.
+  @Test func leftoversAreSwept() async throws {
+    let cluster = try PrivateCluster.shared()
+    let folder = TemporaryFolder()
+    let programs = ClientPrograms(configured: [cluster.binaries])
+    let major = try #require(Int(try cluster.sql("postgres", "SHOW server_version_num").prefix(2)))
+    _ = try await ThrowawayServer.start(
+      major: major, superuser: "boss", programs: programs, root: folder.file("drills"), name: "dead", connections: 4)
+    #expect(try Self.servers(folder).count == 1)
+    #expect(await ThrowawayServer.sweep(root: folder.file("drills"), programs: programs) == 1)
+    #expect(try Self.servers(folder) == [])
+    #expect(folder.files(below: "drills") == [])
+    #expect(await ThrowawayServer.sweep(root: folder.file("drills"), programs: programs) == 0)
+  }
+
+  @Test func mistakesAreTold() async throws {
+    let fixture = try await RestoreFixture()
+    let folder = TemporaryFolder()
+    var manifest = fixture.manifest
+    manifest.server.versionNumber = 990_000
+    let missing = await #expect(throws: Fault.self) { try await Self.drill(fixture, manifest, folder: folder)() }
+    #expect(missing?.code == .toolMissing && missing?.hint?.contains("postgresql-99") == true)
+    var settings = Drill.Settings(folder: folder.file("no/such"))
+    settings.jobs = 1
+    let drill = Drill(
+      fixture.manifest, from: [fixture.workshop.store], identities: [], settings: settings,
+      programs: [fixture.cluster.binaries], assertions: [], run: "r",
+      context: OperationContext(now: { Date(timeIntervalSince1970: 1_800_100_000) }, report: { _ in }),
+      logger: Logger(label: "test"))
+    let folderless = await #expect(throws: Fault.self) { try await drill() }
+    #expect(folderless?.code == .drillFailed && folderless?.hint?.contains("drill: folder:") == true)
+  }
+
+  /// Beside the backup, signed: read back by the catalog, and believed only with a signature.
+  @Test func theProofIsKept() async throws {
+    let key = SigningKey.generate()
+    var settings = Backup.Settings()
+    settings.signingKey = key
+    let fixture = try await RestoreFixture(settings: settings)
+    let folder = TemporaryFolder()
+    let report = try await Self.drill(fixture, folder: folder)()
+    let store = fixture.workshop.store
+    func proof() async -> Proof? {
+      var reader = CatalogReader(trusted: [key.publicKey])
+      return await reader.read([store]).backups.first?.proof
+    }
+    #expect(await proof() == nil)
+    let failed = await ProofRecord.write(
+      report.proof, of: fixture.manifest, signingKey: key, policy: RetentionPolicy(rules: [:]), to: [store])
+    #expect(failed.isEmpty)
+    #expect(await proof() == report.proof)
+    var forged = report.proof
+    forged.finished += 60
+    _ = await ProofRecord.write(
+      forged, of: fixture.manifest, signingKey: .generate(), policy: RetentionPolicy(rules: [:]), to: [store])
+    #expect(await proof() == report.proof, "one that nobody trusted has signed is no proof")
+    forged.finished += 60
+    forged.backup = BackupID(database: "other", time: forged.finished)
+    _ = await ProofRecord.write(
+      forged, of: fixture.manifest, signingKey: key, policy: RetentionPolicy(rules: [:]), to: [store])
+    #expect(await proof() == report.proof, "nor one of another backup")
+  }
+}

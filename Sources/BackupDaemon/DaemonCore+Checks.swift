@@ -94,6 +94,22 @@ extension DaemonCore {
     return try await self.backup(backup.id.description)
   }
 
+  /// Ends the servers of drills that a dead daemon has left. Before the first drill of this one may begin.
+  func sweepDrills() async {
+    guard !board.active.contains(where: { run in plan.jobs.contains { $0.name == run.job && $0.action == .drill } })
+    else {
+      return
+    }
+    let swept = await ThrowawayServer.sweep(
+      root: plan.drill.folder, programs: ClientPrograms(configured: plan.backup.programs))
+    guard swept > 0 else { return }
+    var record = LedgerRecord(.leftoversSwept, at: now())
+    record.reason = "servers of drills that a dead daemon left"
+    record.detail = ["servers": "\(swept)", "folder": plan.drill.folder]
+    await append(record)
+    logger.notice(.leftoversSwept, "servers of dead drills were swept", metadata: ["servers": "\(swept)"])
+  }
+
   /// Puts on record what a placement turned out to be. A damaged one counts for nothing from now on, and is mended from another store.
   func note(_ verification: Verification, run: String) async {
     let layout = BackupLayout(id: verification.backup, type: verification.type)

@@ -120,6 +120,7 @@ package actor DaemonCore {
   /// Brings the stores in order after a start: what expired while nobody looked, leftovers, and runs that only the catalog shows
   /// to be missing. Not part of `start`: a slow store must not delay readiness.
   package func settle() async {
+    await sweepDrills()
     await catchUpFromCatalog()
     await settleStores()
     await lookForKept()

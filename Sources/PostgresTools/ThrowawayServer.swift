@@ -11,6 +11,8 @@ package struct ThrowawayServer: Sendable {
   package let connection: ConnectionSettings
   package let versionText: String
 
+  /// Nothing else in the folder of drills is ever touched: it may be a shared one.
+  private static let prefix = "pgbackupd-drill-"
   private static let socketName = ".s.PGSQL.5432"
 
   /// Makes and starts a server.
@@ -30,7 +32,7 @@ package struct ThrowawayServer: Sendable {
       throw missing(major, error.cause)
     }
     guard initdb.major == major else { throw missing(major, "there is only \(initdb.versionText)") }
-    let folder = "\(root)/\(name)"
+    let folder = "\(root)/\(Self.prefix)\(name)"
     guard "\(folder)/\(socketName)".utf8.count <= 107 else {
       throw Fault(
         .drillFailed, "The folder '\(folder)' is too long for a socket's path (107 bytes).",
@@ -111,7 +113,7 @@ package struct ThrowawayServer: Sendable {
 
   /// Ends and removes what drills of a dead process have left; returns how many there were.
   package static func sweep(root: String, programs: ClientPrograms) async -> Int {
-    let names = (try? FileManager.default.contentsOfDirectory(atPath: root)) ?? []
+    let names = ((try? FileManager.default.contentsOfDirectory(atPath: root)) ?? []).filter { $0.hasPrefix(prefix) }
     for name in names {
       let folder = "\(root)/\(name)"
       let version = (try? String(contentsOfFile: "\(folder)/data/PG_VERSION", encoding: .utf8)) ?? ""

@@ -81,7 +81,9 @@ enum CheckText {
     ]
     lines.append(
       "  " + proof.phases.map { "\($0.name) \(took($0.seconds))" }.joined(separator: ", "))
-    if proof.assertions > 0 { lines.append("  \(proof.assertions) assertion\(proof.assertions == 1 ? "" : "s") hold") }
+    if proof.assertions > 0 {
+      lines.append(proof.assertions == 1 ? "  1 assertion holds" : "  \(proof.assertions) assertions hold")
+    }
     lines.append(
       "  amcheck: "
         + (proof.checkedRelations.map { "\($0) tables and indexes are sound" } ?? "not run, it is not installed"))

@@ -1,0 +1,193 @@
+import Foundation
+import Glibc
+import TestSupport
+import Testing
+
+/// `verify`, `drill`, `accept` and what follows from them, as an operator meets them.
+@Suite struct CheckCommandTests {
+  private struct Fixture {
+    let folder: TemporaryFolder
+    let cluster: PrivateCluster
+    let database: String
+    let daemon: DaemonProcess
+
+    /// The files of the newest backup in a store.
+    func files(_ store: String) -> [String] {
+      folder.files(below: store).filter { $0.contains(".dump.") }.sorted()
+    }
+
+    /// Changes one stored byte in the middle of the newest artifact there.
+    func harm(_ store: String) throws {
+      let path = folder.file("\(store)/" + (try #require(files(store).last)))
+      var data = try Data(contentsOf: URL(filePath: path))
+      data[data.count / 2] ^= 1
+      try data.write(to: URL(filePath: path))
+    }
+  }
+
+  private func start(
+    _ folder: TemporaryFolder = TemporaryFolder(), database: String? = nil, stores: [String] = ["one", "two"],
+    more: String = "", jobs: String = "", shop: String = ""
+  ) throws -> Fixture {
+    let cluster = try PrivateCluster.shared()
+    let database = try database ?? cluster.makeDatabase("shop", sample: 1)
+    for store in stores { mkdir(folder.file(store), 0o700) }
+    let places = stores.map { "\($0): { path: \(folder.file($0)) }" }.joined(separator: ", ")
+    let daemon = try DaemonProcess(
+      """
+      databases: { shop: { connect: "\(cluster.conninfo(database))"\(shop) } }
+      stores: { \(places) }
+      jobs: { manual: , daily: { keep: 7d }\(jobs) }
+      drill: { folder: \(folder.file("drills")) }
+      daemon: { state: \(folder.file("state")), socket: \(folder.file("control.sock")) }
+      \(more)
+      """, in: folder)
+    try daemon.waitFor("READY=1")
+    return Fixture(folder: folder, cluster: cluster, database: database, daemon: daemon)
+  }
+
+  /// A changed byte in one store is found, told with 9, and mended from the other store.
+  @Test func damageIsFoundAndMended() throws {
+    let fixture = try start()
+    let daemon = fixture.daemon
+    #expect(try daemon.ctl("verify", "--all").status == 6, "there is nothing yet")
+    #expect(try daemon.ctl("backup", "shop").status == 0)
+    let sound = try daemon.ctl("verify", "--all")
+    #expect(sound.status == 0, "\(sound.errors)")
+    #expect(sound.output.components(separatedBy: "archive").count == 3)
+    try fixture.harm("two")
+    let ledger = try daemon.followLedger()
+    for level in ["checksum", "archive"] {
+      let found = try daemon.ctl("verify", "shop/latest", "--store", "two", "--level", level)
+      guard level == "checksum" else { continue }
+      #expect(found.status == 9, "\(found.output)\(found.errors)")
+      #expect(found.output.contains("DAMAGED"))
+      #expect(found.errors.contains("E-ARTIFACT-DAMAGED") && found.errors.contains("next:"))
+      try ledger.wait(for: "backup.copied", "\"store\":\"two\"")
+    }
+    let again = try daemon.ctl("verify", "--all")
+    #expect(again.status == 0, "\(again.output)")
+    let log = try daemon.ctl("log", "--lines", "100").output
+    #expect(log.contains("damaged") && log.contains("sound"))
+  }
+
+  /// What was found damaged is remembered by the next daemon, and the only copy is not mended by wishful thinking.
+  @Test func damageIsRemembered() throws {
+    let fixture = try start(stores: ["one"])
+    #expect(try fixture.daemon.ctl("backup", "shop").status == 0)
+    try fixture.harm("one")
+    #expect(try fixture.daemon.ctl("verify", "--all").status == 9)
+    #expect(try fixture.daemon.ctl("list").output.contains("DAMAGED"))
+    fixture.daemon.signal(SIGKILL)
+    _ = fixture.daemon.waitForExit()
+    let again = try start(fixture.folder, database: fixture.database, stores: ["one"])
+    #expect(try again.daemon.ctl("list").output.contains("DAMAGED"))
+    let status = try again.daemon.ctl("status")
+    #expect(status.output.contains("E-ARTIFACT-DAMAGED"))
+    #expect(try again.daemon.ctl("restore", "latest", "--into", "x").status == 6)
+  }
+
+  @Test func aDrillProves() throws {
+    let fixture = try start(shop: ", assert: [\"SELECT count(*) > 100 FROM portal.users\"]")
+    let daemon = fixture.daemon
+    #expect(try daemon.ctl("drill").status == 6)
+    #expect(try daemon.ctl("backup", "shop").status == 0)
+    #expect(try daemon.ctl("status").output.contains("not run"))
+    let drill = try daemon.ctl("drill", "shop")
+    #expect(drill.status == 0, "\(drill.errors)\n\(daemon.log)")
+    #expect(drill.output.contains("is PROVED") && drill.output.contains("1 assertion holds"), "\(drill.output)")
+    #expect(fixture.folder.files(below: "drills") == [])
+    #expect(try daemon.ctl("status").output.contains("this one"))
+    #expect(try daemon.ctl("show", "latest:proved").output.contains("by a drill"))
+    #expect(try daemon.ctl("list").output.contains("proved"))
+    for store in ["one", "two"] {
+      #expect(fixture.folder.files(below: store).count { $0.contains("/proof-") } == 2, "a proof and its signature")
+    }
+    // The proof outlives the ledger.
+    daemon.signal(SIGTERM)
+    _ = daemon.waitForExit()
+    try FileManager.default.removeItem(atPath: fixture.folder.file("state/ledger.ndjson"))
+    let again = try start(fixture.folder, database: fixture.database)
+    #expect(try again.daemon.ctl("status").output.contains("this one"))
+  }
+
+  @Test func anAssertionThatDoesNotHold() throws {
+    let fixture = try start(shop: ", assert: [\"SELECT count(*) > 100000000 FROM portal.users\"]")
+    #expect(try fixture.daemon.ctl("backup", "shop").status == 0)
+    let drill = try fixture.daemon.ctl("drill")
+    #expect(drill.status == 9 && drill.errors.contains("E-ASSERTION-FAILED"), "\(drill.errors)")
+    let status = try fixture.daemon.ctl("status").output
+    #expect(status.contains("not run") && status.contains("E-ASSERTION-FAILED"))
+  }
+
+  /// A daemon that is killed in a drill leaves a server; the next daemon ends it.
+  @Test func aKilledDrillIsSwept() throws {
+    let fixture = try start(shop: ", assert: [\"SELECT pg_sleep(600) IS NULL\"]")
+    #expect(try fixture.daemon.ctl("backup", "shop").status == 0)
+    #expect(try fixture.daemon.ctl("drill", "--no-wait").status == 0)
+    while try !fixture.daemon.ctl("status").output.contains("assertions") {}
+    fixture.daemon.signal(SIGKILL)
+    _ = fixture.daemon.waitForExit()
+    #expect(try servers(fixture.folder) == 1)
+    let again = try start(fixture.folder, database: fixture.database)
+    let ledger = try again.daemon.followLedger()
+    try ledger.wait(for: "leftovers.swept", "servers of drills")
+    #expect(try servers(fixture.folder) == 0)
+    #expect(fixture.folder.files(below: "drills") == [])
+  }
+
+  private func servers(_ folder: TemporaryFolder) throws -> Int {
+    try Shell.run("pgrep", ["-f", "postgres.*-D.*\(folder.path)"]).output.split(separator: "\n").count
+  }
+
+  /// Rows that vanish are told at once, in every place; the last backup without a warning stays; accept ends it.
+  @Test func lostRowsAreDoubted() throws {
+    let fixture = try start(more: "objectives: { rpo: 24h }")
+    let daemon = fixture.daemon
+    #expect(try daemon.ctl("backup", "shop").status == 0)
+    try fixture.cluster.sql(fixture.database, "DELETE FROM portal.views; DROP TABLE portal.floats")
+    let second = try daemon.ctl("backup", "shop")
+    #expect(second.status == 0)
+    #expect(second.output.contains("IN DOUBT: rows-lost of portal.views"), "\(second.output)")
+    #expect(second.output.contains("table-vanished of portal.floats"))
+    #expect(second.output.contains("pgbackupctl accept"))
+    #expect(try daemon.ctl("status").output.contains("E-BACKUP-DOUBTFUL"))
+    let list = try daemon.ctl("list").output
+    #expect(list.contains("IN DOUBT") && list.contains("newest without a warning"))
+    #expect(try daemon.ctl("show", "latest").output.contains("rows-lost of portal.views"))
+    // Nothing names a table where everybody can read it.
+    for manifest in fixture.folder.files(below: "one") where manifest.hasSuffix("manifest.json") {
+      #expect(try !String(contentsOfFile: fixture.folder.file("one/\(manifest)"), encoding: .utf8).contains("views"))
+    }
+    // A third one like the second is as doubtful: a loss does not become the norm.
+    #expect(try daemon.ctl("backup", "shop").output.contains("IN DOUBT"))
+    #expect(try daemon.ctl("accept", "shop/oldest").status == 2)
+    let accept = try daemon.ctl("accept", "latest", "--note", "cleaned up")
+    #expect(accept.status == 0, "\(accept.errors)")
+    #expect(try !daemon.ctl("status").output.contains("E-BACKUP-DOUBTFUL"))
+    #expect(try !daemon.ctl("list").output.contains("IN DOUBT"))
+    #expect(try !daemon.ctl("backup", "shop").output.contains("IN DOUBT"))
+    daemon.signal(SIGTERM)
+    _ = daemon.waitForExit()
+    let again = try start(fixture.folder, database: fixture.database, more: "objectives: { rpo: 24h }")
+    #expect(try !again.daemon.ctl("list").output.contains("IN DOUBT"))
+  }
+
+  @Test func mistakesAreTold() throws {
+    let fixture = try start()
+    let daemon = fixture.daemon
+    #expect(try daemon.ctl("backup", "shop").status == 0)
+    for (words, status, text) in [
+      (["verify"], 2, "--all"), (["verify", "--all", "latest"], 2, "exclude each other"),
+      (["verify", "latest", "--level", "deep"], 2, "checksum, archive"),
+      (["verify", "--all", "--store", "three"], 8, "there are one, two"),
+      (["verify", "shop/oldest:weekly"], 6, "E-"), (["drill", "nobody"], 6, "E-BACKUP-MISSING"),
+      (["backup", "shop", "--type", "verify"], 2, "no type of backups"), (["accept", "latest"], 2, "not flagged"),
+    ] {
+      let result = try Shell.run(
+        DaemonProcess.program("pgbackupctl"), words, environment: ["PGBACKUPD_SOCKET": daemon.socket])
+      #expect(result.status == Int32(status), "\(words): \(result.status) \(result.errors)")
+      #expect(result.errors.contains(text), "\(words): \(result.errors)")
+    }
+  }
+}

@@ -41,6 +41,8 @@ package struct BackupStatistics: Codable, Sendable, Equatable {
   package var seconds: Double
   /// By `schema.name`; a partition is a table of its own.
   package var rows: [String: Int64]
+  /// Of its largest table, as it lies in the archive.
+  package var largestTableBytes: Int64?
   /// Of all definitions; nil where that is not known.
   package var schemaDigest: String?
   /// It was flagged, and nobody has said that it is right.

@@ -34,6 +34,8 @@ package struct RestoreOutcome: Sendable, Codable, Equatable {
   package var storedBytes: Int64 = 0
   /// From the first connection that was ended to the last rename.
   package var downtimeSeconds: Double?
+  /// The stores that it was read from, the nearest first.
+  package var stores: [String] = []
   /// Placements that failed on the way.
   package var warnings: [Fault] = []
 

@@ -32,6 +32,8 @@ struct ControlRoutes {
     router.get("v1/backups") { request, _ in
       try Self.reply(await core.backups(of: request.uri.queryParameters["database"].map(String.init)))
     }
+    router.get("v1/report") { _, _ in try Self.reply(await core.report()) }
+    router.get("v1/ledger/verify") { _, _ in try Self.reply(await core.verifyLedger()) }
     router.get("v1/backup") { request, _ in try Self.reply(try await core.backup(Self.identifier(request))) }
   }
 

@@ -36,6 +36,7 @@ extension DaemonCore {
       + last.filter(isConfigured).compactMap(Self.failed) + databases.compactMap(Self.overdue)
       + catalog.backups.compactMap { fromTheFuture($0, time) } + decisions.compactMap(belowQuorum)
       + reconcileProblems + databases.compactMap { doubtful($0, catalog) }
+      + databases.flatMap { atRisk($0, time) }
     var report = StatusReport(
       version: Backup.version, now: time, started: started, databases: databases, stores: stores, runs: board.active,
       encryption: encryption, problems: problems)
@@ -118,8 +119,21 @@ extension DaemonCore {
       ageSeconds: newest.map { time.timeIntervalSince($0.backup.id.time) }, rpoSeconds: plan.rpo?.inSeconds,
       backups: own.count, storedBytes: own.map(\.backup.manifest.storedBytes).reduce(0, +),
       lastRun: board.last(database: name), nextJob: next?.job, nextDue: next?.due)
+    report.recovery = await recovery(of: name, newest?.backup)
+    (report.rtoSeconds, report.provedWithinSeconds) = (plan.rto?.inSeconds, plan.provedWithin?.inSeconds)
     report.proved = own.last { proofs[$0.backup.id] != nil }?.backup.id
+    report.provedAgeSeconds = report.proved.map { time.timeIntervalSince($0.time) }
     return report
+  }
+
+  /// How long a restore of the newest backup would take, as drills and restores have measured it.
+  private func recovery(of name: String, _ newest: Catalog.Backup?) async -> [RecoveryEstimate] {
+    guard let newest else { return [] }
+    let places = newest.placements.filter(\.isWhole).map(\.store)
+    let statistics = StatisticsFile(state: plan.state).read(name).last
+    return RecoveryEstimate.all(
+      await ledger.history.measures[name] ?? [], stores: plan.stores.map(\.name).filter(places.contains),
+      bytes: newest.manifest.artifact.archiveBytes, largestTable: statistics?.largestTableBytes)
   }
 
   private func store(_ store: any ObjectStore, _ catalog: Catalog) async -> StatusReport.Store {
@@ -188,6 +202,43 @@ extension DaemonCore {
     return Fault(
       .artifactDamaged, "\(backup.id) lacks files in every store, or they have another size: \(missing).",
       hint: "pgbackupctl show \(backup.id)")
+  }
+
+  /// Objectives of proof and recovery that are missed, and those that are about to be.
+  private func atRisk(_ database: StatusReport.Database, _ time: Date) -> [Fault] {
+    var faults: [Fault] = []
+    if database.meetsProved == false, let objective = database.provedWithinSeconds {
+      let age = database.provedAgeSeconds.map { "is \(Duration.seconds($0).spoken) old" } ?? "does not exist"
+      faults.append(
+        Fault(
+          .objectiveMissed,
+          "The newest proved backup of '\(database.name)' \(age); the objective is \(Duration.seconds(objective).spoken).",
+          hint: "pgbackupctl drill \(database.name)"))
+    }
+    if let objective = database.rtoSeconds,
+      let slowest = database.recovery.max(by: { $0.seconds ?? 0 < $1.seconds ?? 0 }), let seconds = slowest.seconds,
+      seconds > objective * 0.9
+    {
+      faults.append(
+        Fault(
+          seconds > objective ? .objectiveMissed : .objectiveAtRisk,
+          "A restore of '\(database.name)' would take \(Duration.seconds(seconds).spoken) (\(slowest.scenario)); the objective is \(Duration.seconds(objective).spoken).",
+          cause: slowest.measure.map { "measured \($0.time.rfc3339) with \($0.backup), scaled to today's size" },
+          hint: "raise 'restore: jobs:', keep a copy in a nearer store, or raise 'objectives: rto:'"))
+    }
+    // Before it happens: the next backup comes too late even if all goes well.
+    if database.meetsRPO == true, let objective = database.rpoSeconds, let newest = database.newest {
+      let end = newest.id.time.addingTimeInterval(objective)
+      let next = database.nextDue.map { $0.addingTimeInterval(newest.seconds) }
+      if next.map({ $0 > end }) ?? false {
+        faults.append(
+          Fault(
+            .objectiveAtRisk,
+            "The newest backup of '\(database.name)' will be older than \(Duration.seconds(objective).spoken) from \(end.rfc3339) on, and the next one is due at \(database.nextDue?.rfc3339 ?? "").",
+            hint: "schedule it more often, or: pgbackupctl backup \(database.name)"))
+      }
+    }
+    return faults
   }
 
   private func doubtful(_ database: StatusReport.Database, _ catalog: Catalog) -> Fault? {

@@ -89,6 +89,8 @@ extension DaemonCore {
     ]
     detail["loaded_bytes"] = "\(outcome.loadedBytes)"
     detail["seconds"] = "\(outcome.phases.map(\.seconds).reduce(0, +))"
+    if outcome.isWhole { detail["whole"] = "yes" }
+    detail["stores"] = outcome.stores.isEmpty ? nil : outcome.stores.joined(separator: ",")
     // Chosen tables prove nothing of the rest.
     if outcome.isProved, outcome.provedTables == outcome.tables, outcome.isWhole { detail["proof"] = "whole" }
     detail["kept"] = outcome.kept
@@ -245,8 +247,11 @@ extension DaemonCore {
     }
   }
 
-  /// From the last restore of the same database: seconds for each byte that was loaded.
+  /// From the last restore or drill of all of the same database.
   private func estimate(_ preview: RestorePreview) async -> Double? {
-    await ledger.history.restoreSecondsPerByte[preview.backup.database].map { $0 * Double(preview.bytes) }
+    let measures = await ledger.history.measures[preview.backup.database] ?? []
+    return RecoveryEstimate.all(
+      measures, stores: plan.stores.map(\.name), bytes: preview.bytes, largestTable: nil
+    ).compactMap(\.seconds).max()
   }
 }

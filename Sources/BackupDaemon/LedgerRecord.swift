@@ -99,7 +99,11 @@ package struct LedgerExamination: Sendable {
   package var brokenLine: Int?
   package var history = RunHistory()
 
-  package init(_ data: Data) {
+  /// Digests of the lines that somebody bears witness of, by their numbers.
+  package var witnessed: [Int: String] = [:]
+
+  /// - Parameter wanted: numbers of lines whose digests are asked for.
+  package init(_ data: Data, witnessing wanted: Set<Int> = []) {
     var rest = data[...]
     while let end = rest.firstIndex(of: 10) {
       let line = rest[rest.startIndex..<end]
@@ -112,6 +116,7 @@ package struct LedgerExamination: Sendable {
       }
       lastDigest = LedgerRecord.digest(ofLine: line)
       lastSequence = record?.sequence ?? lastSequence + 1
+      if wanted.contains(lastSequence) { witnessed[lastSequence] = lastDigest }
       if let record { history.apply(record) }
     }
     tornBytes = rest.count

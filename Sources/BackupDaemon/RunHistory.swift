@@ -46,8 +46,10 @@ package struct RunHistory: Sendable {
 
   /// When a backup was last restored whole, with every fingerprint matching.
   package private(set) var proofs: [BackupID: Date] = [:]
-  /// By database, from the last restore of all of it.
-  package private(set) var restoreSecondsPerByte: [String: Double] = [:]
+  /// The numbers of the records that say so.
+  package private(set) var proofRecords: [BackupID: Int] = [:]
+  /// By database, from restores and drills of all of it, the last few.
+  package private(set) var measures: [String: [RecoveryMeasure]] = [:]
 
   package struct Verified: Sendable, Equatable {
     package var time: Date
@@ -55,6 +57,8 @@ package struct RunHistory: Sendable {
     package var isSound: Bool
     /// Of the backup, in every store.
     package var folder: String
+    /// The number of the record that says so.
+    package var record: Int
   }
 
   /// What the last look at each placement found.
@@ -85,7 +89,8 @@ package struct RunHistory: Sendable {
         let level = detail["level"].flatMap(VerifyLevel.init(rawValue:))
       else { return }
       verified[PlacementKey(backup: backup, store: store)] = Verified(
-        time: record.time, level: level, isSound: record.result == "sound", folder: detail["folder"] ?? "")
+        time: record.time, level: level, isSound: record.result == "sound", folder: detail["folder"] ?? "",
+        record: record.sequence)
     case .backupCopied where record.fault == nil, .backupDeleted where record.fault == nil:
       // It is another one now, or none.
       guard let backup = record.backup, let store = record.store else { return }
@@ -125,11 +130,10 @@ package struct RunHistory: Sendable {
         last[JobOnDatabase(job: job, database: database)] = record
         if record.result == "succeeded", record.detail?["proof"] == "whole", let backup = record.backup {
           proofs[backup] = record.time
+          proofRecords[backup] = record.sequence
         }
-        if let bytes = record.detail?["loaded_bytes"].flatMap(Double.init), bytes > 0,
-          let seconds = record.detail?["seconds"].flatMap(Double.init)
-        {
-          restoreSecondsPerByte[database] = seconds / bytes
+        if record.result == "succeeded", let measure = RecoveryMeasure(record) {
+          measures[database] = Array(((measures[database] ?? []) + [measure]).suffix(20))
         }
       }
       conclude(record)
@@ -172,5 +176,21 @@ package struct RunHistory: Sendable {
   package func anchor(of name: String, schedule: String) -> Date? {
     guard let job = jobs[name], job.schedule == schedule else { return nil }
     return [job.lastDue, job.since].compactMap { $0 }.max()
+  }
+}
+
+extension RecoveryMeasure {
+  /// What a record tells of a restore or a drill of all of a backup; nil where it is of something else.
+  fileprivate init?(_ record: LedgerRecord) {
+    guard let detail = record.detail, let backup = record.backup, detail["whole"] == "yes",
+      let bytes = detail["loaded_bytes"].flatMap({ Int64($0) }), bytes > 0
+    else { return nil }
+    let phases = detail.compactMap { key, value -> (String, Double)? in
+      guard key.hasSuffix("_s"), let seconds = Double(value), key != "downtime_s" else { return nil }
+      return (String(key.dropLast(2)), seconds)
+    }
+    self.init(
+      time: record.time, backup: backup, stores: (detail["stores"] ?? "").split(separator: ",").map(String.init),
+      bytes: bytes, phases: Dictionary(phases, uniquingKeysWith: +), record: record.sequence)
   }
 }

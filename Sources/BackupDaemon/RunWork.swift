@@ -229,6 +229,7 @@ extension RunOutcome {
       "tables": "\(proof.tables)", "proved_tables": "\(proof.provedTables)", "unproved": "\(proof.unproved)",
       "rows": "\(proof.rows)", "bytes_read": "\(proof.storedBytesRead)", "loaded_bytes": "\(proof.archiveBytes)",
       "seconds": "\(proof.seconds)", "assertions": "\(proof.assertions)", "stores": proof.stores.joined(separator: ","),
+      "whole": "yes",
     ]
     if let relations = proof.checkedRelations { detail["checked_relations"] = "\(relations)" }
     if proof.isWhole { detail["proof"] = "whole" }

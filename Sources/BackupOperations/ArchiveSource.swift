@@ -95,6 +95,9 @@ package struct ArchiveSource: Sendable {
   /// What placements failed with so far, by store.
   package var faults: [String: Fault] { state.faults.withLock { $0 } }
 
+  /// The stores that still give it, the first one first.
+  package var stores: [String] { places.map(\.store.name).filter { faults[$0] == nil } }
+
   /// Header and table of contents.
   package func head() async throws(Fault) -> [UInt8] {
     var bytes: [UInt8] = []

@@ -43,5 +43,6 @@ extension BackupStatistics {
       rows: Dictionary(
         contents.tables.map { ("\($0.schema).\($0.name)", $0.rows ?? 0) }, uniquingKeysWith: { first, _ in first }),
       schemaDigest: Digest.hexadecimal(of: Array(definitions.joined(separator: "\0").utf8)))
+    largestTableBytes = contents.tables.map { Int64(clamping: $0.length) }.max()
   }
 }

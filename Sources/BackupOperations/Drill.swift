@@ -93,7 +93,7 @@ package struct Drill: Sendable {
     outcome.phases += relations == nil ? later.filter { $0.name != RunProgress.Phase.amcheck.rawValue } : Array(later)
     let proof = Proof(
       backup: manifest.id, finished: context.now().wholeSecond, host: HostName.current, software: Backup.software,
-      server: server.versionText, stores: stores.map(\.name), outcome: outcome, assertions: assertions.count,
+      server: server.versionText, stores: outcome.stores, outcome: outcome, assertions: assertions.count,
       checkedRelations: relations)
     return DrillReport(proof: proof, unproved: outcome.unproved)
   }

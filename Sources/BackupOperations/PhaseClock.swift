@@ -59,6 +59,7 @@ extension RestoreOutcome {
     phases = clock.end()
     storedBytesRead = Int64(source.storedBytesRead)
     storedBytes = source.manifest.artifact.file.size
+    stores = source.stores
     warnings = source.faults.sorted { $0.key < $1.key }.map(\.value)
   }
 }

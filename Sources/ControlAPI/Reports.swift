@@ -28,6 +28,14 @@ package struct StatusReport: Codable, Sendable {
     package var nextDue: Date?
     /// The newest backup that was restored whole, with every fingerprint matching.
     package var proved: BackupID?
+    /// Seconds since its snapshot.
+    package var provedAgeSeconds: Double?
+    /// How old the newest proved backup may be.
+    package var provedWithinSeconds: Double?
+    /// How long a restore may take.
+    package var rtoSeconds: Double?
+    /// How long one would take now, by scenario.
+    package var recovery: [RecoveryEstimate] = []
 
     package init(
       name: String, newest: BackupSummary?, ageSeconds: Double?, rpoSeconds: Double?, backups: Int, storedBytes: Int64,
@@ -42,6 +50,17 @@ package struct StatusReport: Codable, Sendable {
       self.lastRun = lastRun
       self.nextJob = nextJob
       self.nextDue = nextDue
+    }
+
+    /// Whether every scenario that was measured keeps to the objective; nil where there is none, or nothing was measured.
+    package var meetsRTO: Bool? {
+      guard let rtoSeconds, let slowest = recovery.compactMap(\.seconds).max() else { return nil }
+      return slowest <= rtoSeconds
+    }
+
+    /// Whether the newest proved backup is young enough; nil where no objective is set.
+    package var meetsProved: Bool? {
+      provedWithinSeconds.map { objective in provedAgeSeconds.map { $0 <= objective } ?? false }
     }
 
     /// Whether the newest backup is young enough; nil where no objective is set.

@@ -70,6 +70,7 @@ package enum FaultCode: String, Sendable, Codable, CaseIterable {
   case runStalled = "E-RUN-STALLED"
   case runInterrupted = "E-RUN-INTERRUPTED"
   case objectiveMissed = "E-OBJECTIVE-MISSED"
+  case objectiveAtRisk = "E-OBJECTIVE-AT-RISK"
   case clockDoubtful = "E-CLOCK-DOUBTFUL"
 
   // the daemon
@@ -88,7 +89,8 @@ extension FaultCode {
   package var exitCode: ExitCode {
     switch self {
     case .usage: .usage
-    case .configInvalid, .configUnreadable, .objectiveMissed, .clockDoubtful, .backupDoubtful: .problemsFound
+    case .configInvalid, .configUnreadable, .objectiveMissed, .objectiveAtRisk, .clockDoubtful, .backupDoubtful:
+      .problemsFound
     case .databaseUnreachable, .storeMissing, .storeUnreachable, .storeUntrusted, .storeSilent, .daemonUnreachable:
       .unreachable
     case .databaseAuthentication, .notAllowed, .backupPinned, .backupLast, .confirmationNeeded: .notAllowed

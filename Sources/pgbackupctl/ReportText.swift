@@ -28,6 +28,23 @@ enum ReportText {
     }
     sections.append(databases.text)
 
+    let recoveries = report.databases.flatMap { database in database.recovery.map { (database, $0) } }
+    if recoveries.contains(where: { $0.1.seconds != nil }) || report.databases.contains(where: { $0.rtoSeconds != nil })
+    {
+      var table = TextTable(["RECOVERY OF", "SCENARIO", .number("PREDICTED"), "RTO", "MEASURED"])
+      for (database, one) in recoveries {
+        let holds = one.seconds.flatMap { seconds in database.rtoSeconds.map { seconds <= $0 } }
+        table.add([
+          database.name, one.scenario, one.seconds.map { $0 < 1 ? "<1s" : Duration.seconds($0).spoken } ?? "not run",
+          database.rtoSeconds.map {
+            "\(Duration.seconds($0).spoken) \(holds.map { $0 ? "met" : "MISSED" } ?? "unknown")"
+          } ?? "-",
+          one.measure.map { "\($0.time.rfc3339)" } ?? "-",
+        ])
+      }
+      sections.append(table.text)
+    }
+
     var stores = TextTable(["STORE", "LOCATION", .number("BACKUPS"), .number("STORED"), .number("FREE"), "STATE"])
     for store in report.stores {
       stores.add([

@@ -1,0 +1,53 @@
+import BackupCatalog
+import BackupOperations
+import ControlAPI
+import Faults
+import Foundation
+
+/// What an auditor asks.
+extension DaemonCore {
+  /// All that is known of every backup, each claim with the record that it rests on.
+  func report() async -> VerificationReport {
+    let status = await status()
+    let catalog = await keeper.catalog
+    let history = await ledger.history
+    let proofs = await proofs(catalog)
+    let decisions = plan.retention.decide(catalog, at: now())
+    let backups = decisions.map { decision in
+      var summary = BackupSummary(
+        decision.backup, retention: decision.reasons.map(\.description).joined(separator: "; "))
+      summary.proved = proofs[decision.backup.id]
+      return VerificationReport.Backup(
+        summary: summary, proofRecord: history.proofRecords[decision.backup.id], proof: decision.backup.proof)
+    }
+    let placements = catalog.backups.flatMap { backup in
+      backup.placements.map { placement in
+        let known = history.verified[PlacementKey(backup: backup.id, store: placement.store)]
+        return VerificationReport.Placement(
+          backup: backup.id, type: backup.manifest.type, store: placement.store,
+          storedBytes: backup.manifest.storedBytes, isWhole: placement.isWhole, verified: known?.time,
+          level: known?.level, isSound: known?.isSound, record: known?.record)
+      }
+    }
+    return VerificationReport(
+      now: status.now, host: HostName.current, version: Backup.version, databases: status.databases, backups: backups,
+      placements: placements, ledger: await verifyLedger(catalog), problems: status.problems)
+  }
+
+  func verifyLedger() async -> LedgerReport { await verifyLedger(await keeper.recent()) }
+
+  /// The chain itself, and what manifests of this host bear witness of. Others' manifests speak of other ledgers.
+  private func verifyLedger(_ catalog: Catalog) async -> LedgerReport {
+    let witnesses = catalog.backups.compactMap { backup -> (BackupID, Manifest.LedgerWitness)? in
+      guard backup.manifest.host == HostName.current, backup.manifest.sharedFrom == nil,
+        backup.placements.contains(where: \.isWhole)
+      else { return nil }
+      return backup.manifest.ledger.map { (backup.id, $0) }
+    }
+    let found = await ledger.examine(witnessing: Set(witnesses.map(\.1.sequence)))
+    return LedgerReport(
+      records: found.records, lastSequence: found.lastSequence, digest: found.lastDigest, brokenLine: found.brokenLine,
+      witnesses: witnesses.count,
+      contradictions: witnesses.filter { $0.1.sequence > 0 && found.witnessed[$0.1.sequence] != $0.1.digest }.map(\.0))
+  }
+}

@@ -1,0 +1,98 @@
+package import BackupCatalog
+package import Faults
+package import Foundation
+
+/// `GET /v1/report`: what is known of every backup, and what each claim rests on.
+package struct VerificationReport: Codable, Sendable {
+  package struct Placement: Codable, Sendable {
+    package var backup: BackupID
+    package var type: String
+    package var store: String
+    package var storedBytes: Int64
+    package var isWhole: Bool
+    /// Nil where nobody has read it back yet: never shown as sound.
+    package var verified: Date?
+    package var level: VerifyLevel?
+    package var isSound: Bool?
+    /// The ledger's record that says so.
+    package var record: Int?
+
+    package init(
+      backup: BackupID, type: String, store: String, storedBytes: Int64, isWhole: Bool, verified: Date?,
+      level: VerifyLevel?, isSound: Bool?, record: Int?
+    ) {
+      self.backup = backup
+      self.type = type
+      self.store = store
+      self.storedBytes = storedBytes
+      self.isWhole = isWhole
+      self.verified = verified
+      self.level = level
+      self.isSound = isSound
+      self.record = record
+    }
+  }
+
+  package struct Backup: Codable, Sendable {
+    package var summary: BackupSummary
+    /// The ledger's record of its proof; nil where the proof beside the backup says so, or nothing does.
+    package var proofRecord: Int?
+    package var proof: Proof?
+
+    package init(summary: BackupSummary, proofRecord: Int?, proof: Proof?) {
+      self.summary = summary
+      self.proofRecord = proofRecord
+      self.proof = proof
+    }
+  }
+
+  package var now: Date
+  package var host: String
+  package var version: String
+  package var databases: [StatusReport.Database]
+  package var backups: [Backup]
+  package var placements: [Placement]
+  package var ledger: LedgerReport
+  package var problems: [Fault]
+
+  package init(
+    now: Date, host: String, version: String, databases: [StatusReport.Database], backups: [Backup],
+    placements: [Placement], ledger: LedgerReport, problems: [Fault]
+  ) {
+    self.now = now
+    self.host = host
+    self.version = version
+    self.databases = databases
+    self.backups = backups
+    self.placements = placements
+    self.ledger = ledger
+    self.problems = problems
+  }
+}
+
+/// `GET /v1/ledger/verify`: whether the ledger is what was written, by its own chain and by the witness of signed manifests.
+package struct LedgerReport: Codable, Sendable {
+  package var records: Int
+  package var lastSequence: Int
+  /// Of the last line.
+  package var digest: String
+  /// The first line that does not fit to the one before it.
+  package var brokenLine: Int?
+  /// Manifests that bear witness of a line of this ledger.
+  package var witnesses: Int
+  /// Those whose line is missing here, or is another one.
+  package var contradictions: [BackupID]
+
+  package init(
+    records: Int, lastSequence: Int, digest: String, brokenLine: Int?, witnesses: Int, contradictions: [BackupID]
+  ) {
+    self.records = records
+    self.lastSequence = lastSequence
+    self.digest = digest
+    self.brokenLine = brokenLine
+    self.witnesses = witnesses
+    self.contradictions = contradictions
+  }
+
+  package var isWhole: Bool { brokenLine == nil && contradictions.isEmpty }
+}

@@ -1,0 +1,124 @@
+import BackupCatalog
+import Foundation
+import Testing
+
+private func statistics(
+  _ day: Int, rows: [String: Int64] = ["public.users": 1000, "queue.jobs": 50], bytes: Int64 = 1_000_000,
+  seconds: Double = 100, schema: String? = "a", isFlagged: Bool = false
+) -> BackupStatistics {
+  var result = BackupStatistics(
+    backup: BackupID(database: "shop", time: Date(timeIntervalSince1970: 1_800_000_000 + Double(day) * 86400)),
+    archiveBytes: bytes, storedBytes: bytes / 4, seconds: seconds, rows: rows, schemaDigest: schema)
+  result.isFlagged = isFlagged
+  return result
+}
+
+@Suite struct AnomalyTests {
+  private static let history = (0..<5).map { statistics($0) }
+
+  /// What is told of a new backup, by kind and table.
+  @Test(arguments: [
+    ("the same", statistics(9), []),
+    ("a fifth less", statistics(9, rows: ["public.users": 800, "queue.jobs": 50]), []),
+    ("more than a fifth", statistics(9, rows: ["public.users": 799, "queue.jobs": 50]), ["rows-lost public.users"]),
+    ("a few of a few", statistics(9, rows: ["public.users": 1000, "queue.jobs": 41]), []),
+    ("ten of a few", statistics(9, rows: ["public.users": 1000, "queue.jobs": 39]), ["rows-lost queue.jobs"]),
+    ("more rows", statistics(9, rows: ["public.users": 9000, "queue.jobs": 50]), []),
+    ("a table is gone", statistics(9, rows: ["public.users": 1000]), ["table-vanished queue.jobs"]),
+    (
+      "a new one", statistics(9, rows: ["public.users": 1000, "queue.jobs": 50, "public.new": 1]),
+      ["table-appeared public.new"]
+    ),
+    ("half the size", statistics(9, bytes: 500_000), []),
+    ("less than half", statistics(9, bytes: 499_999), ["small "]),
+    ("another schema", statistics(9, schema: "b"), ["schema-changed "]),
+    ("an unknown schema", statistics(9, schema: nil), []),
+    ("slow", statistics(9, seconds: 301), ["slow "]), ("a little slow", statistics(9, seconds: 300), []),
+  ])
+  func comparison(_ what: String, _ new: BackupStatistics, _ expected: [String]) {
+    let found = AnomalyRule().compare(new, with: Self.history).map { "\($0.kind.rawValue) \($0.table ?? "")" }
+    #expect(found == expected, "\(what)")
+  }
+
+  @Test func anEmptiedTableIsAlwaysTold() {
+    let small = [statistics(0, rows: ["t": 3])]
+    #expect(AnomalyRule().compare(statistics(1, rows: ["t": 0]), with: small).map(\.kind) == [.rowsLost])
+    #expect(AnomalyRule().compare(statistics(1, rows: ["t": 0]), with: [statistics(0, rows: ["t": 0])]) == [])
+  }
+
+  @Test func theFirstBackupHasNoHistory() { #expect(AnomalyRule().compare(statistics(0), with: []) == []) }
+
+  /// A loss that was backed up twice is still a loss.
+  @Test func doubtfulOnesAreNoMeasure() {
+    let lost = statistics(5, rows: ["public.users": 10, "queue.jobs": 50], isFlagged: true)
+    let again = statistics(6, rows: ["public.users": 10, "queue.jobs": 50])
+    #expect(AnomalyRule().compare(again, with: Self.history + [lost]).map(\.kind) == [.rowsLost])
+    var accepted = lost
+    accepted.isFlagged = false
+    #expect(AnomalyRule().compare(again, with: Self.history + [accepted]) == [])
+  }
+
+  @Test func someTablesComeAndGo() {
+    let rule = AnomalyRule(lostPercent: 50, ignored: ["queue.*"])
+    #expect(rule.compare(statistics(9, rows: ["public.users": 501]), with: Self.history) == [])
+    #expect(rule.compare(statistics(9, rows: ["public.users": 499]), with: Self.history).map(\.kind) == [.rowsLost])
+  }
+
+  /// The last undoubted backup outlives everything that came after it and is in doubt.
+  @Test func theLastUndoubtedOneStays() {
+    let start = Date(timeIntervalSince1970: 1_800_000_000)
+    func backup(_ day: Double, flags: [String]?) -> Catalog.Backup {
+      let file = Manifest.StoredFile(name: "f", size: 1, sha256: String(repeating: "0", count: 64))
+      let id = BackupID(database: "shop", time: start.addingTimeInterval(day * 86400))
+      var manifest = Manifest(
+        id: id, type: "daily", label: nil, job: nil, run: "r", keepSeconds: nil, started: id.time, finished: id.time,
+        host: "h", software: "s", dumpProgram: "d",
+        server: .init(
+          version: "15", versionNumber: 150_000, systemIdentifier: nil, database: "shop", encoding: "UTF8",
+          databaseBytes: 1, isStandby: false),
+        artifact: .init(file: file, archiveBytes: 1, compression: "zstd", level: 3), contents: file, globals: nil,
+        totals: .init(tables: 0, rows: 0, rowBytes: 0, largeObjects: 0))
+      manifest.flags = flags
+      return Catalog.Backup(manifest: manifest, placements: [.init(store: "local", missing: [])], pin: nil)
+    }
+    var catalog = Catalog()
+    catalog.add(backup(0, flags: nil))
+    catalog.add(backup(1, flags: nil))
+    catalog.add(backup(2, flags: ["rows-lost"]))
+    catalog.add(backup(3, flags: ["rows-lost"]))
+    let policy = RetentionPolicy(
+      rules: ["daily": TypePolicy(stores: ["local"], keep: .forDuration(.seconds(7 * 86400)))])
+    let later = start.addingTimeInterval(90 * 86400)
+    #expect(policy.decide(catalog, at: later).map(\.reasons) == [[], [.newestUndoubted], [], [.newestGood]])
+    let plan = ReconcilePlan(catalog, policy: policy, stores: ["local"], at: later)
+    #expect(plan.removals.count == 2)
+    let accepted = catalog.accepting(Set(catalog.backups.map(\.id)))
+    #expect(policy.decide(accepted, at: later).map(\.reasons) == [[], [], [], [.newestGood]])
+  }
+}
+
+@Suite struct RecoveryEstimateTests {
+  private static let start = Date(timeIntervalSince1970: 1_800_000_000)
+
+  private static func measure(_ store: String, day: Double = 0, record: Int = 1) -> RecoveryMeasure {
+    RecoveryMeasure(
+      time: start.addingTimeInterval(day * 86400), backup: BackupID(database: "shop", time: start), stores: [store],
+      bytes: 1000, phases: ["server": 50, "schema": 2, "load": 10, "indexes": 5, "proof": 3, "swap": 1, "amcheck": 9],
+      record: record)
+  }
+
+  @Test func whatGrowsIsScaled() {
+    let found = RecoveryEstimate.all(
+      [Self.measure("near")], stores: ["near", "far"], bytes: 3000, largestTable: 500)
+    #expect(found.map(\.scenario) == ["whole from near", "largest table from near", "whole from far"])
+    let seconds: [Double?] = [2 + 30 + 15 + 9 + 1, 2 + 5 + 1.5 + 1, nil]
+    #expect(found.map(\.seconds) == seconds, "what was not measured is no promise")
+  }
+
+  @Test func theLastMeasureCounts() {
+    let found = RecoveryEstimate.all(
+      [Self.measure("near", day: 3, record: 7), Self.measure("near", day: 1, record: 5)], stores: ["near"], bytes: 1000,
+      largestTable: nil)
+    #expect(found.count == 1 && found[0].measure?.record == 7)
+  }
+}

@@ -1,0 +1,129 @@
+import Foundation
+import Glibc
+import TestSupport
+import Testing
+
+/// `report`, `ledger verify` and the objectives, as an auditor meets them.
+@Suite struct AuditCommandTests {
+  private func start(_ folder: TemporaryFolder, _ database: String, more: String) throws -> DaemonProcess {
+    let cluster = try PrivateCluster.shared()
+    let daemon = try DaemonProcess(
+      """
+      databases: { shop: { connect: "\(cluster.conninfo(database))" } }
+      jobs: { manual: , daily: { keep: 7d } }
+      drill: { folder: \(folder.file("drills")), jobs: 2 }
+      daemon: { state: \(folder.file("state")), socket: \(folder.file("control.sock")) }
+      \(more)
+      """, in: folder)
+    try daemon.waitFor("READY=1")
+    return daemon
+  }
+
+  /// Nothing that was not run is shown as passed; then each claim has its record.
+  @Test func theReport() throws {
+    let folder = TemporaryFolder()
+    let database = try PrivateCluster.shared().makeDatabase("shop", sample: 1)
+    let daemon = try start(folder, database, more: "objectives: { rpo: 24h, proved: 8d, rto: 1h }")
+    #expect(try daemon.ctl("backup", "shop").status == 0)
+    let before = try daemon.ctl("report")
+    #expect(before.status == 10, "the newest backup is not proved")
+    #expect(before.output.contains("not run") && before.output.contains("never") && !before.output.contains(" sound"))
+    #expect(before.output.contains("The newest proved backup of 'shop' does not exist"))
+    #expect(try daemon.ctl("status").output.contains("unknown"))
+
+    #expect(try daemon.ctl("drill").status == 0)
+    #expect(try daemon.ctl("verify", "--all").status == 0)
+    let after = try daemon.ctl("report")
+    #expect(after.status == 0, "\(after.output)\(after.errors)")
+    #expect(after.output.contains("sound") && !after.output.contains("never "), "\(after.output)")
+    #expect(after.output.contains("1h met") && after.output.contains("whole from local"))
+    #expect(after.output.contains("The chain is whole.") && after.output.contains("1 signed manifest bears"))
+    // Each claim names its record, and that record says so.
+    let report = try #require(try daemon.ctlJSON("report") as? [String: Any])
+    let placement = try #require((report["placements"] as? [[String: Any]])?.first)
+    let number = try #require(placement["record"] as? Int)
+    let records = try daemon.ctl("log", "--lines", "1000", "--json").output.split(separator: "\n")
+    let record = try #require(
+      records.first { $0.contains("\"sequence\":\(number),") || $0.contains("\"sequence\":\(number)}") })
+    #expect(record.contains("backup.verified") && record.contains("\"result\":\"sound\""))
+
+    let markdown = try daemon.ctl("report", "--format", "markdown").output
+    #expect(markdown.hasPrefix("# Verification report") && markdown.contains("| shop |"))
+    let page = folder.file("report.html")
+    #expect(try daemon.ctl("report", "--format", "html", "--output", page).status == 0)
+    let html = try String(contentsOfFile: page, encoding: .utf8)
+    // Whole, well-formed, and nothing from outside.
+    let parsed = try Shell.run("python3", ["-c", Self.wellFormed, page])
+    #expect(parsed.status == 0, "\(parsed.output)\(parsed.errors)")
+    for outside in ["http:", "https:", "<script", "src=", "url(", "@import"] { #expect(!html.contains(outside)) }
+    #expect(html.contains("<svg") && html.contains("aria-label=\"Rows of 1 backups"))
+    #expect(try daemon.ctl("report", "--output", "/nowhere/report").status == 2)
+  }
+
+  /// Every element that is opened is closed, in order; every table has a row of heads.
+  private static let wellFormed = """
+    import sys, html.parser
+    void = {"meta", "br", "rect", "line", "circle", "polyline"}
+    class P(html.parser.HTMLParser):
+        def __init__(self):
+            super().__init__(); self.open = []; self.bad = []
+        def handle_starttag(self, tag, attrs):
+            if tag not in void: self.open.append(tag)
+            if tag == "svg" and not any(k == "aria-label" for k, _ in attrs): self.bad.append("svg without a label")
+        def handle_startendtag(self, tag, attrs):
+            if tag not in void: self.bad.append("closes itself: " + tag)
+        def handle_endtag(self, tag):
+            if not self.open or self.open.pop() != tag: self.bad.append("stray " + tag)
+    p = P(); p.feed(open(sys.argv[1]).read())
+    print(p.bad, p.open)
+    sys.exit(1 if p.bad or p.open else 0)
+    """
+
+  /// An objective that can't be kept is told before it breaks.
+  @Test func objectivesAtRisk() throws {
+    let folder = TemporaryFolder()
+    let database = try PrivateCluster.shared().makeDatabase("shop", sample: 1)
+    let daemon = try start(folder, database, more: "objectives: { rpo: 24h, rto: 1s }")
+    #expect(try daemon.ctl("backup", "shop").status == 0)
+    #expect(try !daemon.ctl("status").output.contains("A restore of 'shop' would take"), "nothing was measured")
+    #expect(try daemon.ctl("drill").status == 0)
+    let status = try daemon.ctl("status").output
+    #expect(status.contains("RECOVERY OF") && status.contains("whole from local"))
+    // A sample of some MB takes about a second: either it is missed, or close to it, or far below.
+    let report = try #require(try daemon.ctlJSON("status") as? [String: Any])
+    let recovery = try #require(((report["databases"] as? [[String: Any]])?[0]["recovery"]) as? [[String: Any]])
+    let slowest = try #require(recovery.compactMap { $0["seconds"] as? Double }.max())
+    #expect(status.contains("E-OBJECTIVE-MISSED") == (slowest > 1))
+    #expect(status.contains("E-OBJECTIVE-AT-RISK") == (slowest > 0.9 && slowest <= 1))
+  }
+
+  /// Whoever rewrites the ledger, chain and all, is contradicted by what the stores have signed.
+  @Test func aRewrittenLedgerIsContradicted() throws {
+    let folder = TemporaryFolder()
+    let database = try PrivateCluster.shared().makeDatabase("shop", sample: 1)
+    var daemon = try start(folder, database, more: "")
+    #expect(try daemon.ctl("backup", "shop").status == 0)
+    #expect(try daemon.ctl("ledger", "verify").status == 0)
+    daemon.signal(SIGTERM)
+    _ = daemon.waitForExit()
+    let path = folder.file("state/ledger.ndjson")
+    let lines = try String(contentsOfFile: path, encoding: .utf8).split(separator: "\n")
+    let middle = lines.count / 2
+    try
+      (lines.enumerated().map {
+        $0 == middle ? String($1).replacing("\"sequence\":", with: "\"sequence\" :") : String($1)
+      }
+      .joined(separator: "\n") + "\n").write(toFile: path, atomically: true, encoding: .utf8)
+    daemon = try start(folder, database, more: "")
+    let broken = try daemon.ctl("ledger", "verify")
+    #expect(broken.status == 9 && broken.output.contains("does NOT fit"), "\(broken.output)")
+    daemon.signal(SIGTERM)
+    _ = daemon.waitForExit()
+    // Made anew from nothing: its own chain is whole, and the manifest knows better.
+    try FileManager.default.removeItem(atPath: path)
+    daemon = try start(folder, database, more: "")
+    let forged = try daemon.ctl("ledger", "verify")
+    #expect(forged.status == 9, "\(forged.output)")
+    #expect(forged.output.contains("CONTRADICT") && forged.output.contains("The chain is whole."))
+  }
+}

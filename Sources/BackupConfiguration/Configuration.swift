@@ -2,6 +2,7 @@ package import AgeEncryption
 package import ArtifactFormat
 package import BackupCatalog
 package import CronSchedule
+package import Notifications
 package import PostgresTools
 package import S3Storage
 package import Units
@@ -86,6 +87,17 @@ package struct Configuration: Sendable, Hashable {
     package var jobs = 4
   }
 
+  package struct Hooks: Sendable, Hashable {
+    /// By the moment's name: `before_backup`; each a program with its arguments.
+    package var commands: [String: [[String]]] = [:]
+    /// Of each command.
+    package var timeout = Duration.seconds(60)
+
+    package static let moments = [
+      "before_backup", "after_backup", "before_restore", "after_restore", "before_drill", "after_drill",
+    ]
+  }
+
   package struct Daemon: Sendable, Hashable {
     package var state = "/var/lib/pgbackupd"
     package var socket = "/run/pgbackupd/control.sock"
@@ -106,6 +118,9 @@ package struct Configuration: Sendable, Hashable {
   package var daemon = Daemon()
   package var restores = Restores()
   package var drills = Drills()
+  /// Who is told when something is wrong.
+  package var alerts: [ChannelSettings] = []
+  package var hooks = Hooks()
   /// The age that the newest backup of a database must not exceed.
   package var rpo: Duration?
   /// The age that the newest proved backup of a database must not exceed.

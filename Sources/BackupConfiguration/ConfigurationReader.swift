@@ -115,7 +115,7 @@ package struct ConfigurationReader {
     guard
       let sections = root.section([
         "databases", "stores", "jobs", "backup", "encryption", "signing", "daemon", "objectives", "restore",
-        "drill", "warnings",
+        "drill", "warnings", "alerts", "hooks",
       ])
     else {
       return nil
@@ -171,6 +171,16 @@ package struct ConfigurationReader {
     configuration.jobs =
       sections["jobs"].map { jobs($0, configuration) } ?? Self.defaultJobs(configuration.stores, surroundings.zone)
     addStandardJobs(&configuration)
+    let outward = AlertsReader(surroundings: surroundings, checkName: checkName, secret: secret)
+    if let section = sections["alerts"] {
+      configuration.alerts = outward.channels(
+        section, databases: configuration.databases.map(\.name), jobs: configuration.jobs.map(\.name))
+    }
+    if let section = sections["hooks"] {
+      let hooks = outward.hooks(section, moments: Configuration.Hooks.moments)
+      configuration.hooks.commands = hooks.commands
+      if let timeout = hooks.timeout { configuration.hooks.timeout = timeout }
+    }
     if configuration.quorum > configuration.stores.count {
       sections["objectives"]?.report(
         "a quorum of \(configuration.quorum) can't be met: there \(configuration.stores.count == 1 ? "is only 1 store" : "are only \(configuration.stores.count) stores")"

@@ -4,6 +4,7 @@ import BackupOperations
 import Dispatch
 import Faults
 import Storage
+import Units
 
 /// Holds the catalog between readings of the stores. One reading at a time; who comes meanwhile waits for the next one, so
 /// that what is returned is never older than the question.
@@ -52,8 +53,11 @@ actor CatalogKeeper {
   }
 
   /// What was read within the last half minute, or a new reading: whoever asks often for nobody's sake must not keep the stores busy.
-  func recent() async -> Catalog {
-    if let readAt, DispatchTime.now().uptimeNanoseconds - readAt < 30_000_000_000 { return catalog }
+  func recent() async -> Catalog { await catalog(within: .seconds(30)) }
+
+  /// What was read no longer ago, or a new reading.
+  func catalog(within limit: Duration) async -> Catalog {
+    if let readAt, Double(DispatchTime.now().uptimeNanoseconds - readAt) < limit.inSeconds * 1e9 { return catalog }
     return await refresh()
   }
 

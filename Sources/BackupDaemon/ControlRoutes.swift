@@ -40,7 +40,7 @@ struct ControlRoutes {
   /// What everybody may know: states, ages and sizes. No sentence of a fault, which may name a table; no label, path or person.
   private func addPublicReports(to router: Router<ControlContext>) {
     let core = core
-    router.get("v1/status") { _, _ in try Self.reply(await core.status(isFresh: false).forEverybody) }
+    router.get("v1/status") { _, _ in try Self.reply(await core.status(.recent).forEverybody) }
     router.get("v1/jobs") { _, _ in try Self.reply(await core.jobs().map(\.forEverybody)) }
     router.get("v1/backups") { request, _ in
       let database = request.uri.queryParameters["database"].map(String.init)
@@ -119,6 +119,9 @@ struct ControlRoutes {
     router.post("v1/runs/:run/cancel") { request, context in
       try await Self.requireEnd(request)
       return try Self.reply(try await core.cancel(context.parameters.get("run") ?? "", by: context.caller))
+    }
+    router.post("v1/alerts/test") { request, _ in
+      try Self.reply(try await core.testAlerts(try await Self.body(request)))
     }
     router.post("v1/reload") { request, context in
       try await Self.requireEnd(request)

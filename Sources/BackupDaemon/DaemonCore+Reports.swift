@@ -13,9 +13,36 @@ import Units
 
 /// What `status` and `jobs` show.
 extension DaemonCore {
-  /// - Parameter isFresh: reads the stores; else what was read within the last half minute will do.
-  func status(isFresh: Bool = true) async -> StatusReport {
-    let catalog = isFresh ? await keeper.refresh() : await keeper.recent()
+  /// How new what is told of the stores has to be.
+  enum Freshness {
+    /// Read now.
+    case fresh
+    /// Read within the last half minute: for whoever asks often.
+    case recent
+    /// Read within the last five minutes, and told of all that this daemon has done since: for whoever asks without end.
+    case known
+
+    var limit: Duration {
+      switch self {
+      case .fresh: .zero
+      case .recent: .seconds(30)
+      case .known: .seconds(300)
+      }
+    }
+  }
+
+  /// Everything that is known at one moment.
+  struct Overview: Sendable {
+    var report: StatusReport
+    var problems: [Problem]
+    var catalog: Catalog
+    var decisions: [RetentionDecision]
+  }
+
+  func status(_ freshness: Freshness = .fresh) async -> StatusReport { await overview(freshness).report }
+
+  func overview(_ freshness: Freshness) async -> Overview {
+    let catalog = await keeper.catalog(within: freshness.limit)
     let time = now()
     let decisions = plan.retention.decide(catalog, at: time)
     let configured = plan.databases.filter { $0.includes == nil }.map(\.name)
@@ -27,34 +54,15 @@ extension DaemonCore {
     let proofs = await proofs(catalog)
     for name in names { databases.append(await database(name, decisions, proofs, time)) }
     var stores: [StatusReport.Store] = []
-    for store in plan.stores { stores.append(await self.store(store, catalog)) }
-    let problems =
-      standingProblems.sorted { $0.key < $1.key }.map(\.value) + stores.compactMap(\.fault)
-      + catalog.problems.filter { $0.folder != nil }.map(\.fault)
-      + catalog.backups.flatMap(Self.forged)
-      + catalog.backups.filter { $0.placements.allSatisfy { !$0.missing.isEmpty } }.map(Self.incomplete)
-      + last.filter(isConfigured).compactMap(Self.failed) + databases.compactMap(Self.overdue)
-      + catalog.backups.compactMap { fromTheFuture($0, time) } + decisions.compactMap(belowQuorum)
-      + reconcileProblems + databases.compactMap { doubtful($0, catalog) }
-      + databases.flatMap { atRisk($0, time) }
+    for store in plan.stores { stores.append(await self.store(store, catalog, freshness)) }
+    let problems = await problems(catalog, decisions, databases, stores, last.filter(isConfigured), time)
     var report = StatusReport(
       version: Backup.version, now: time, started: started, databases: databases, stores: stores, runs: board.active,
-      encryption: encryption, problems: problems)
+      encryption: encryption, problems: problems.map(\.fault))
     report.copy = copies.copy
     report.kept = keptDatabases
-    return report
-  }
-
-  /// Whether a run's database is one that the configuration still means.
-  private func isConfigured(_ run: RunReport) -> Bool {
-    plan.databases.contains { $0.name == run.database || $0.includes != nil && run.database.hasPrefix($0.name + ".") }
-  }
-
-  /// A job whose last run on a database failed: whatever other jobs have done since.
-  private static func failed(_ run: RunReport) -> Fault? {
-    run.fault.map { fault in
-      Fault(fault.code, "\(run.job) of '\(run.database)': \(fault.message)", cause: fault.cause, hint: fault.hint)
-    }
+    report.alerts = await courier.reports
+    return Overview(report: report, problems: problems, catalog: catalog, decisions: decisions)
   }
 
   private var encryption: StatusReport.Encryption? {
@@ -136,12 +144,22 @@ extension DaemonCore {
       bytes: newest.manifest.artifact.archiveBytes, largestTable: statistics?.largestTableBytes)
   }
 
-  private func store(_ store: any ObjectStore, _ catalog: Catalog) async -> StatusReport.Store {
+  private func store(
+    _ store: any ObjectStore, _ catalog: Catalog, _ freshness: Freshness
+  ) async -> StatusReport.Store {
     let held = catalog.backups.filter { $0.placements.contains { $0.store == store.name } }
     var free: Int64?
     // A store that the catalog found silent is not asked again: each question would hang beside the others.
     var fault = catalog.problems.first { $0.store == store.name && $0.fault.code == .storeSilent }?.fault
-    if fault == nil { (free, fault) = await ask(store) }
+    let running = SystemClock.running()
+    if fault == nil {
+      if let answer = storeAnswers[store.name], running - answer.at < freshness.limit.inSeconds {
+        (free, fault) = (answer.free, answer.fault)
+      } else {
+        (free, fault) = await ask(store)
+        storeAnswers[store.name] = (free, fault, running)
+      }
+    }
     return StatusReport.Store(
       name: store.name, location: store.location, backups: held.count,
       storedBytes: held.map(\.manifest.storedBytes).reduce(0, +), freeBytes: free, fault: fault)
@@ -162,102 +180,5 @@ extension DaemonCore {
     case .failure(let error): return (nil, error.fault)
     case nil: return (nil, CatalogKeeper.silence(of: store))
     }
-  }
-
-  /// A backup whose time has not come: a clock was wrong, and no age can be told.
-  private func fromTheFuture(_ backup: Catalog.Backup, _ time: Date) -> Fault? {
-    guard RetentionPolicy.isAhead(backup, of: time) else { return nil }
-    return Fault(
-      .clockDoubtful, "\(backup.id) claims to be from the future: it counts for nothing, and never expires.",
-      hint: "pgbackupctl delete \(backup.id)")
-  }
-
-  /// A backup in fewer stores than wanted, where more of them should have it.
-  private func belowQuorum(_ decision: RetentionDecision) -> Fault? {
-    let backup = decision.backup
-    guard plan.quorum > 1, backup.isGood, backup.wholeCopies < plan.quorum, decision.isKept,
-      let job = try? plan.job(backup.manifest.type),
-      job.stores.filter({ decision.expired[$0] == nil }).count >= plan.quorum
-    else { return nil }
-    return Fault(
-      .objectiveMissed,
-      "\(backup.id) (\(backup.manifest.type)) is whole in \(backup.wholeCopies) of \(plan.quorum) stores.",
-      hint: "pgbackupctl reconcile --apply")
-  }
-
-  private static func forged(_ backup: Catalog.Backup) -> [Fault] {
-    backup.placements.filter { $0.signature == .invalid || $0.signature == .missing }.map { placement in
-      Fault(
-        .signatureInvalid,
-        "The manifest of \(backup.id) in store '\(placement.store)' is "
-          + (placement.signature == .missing
-            ? "not signed: it counts for nothing." : "signed by no trusted key, or was changed since."),
-        hint:
-          "if another daemon of yours made it, add its signing.pub to 'signing: trusted:'; else look into that store")
-    }
-  }
-
-  private static func incomplete(_ backup: Catalog.Backup) -> Fault {
-    let missing = Set(backup.placements.flatMap(\.missing)).sorted().joined(separator: ", ")
-    return Fault(
-      .artifactDamaged, "\(backup.id) lacks files in every store, or they have another size: \(missing).",
-      hint: "pgbackupctl show \(backup.id)")
-  }
-
-  /// Objectives of proof and recovery that are missed, and those that are about to be.
-  private func atRisk(_ database: StatusReport.Database, _ time: Date) -> [Fault] {
-    var faults: [Fault] = []
-    if database.meetsProved == false, let objective = database.provedWithinSeconds {
-      let age = database.provedAgeSeconds.map { "is \(Duration.seconds($0).spoken) old" } ?? "does not exist"
-      faults.append(
-        Fault(
-          .objectiveMissed,
-          "The newest proved backup of '\(database.name)' \(age); the objective is \(Duration.seconds(objective).spoken).",
-          hint: "pgbackupctl drill \(database.name)"))
-    }
-    if let objective = database.rtoSeconds,
-      let slowest = database.recovery.max(by: { $0.seconds ?? 0 < $1.seconds ?? 0 }), let seconds = slowest.seconds,
-      seconds > objective * 0.9
-    {
-      faults.append(
-        Fault(
-          seconds > objective ? .objectiveMissed : .objectiveAtRisk,
-          "A restore of '\(database.name)' would take \(Duration.seconds(seconds).spoken) (\(slowest.scenario)); the objective is \(Duration.seconds(objective).spoken).",
-          cause: slowest.measure.map { "measured \($0.time.rfc3339) with \($0.backup), scaled to today's size" },
-          hint: "raise 'restore: jobs:', keep a copy in a nearer store, or raise 'objectives: rto:'"))
-    }
-    // Before it happens: the next backup comes too late even if all goes well.
-    if database.meetsRPO == true, let objective = database.rpoSeconds, let newest = database.newest {
-      let end = newest.id.time.addingTimeInterval(objective)
-      let next = database.nextDue.map { $0.addingTimeInterval(newest.seconds) }
-      if next.map({ $0 > end }) ?? false {
-        faults.append(
-          Fault(
-            .objectiveAtRisk,
-            "The newest backup of '\(database.name)' will be older than \(Duration.seconds(objective).spoken) from \(end.rfc3339) on, and the next one is due at \(database.nextDue?.rfc3339 ?? "").",
-            hint: "schedule it more often, or: pgbackupctl backup \(database.name)"))
-      }
-    }
-    return faults
-  }
-
-  private func doubtful(_ database: StatusReport.Database, _ catalog: Catalog) -> Fault? {
-    guard let newest = database.newest, newest.isFlagged else { return nil }
-    let undoubted = catalog.backups.last { $0.id.database == database.name && $0.isGood && !$0.isFlagged }
-    return Fault(
-      .backupDoubtful,
-      "The newest backup of '\(database.name)' is in doubt: compared with "
-        + (undoubted.map { "\($0.id)" } ?? "those before it") + ", rows or tables are missing.",
-      cause: (catalog.backups.last { $0.id == newest.id }?.manifest.flags ?? []).joined(separator: ", "),
-      hint: "pgbackupctl show \(newest.id); where it is right: pgbackupctl accept \(newest.id)")
-  }
-
-  private static func overdue(_ database: StatusReport.Database) -> Fault? {
-    guard database.meetsRPO == false, let objective = database.rpoSeconds else { return nil }
-    let age = database.ageSeconds.map { "is \(Duration.seconds($0).spoken) old" } ?? "does not exist"
-    return Fault(
-      .objectiveMissed,
-      "The newest backup of '\(database.name)' \(age); the objective is \(Duration.seconds(objective).spoken).",
-      hint: "pgbackupctl backup \(database.name)")
   }
 }

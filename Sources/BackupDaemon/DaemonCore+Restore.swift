@@ -52,6 +52,7 @@ extension DaemonCore {
   private func run(_ restore: Restore, _ begun: RunReport) async {
     var report = begun
     do throws(Fault) {
+      try await plan.hooks.run(.beforeRestore, report, logger: logger)
       let outcome = try await restore.run()
       report.state = .succeeded
       report.restore = outcome
@@ -62,6 +63,7 @@ extension DaemonCore {
       report.state = error.code == .runAborted ? .aborted : .failed
       report.fault = error
     }
+    if let complaint = await hookAfter(report) { report.warnings.append(complaint) }
     report.finished = now()
     report.progress = nil
     var record = LedgerRecord(.runFinished, at: now())
@@ -80,6 +82,15 @@ extension DaemonCore {
     await lookForKept()
     board.post(report)
     await reportStatus()
+  }
+
+  private func hookAfter(_ report: RunReport) async -> Fault? {
+    do throws(Fault) {
+      try await plan.hooks.run(.afterRestore, report, failed: report.fault, logger: logger)
+      return nil
+    } catch {
+      return error
+    }
   }
 
   private static func detail(_ outcome: RestoreOutcome) -> [String: String] {

@@ -167,6 +167,7 @@ extension DaemonCore {
     record.describe(run)
     await append(record)
     logger.error(.runFailed, fault, metadata: ["job": "\(job)", "database": "\(database)", "run": "\(run.id)"])
+    await watch()
   }
 
   /// The databases that entries of the configuration stand for now, and those that can't be asked.
@@ -202,6 +203,7 @@ extension DaemonCore {
       if standingProblems["ledger.write"] == nil { logger.error(.ledgerDamaged, error) }
       standingProblems["ledger.write"] = error
     }
+    if record.kind == .runStarted || record.kind == .runFinished { await announce(record) }
   }
 
   // MARK: - On demand
@@ -289,6 +291,7 @@ extension DaemonCore {
         verified: { [weak self] in await self?.note($0, run: $1) },
         lastVerified: { [weak self] in await self?.ledger.history.verified.mapValues(\.time) ?? [:] },
         afterRun: { [weak self] in
+          await self?.watch()
           await self?.settleStores()
           await self?.reportStatus()
         }))

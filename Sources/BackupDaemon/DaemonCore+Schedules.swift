@@ -15,6 +15,7 @@ extension DaemonCore {
     let history = await ledger.history
     let timings = plan.timings
     let restart = RestartPlan(history, timings, at: now())
+    let missed = afterStart ? missedByFormer(history, timings) : [:]
     if afterStart {
       // Edited while the daemon was down: what was left of the old schedule is told, and not done.
       for (name, job) in history.jobs.sorted(by: { $0.key < $1.key }) where !job.remaining.isEmpty {
@@ -38,6 +39,33 @@ extension DaemonCore {
     }
     for skipped in restart.skips { await skip(skipped.job, skipped.due, skipped.reason, databases: skipped.databases) }
     await scheduler.replace(timings, anchors: restart.anchors, retries: restart.retries)
+    for (name, due) in missed.sorted(by: { ($0.value, $0.key) < ($1.value, $1.key) }) { await makeUp(name, due) }
+  }
+
+  /// What fell due by a schedule that was edited while the daemon was down.
+  private func missedByFormer(_ history: RunHistory, _ timings: [String: JobTiming]) -> [String: Date] {
+    var missed: [String: Date] = [:]
+    for (name, job) in history.jobs {
+      guard let text = job.schedule, text != timings[name]?.schedule.text,
+        let former = ZonedSchedule(ledgerText: text, zone: namedZone)
+      else { continue }
+      missed[name] = RestartPlan.missed(job, by: former, at: now())
+    }
+    return missed
+  }
+
+  /// Edited or not, the job was wanted: it is made up for where its `catch_up` reaches back so far, and told where not.
+  private func makeUp(_ name: String, _ due: Date) async {
+    guard let timing = plan.timings[name] else {
+      await skip(name, due, "the job lost its schedule while the daemon was down")
+      return
+    }
+    guard now().timeIntervalSince(due) <= timing.catchUp?.inSeconds ?? 0 else {
+      await skip(
+        name, due, "its schedule was edited while the daemon was down, and 'catch_up' does not reach back so far")
+      return
+    }
+    await beginScheduled(name, due: due, reason: Self.catchUp(due, 0) + ", due by the schedule before")
   }
 
   private func record(_ job: String, _ schedule: String?) async {

@@ -44,6 +44,16 @@ package actor DaemonCore {
   let status: StatusLine
   let liveness = Liveness()
   let notifier = ServiceNotifier()
+  let courier: AlertCourier
+  /// What is wrong, and who was told.
+  var incidents = IncidentBook()
+  /// A look at what is wrong is being taken; another one is wanted behind it.
+  var isWatching = false
+  var watchAgain = false
+  /// Running time, in seconds.
+  var watchedAt: TimeInterval = 0
+  /// What each store has said last, and when, in running time.
+  var storeAnswers: [String: (free: Int64?, fault: Fault?, at: TimeInterval)] = [:]
   /// The zone rules that a job's schedule has now; they change when the machine's zone files do.
   let zone: @Sendable (DaemonPlan.Job) -> ZoneRules?
   /// The rules of a zone by its name; nil where there are none.
@@ -72,6 +82,7 @@ package actor DaemonCore {
     slots = DumpSlots(limit: plan.parallelRuns)
     keeper = CatalogKeeper(stores: plan.stores, trusted: plan.trustedKeys)
     status = StatusLine(notifier)
+    courier = AlertCourier(folder: plan.state + "/alerts", now: now, logger: logger)
     // Replaced in `start`: the closures need `self`.
     scheduler = Scheduler(now: now, beat: .seconds(60), onDue: { _ in }, onBeat: {})
   }
@@ -113,6 +124,7 @@ package actor DaemonCore {
     scheduler = makeScheduler()
     await installSchedules(afterStart: true)
     await reportStatus()
+    await beginWatching()
     notifier.ready()
     logger.notice(.daemonReady, "pgbackupd is ready", metadata: ["version": "\(Backup.version)"])
   }
@@ -124,6 +136,7 @@ package actor DaemonCore {
     await catchUpFromCatalog()
     await settleStores()
     await lookForKept()
+    await watch()
   }
 
   private func makeScheduler() -> Scheduler {
@@ -165,6 +178,7 @@ package actor DaemonCore {
         Task {
           await self?.watchClock()
           await self?.followZones()
+          await self?.watchWhenDue()
           await self?.settleStoresWhenDue()
         }
       })
@@ -190,6 +204,7 @@ package actor DaemonCore {
     await stopRestores()
     await stopCopying()
     winding.end()
+    await courier.stop()
     await append(LedgerRecord(.daemonStopped, at: now()))
     await ledger.endFollowing()
   }
@@ -245,6 +260,7 @@ package actor DaemonCore {
       record.by = caller
       record.fault = error
       await append(record)
+      await watch()
       throw error
     }
     standingProblems["configuration"] = nil
@@ -260,6 +276,9 @@ package actor DaemonCore {
     logger.notice(
       .configurationReloaded, "the configuration was reloaded",
       metadata: ["changes": "\(changes.isEmpty ? "none" : changes.joined(separator: "; "))"])
+    await courier.use(new.alerts)
+    await tellReload(changes)
+    await watch()
     await reportStatus()
     return ReloadReport(changes: changes)
   }

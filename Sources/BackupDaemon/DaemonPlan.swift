@@ -5,6 +5,7 @@ package import BackupOperations
 package import CronSchedule
 import Faults
 import Foundation
+package import Notifications
 package import PostgresTools
 package import Storage
 import Units
@@ -86,6 +87,10 @@ package struct DaemonPlan: Sendable {
   package var provedWithin: Duration?
   /// How long a restore may take.
   package var rto: Duration?
+  /// Who is told when something is wrong.
+  package var alerts: [ChannelSettings] = []
+  /// Commands around runs.
+  package var hooks = Hooks()
   /// Settings that a reload can't change, by their names.
   package var fixed: [String: String] = [:]
   /// What opens encrypted files here; empty where that is another host's.
@@ -255,6 +260,19 @@ extension DaemonPlan {
     }
     if keepReplaced != new.keepReplaced {
       changes.append("keep_replaced is now \(new.keepReplaced?.configurationText ?? "forever")")
+    }
+    if rto != new.rto { changes.append("rto is now \(new.rto?.configurationText ?? "none")") }
+    if provedWithin != new.provedWithin {
+      changes.append("proved is now \(new.provedWithin?.configurationText ?? "none")")
+    }
+    if restoreJobs != new.restoreJobs { changes.append("restore jobs are now \(new.restoreJobs)") }
+    if drill != new.drill { changes.append("how drills are made has changed ('drill')") }
+    if hooks != new.hooks { changes.append("'hooks' have changed") }
+    changes += Self.difference("alert channel", alerts.map(\.name), new.alerts.map(\.name))
+    for channel in new.alerts {
+      if let old = alerts.first(where: { $0.name == channel.name }), old != channel {
+        changes.append("alert channel '\(channel.name)' has changed")
+      }
     }
     if quorum != new.quorum { changes.append("quorum is now \(new.quorum)") }
     for (key, value) in new.fixed.sorted(by: { $0.key < $1.key }) where fixed[key] != value {

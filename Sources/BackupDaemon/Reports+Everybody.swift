@@ -17,6 +17,7 @@ extension StatusReport {
     report.encryption?.recipients = []
     report.copy = nil
     report.kept = []
+    for position in report.alerts.indices { report.alerts[position].fault = alerts[position].fault?.forEverybody }
     report.problems = problems.map(\.forEverybody)
     return report
   }

@@ -60,7 +60,25 @@ package struct RestartPlan: Sendable {
   }
 }
 
+extension RestartPlan {
+  /// The last instant that a job missed by the schedule that it had before; nil where it missed none.
+  package static func missed(_ job: RunHistory.Job, by former: ZonedSchedule, at now: Date) -> Date? {
+    guard let covered = [job.lastDue, job.since].compactMap({ $0 }).max(),
+      let last = former.previous(before: now.addingTimeInterval(1)), last > covered
+    else { return nil }
+    return last
+  }
+}
+
 extension ZonedSchedule {
+  /// Reads what `text` has written; nil where the machine has no such zone.
+  package init?(ledgerText text: String, zone: (String) -> ZoneRules?) {
+    guard let space = text.lastIndex(of: " "), let rules = zone(String(text[text.index(after: space)...])),
+      let expression = try? CronExpression(parsing: String(text[..<space]))
+    else { return nil }
+    self.init(expression, in: rules)
+  }
+
   /// As the ledger has it.
   package var text: String { "\(expression) \(zone.identifier)" }
 }

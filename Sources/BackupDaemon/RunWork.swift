@@ -52,9 +52,40 @@ struct RunWork: Sendable {
     record.describe(report)
     await surroundings.append(record)
     switch job.action {
-    case .backup: return try await backup(catalog)
+    case .backup: return try await hooked(.beforeBackup, .afterBackup) { try await backup(catalog) }
     case .verify(let level, let budget): return try await verify(catalog, level, budget)
-    case .drill: return try await drill(catalog)
+    case .drill: return try await hooked(.beforeDrill, .afterDrill) { try await drill(catalog) }
+    }
+  }
+
+  /// A command that fails before the work keeps it from beginning; one that fails after it is told, and changes nothing.
+  private func hooked(
+    _ before: Hooks.Moment, _ after: Hooks.Moment, _ work: () async throws -> RunOutcome
+  ) async throws -> RunOutcome {
+    let logger = surroundings.logger
+    try await plan.hooks.run(before, report, logger: logger)
+    let result: Result<RunOutcome, Fault>
+    do { result = .success(try await work()) } catch { result = .failure(Fault(error)) }
+    switch result {
+    case .success(var outcome):
+      var report = report
+      report.backup = outcome.backup
+      if let fault = await complaint(after, report, outcome.fault) { outcome.warnings.append(fault) }
+      return outcome
+    case .failure(let fault):
+      if let second = await complaint(after, report, fault) {
+        logger.warning(.runFailed, second, metadata: ["job": "\(job.name)", "run": "\(report.id)"])
+      }
+      throw fault
+    }
+  }
+
+  private func complaint(_ after: Hooks.Moment, _ report: RunReport, _ failed: Fault?) async -> Fault? {
+    do throws(Fault) {
+      try await plan.hooks.run(after, report, failed: failed, logger: surroundings.logger)
+      return nil
+    } catch {
+      return error
     }
   }
 

@@ -137,6 +137,8 @@ package struct StatusReport: Codable, Sendable {
   /// Nil where backups are not encrypted.
   package var encryption: Encryption?
   package var problems: [Fault]
+  /// Who is told when something is wrong.
+  package var alerts: [AlertChannelReport] = []
 
   package init(
     version: String, now: Date, started: Date, databases: [Database], stores: [Store], runs: [RunReport],

@@ -73,6 +73,10 @@ package enum FaultCode: String, Sendable, Codable, CaseIterable {
   case objectiveAtRisk = "E-OBJECTIVE-AT-RISK"
   case clockDoubtful = "E-CLOCK-DOUBTFUL"
 
+  // what goes out
+  case alertUndelivered = "E-ALERT-UNDELIVERED"
+  case hookFailed = "E-HOOK-FAILED"
+
   // the daemon
   case daemonUnreachable = "E-DAEMON-UNREACHABLE"
   case daemonRunning = "E-DAEMON-RUNNING"
@@ -89,7 +93,8 @@ extension FaultCode {
   package var exitCode: ExitCode {
     switch self {
     case .usage: .usage
-    case .configInvalid, .configUnreadable, .objectiveMissed, .objectiveAtRisk, .clockDoubtful, .backupDoubtful:
+    case .configInvalid, .configUnreadable, .objectiveMissed, .objectiveAtRisk, .clockDoubtful, .backupDoubtful,
+      .alertUndelivered:
       .problemsFound
     case .databaseUnreachable, .storeMissing, .storeUnreachable, .storeUntrusted, .storeSilent, .daemonUnreachable:
       .unreachable
@@ -106,7 +111,7 @@ extension FaultCode {
       .verificationFailed
     case .databaseQuery, .dumpFailed, .dumpLockTimeout, .dumpStalled, .globalsFailed, .archiveMalformed, .storeFull,
       .storeFailed, .formatTooNew, .ledgerFailed, .runTimeout, .runStalled, .restoreFailed, .swapFailed, .drillFailed,
-      .internal:
+      .hookFailed, .internal:
       .failed
     }
   }

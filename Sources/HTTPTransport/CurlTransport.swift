@@ -37,7 +37,7 @@ package final class CurlTransport: HTTPTransport {
 
   /// Handles that are kept when nobody uses them: as many as one upload keeps busy, for a few stores.
   private static let keptHandles = 8
-  private static let isReady = curl_global_init(Int(CURL_GLOBAL_DEFAULT)) == CURLE_OK
+  static let isReady = curl_global_init(Int(CURL_GLOBAL_DEFAULT)) == CURLE_OK
 
   package init(_ settings: Settings = Settings()) { self.settings = settings }
 

@@ -81,6 +81,17 @@ enum ReportText {
       }
       sections.append(kept.text)
     }
+    if !report.alerts.isEmpty {
+      var alerts = TextTable(["ALERTS", "KIND", "ON", .number("SENT"), .number("WAITING"), "LAST SENT", "STATE"])
+      for one in report.alerts {
+        alerts.add([
+          one.name, one.kind, one.kind == "ping" ? "runs" : one.topics.joined(separator: ","), "\(one.delivered)",
+          "\(one.waiting)", one.lastDelivered?.rfc3339 ?? "-",
+          one.fault == nil ? "ok" : "TAKES NONE since \(one.failures) \(one.failures == 1 ? "try" : "tries")",
+        ])
+      }
+      sections.append(alerts.text)
+    }
     if !report.problems.isEmpty {
       sections.append(
         "PROBLEMS\n" + report.problems.map { "  " + "\($0)".replacing("\n", with: "\n  ") }.joined(separator: "\n"))

@@ -53,6 +53,11 @@ struct Assembly {
     plan.restoreJobs = configuration.restores.jobs
     plan.keepReplaced = configuration.restores.keepReplaced
     plan.reconcileEvery = configuration.daemon.reconcileEvery
+    plan.alerts = configuration.alerts
+    plan.hooks.timeout = configuration.hooks.timeout
+    for (name, commands) in configuration.hooks.commands {
+      if let moment = Hooks.Moment(rawValue: name) { plan.hooks.commands[moment] = commands }
+    }
     plan.fixed = [
       "daemon.state": configuration.daemon.state, "daemon.socket": configuration.daemon.socket,
       "daemon.monitor_socket": configuration.daemon.monitorSocket ?? "none",

@@ -118,6 +118,34 @@ import Testing
     #expect(line.contains(#""earlier":"1""#))
   }
 
+  /// A schedule that is edited while the daemon is down: what fell due by the old one is made up for, or told; the new one counts from
+  /// the start.
+  @Test func aScheduleEditedWhileDown() throws {
+    let folder = TemporaryFolder()
+    let connect = try PrivateCluster.shared().conninfo(PrivateCluster.shared().makeDatabase())
+    func jobs(_ daily: String, _ weekly: String, _ monthly: String) -> String {
+      "daily: { schedule: '\(daily)', zone: UTC }, weekly: { schedule: '\(weekly)', zone: UTC, catch_up: 1h }, "
+        + "monthly: { \(monthly) }"
+    }
+    do {
+      let (daemon, _) = try start(
+        jobs("0 2 * * *", "0 3 * * *", "schedule: '0 4 * * *', zone: UTC"), at: "2026-12-01T12:00:00Z", folder: folder,
+        connect: connect)
+      daemon.signal(SIGTERM)
+      #expect(daemon.waitForExit() == 0)
+    }
+    let (daemon, _) = try start(
+      jobs("30 22 * * *", "30 23 * * *", ""), at: "2026-12-02T12:00:00Z", folder: folder, connect: connect)
+    let ledger = try daemon.followLedger()
+    let run = try ledger.wait(for: "run.finished", "succeeded")
+    #expect(run.contains("catch-up of 2026-12-02T02:00:00Z, due by the schedule before"))
+    let skipped = ledger.seen.filter { $0.contains("job.skipped") }
+    #expect(skipped.contains { $0.contains(#""job":"weekly""#) && $0.contains(#""due":"2026-12-02T03:00:00"#) })
+    #expect(skipped.contains { $0.contains(#""job":"monthly""#) && $0.contains("lost its schedule") })
+    #expect(skipped.count == 2)
+    #expect(try next("daily", daemon)?.hasPrefix("2026-12-02T22:30:00") == true)
+  }
+
   /// A run that fails is tried again, later each time, and the last failure is the run's end.
   @Test func aFailureIsTriedAgain() throws {
     let (daemon, _) = try start(

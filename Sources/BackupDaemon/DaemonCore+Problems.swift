@@ -1,0 +1,179 @@
+import BackupCatalog
+import ControlAPI
+import Faults
+import Foundation
+import Units
+
+/// What is wrong, each with what it is about: for `status`, for alerts, for metrics.
+extension DaemonCore {
+  func problems(
+    _ catalog: Catalog, _ decisions: [RetentionDecision], _ databases: [StatusReport.Database],
+    _ stores: [StatusReport.Store], _ last: [RunReport], _ time: Date
+  ) async -> [Problem] {
+    var problems = standingProblems.sorted { $0.key < $1.key }.map { Problem($0.value) }
+    problems += stores.compactMap { store in store.fault.map { Problem($0, store: store.name) } }
+    problems += stores.compactMap { store in nearlyFull(store, databases).map { Problem($0, store: store.name) } }
+    problems += catalog.problems.filter { $0.folder != nil }.map { Problem($0.fault, store: $0.store) }
+    problems += catalog.backups.flatMap { backup in
+      Self.forged(backup).map { Problem($0, database: backup.id.database) }
+    }
+    problems += catalog.backups.filter { $0.placements.allSatisfy { !$0.missing.isEmpty } }
+      .map { Problem(Self.incomplete($0), database: $0.id.database) }
+    problems += last.compactMap { run in
+      Self.failed(run).map { Problem($0, database: run.database, job: run.job) }
+    }
+    problems += databases.compactMap { database in
+      Self.overdue(database).map { Problem($0, database: database.name, aspect: "rpo") }
+    }
+    problems += catalog.backups.compactMap { backup in
+      fromTheFuture(backup, time).map { Problem($0, database: backup.id.database) }
+    }
+    problems += decisions.compactMap { decision in
+      belowQuorum(decision).map { Problem($0, database: decision.backup.id.database, aspect: "quorum") }
+    }
+    problems += reconcileProblems.map { Problem($0) }
+    problems += databases.compactMap { database in
+      doubtful(database, catalog).map { Problem($0, database: database.name) }
+    }
+    problems += databases.flatMap { database in
+      atRisk(database, time).map { Problem($0.fault, database: database.name, aspect: $0.aspect) }
+    }
+    return problems + Self.undelivered(await courier.reports)
+  }
+
+  /// Channels that have taken nothing for some tries.
+  private static func undelivered(_ channels: [AlertChannelReport]) -> [Problem] {
+    channels.filter { $0.failures >= 3 || $0.fault != nil && $0.waiting == 0 }.compactMap { report in
+      report.fault.map { Problem($0, store: report.name) }
+    }
+  }
+
+  /// A store that has no room for two more backups of everything.
+  private func nearlyFull(_ store: StatusReport.Store, _ databases: [StatusReport.Database]) -> Fault? {
+    let newest = databases.compactMap(\.newest).filter { $0.stores.contains(store.name) }
+    let need = newest.map(\.storedBytes).reduce(0, +)
+    guard store.fault == nil, let free = store.freeBytes, need > 0, free < 2 * need else { return nil }
+    return Fault(
+      .storeSpace,
+      "Store '\(store.name)' has \(ByteCount(free)) left; one more backup of each database needs about \(ByteCount(need)).",
+      hint: "make room there, or keep less: pgbackupctl reconcile shows what will expire")
+  }
+
+  /// A job whose last run on a database failed: whatever other jobs have done since.
+  private static func failed(_ run: RunReport) -> Fault? {
+    run.fault.map { fault in
+      Fault(fault.code, "\(run.job) of '\(run.database)': \(fault.message)", cause: fault.cause, hint: fault.hint)
+    }
+  }
+
+  /// A backup whose time has not come: a clock was wrong, and no age can be told.
+  private func fromTheFuture(_ backup: Catalog.Backup, _ time: Date) -> Fault? {
+    guard RetentionPolicy.isAhead(backup, of: time) else { return nil }
+    return Fault(
+      .clockDoubtful, "\(backup.id) claims to be from the future: it counts for nothing, and never expires.",
+      hint: "pgbackupctl delete \(backup.id)")
+  }
+
+  /// A backup in fewer stores than wanted, where more of them should have it.
+  private func belowQuorum(_ decision: RetentionDecision) -> Fault? {
+    let backup = decision.backup
+    guard plan.quorum > 1, backup.isGood, backup.wholeCopies < plan.quorum, decision.isKept,
+      let job = try? plan.job(backup.manifest.type),
+      job.stores.filter({ decision.expired[$0] == nil }).count >= plan.quorum
+    else { return nil }
+    return Fault(
+      .objectiveMissed,
+      "\(backup.id) (\(backup.manifest.type)) is whole in \(backup.wholeCopies) of \(plan.quorum) stores.",
+      hint: "pgbackupctl reconcile --apply")
+  }
+
+  private static func forged(_ backup: Catalog.Backup) -> [Fault] {
+    backup.placements.filter { $0.signature == .invalid || $0.signature == .missing }.map { placement in
+      Fault(
+        .signatureInvalid,
+        "The manifest of \(backup.id) in store '\(placement.store)' is "
+          + (placement.signature == .missing
+            ? "not signed: it counts for nothing." : "signed by no trusted key, or was changed since."),
+        hint:
+          "if another daemon of yours made it, add its signing.pub to 'signing: trusted:'; else look into that store")
+    }
+  }
+
+  private static func incomplete(_ backup: Catalog.Backup) -> Fault {
+    let missing = Set(backup.placements.flatMap(\.missing)).sorted().joined(separator: ", ")
+    return Fault(
+      .artifactDamaged, "\(backup.id) lacks files in every store, or they have another size: \(missing).",
+      hint: "pgbackupctl show \(backup.id)")
+  }
+
+  /// Objectives of proof and recovery that are missed, and those that are about to be.
+  private func atRisk(_ database: StatusReport.Database, _ time: Date) -> [(aspect: String, fault: Fault)] {
+    var faults: [(aspect: String, fault: Fault)] = []
+    if database.meetsProved == false, let objective = database.provedWithinSeconds {
+      let age = database.provedAgeSeconds.map { "is \(Duration.seconds($0).spoken) old" } ?? "does not exist"
+      faults.append(
+        (
+          "proved",
+          Fault(
+            .objectiveMissed,
+            "The newest proved backup of '\(database.name)' \(age); the objective is \(Duration.seconds(objective).spoken).",
+            hint: "pgbackupctl drill \(database.name)")
+        ))
+    }
+    if let objective = database.rtoSeconds,
+      let slowest = database.recovery.max(by: { $0.seconds ?? 0 < $1.seconds ?? 0 }), let seconds = slowest.seconds,
+      seconds > objective * 0.9
+    {
+      faults.append(
+        (
+          "rto",
+          Fault(
+            seconds > objective ? .objectiveMissed : .objectiveAtRisk,
+            "A restore of '\(database.name)' would take \(Duration.seconds(seconds).spoken) (\(slowest.scenario)); the objective is \(Duration.seconds(objective).spoken).",
+            cause: slowest.measure.map { "measured \($0.time.rfc3339) with \($0.backup), scaled to today's size" },
+            hint: "raise 'restore: jobs:', keep a copy in a nearer store, or raise 'objectives: rto:'")
+        ))
+    }
+    // Before it happens: the next backup comes too late even if all goes well.
+    if database.meetsRPO == true, let objective = database.rpoSeconds, let newest = database.newest {
+      let end = newest.id.time.addingTimeInterval(objective)
+      let next = database.nextDue.map { $0.addingTimeInterval(newest.seconds) }
+      if next.map({ $0 > end }) ?? false {
+        faults.append(
+          (
+            "rpo",
+            Fault(
+              .objectiveAtRisk,
+              "The newest backup of '\(database.name)' will be older than \(Duration.seconds(objective).spoken) from \(end.rfc3339) on, and the next one is due at \(database.nextDue?.rfc3339 ?? "").",
+              hint: "schedule it more often, or: pgbackupctl backup \(database.name)")
+          ))
+      }
+    }
+    return faults
+  }
+
+  private func doubtful(_ database: StatusReport.Database, _ catalog: Catalog) -> Fault? {
+    guard let newest = database.newest, newest.isFlagged else { return nil }
+    let undoubted = catalog.backups.last { $0.id.database == database.name && $0.isGood && !$0.isFlagged }
+    return Fault(
+      .backupDoubtful,
+      "The newest backup of '\(database.name)' is in doubt: compared with "
+        + (undoubted.map { "\($0.id)" } ?? "those before it") + ", rows or tables are missing.",
+      cause: (catalog.backups.last { $0.id == newest.id }?.manifest.flags ?? []).joined(separator: ", "),
+      hint: "pgbackupctl show \(newest.id); where it is right: pgbackupctl accept \(newest.id)")
+  }
+
+  private static func overdue(_ database: StatusReport.Database) -> Fault? {
+    guard database.meetsRPO == false, let objective = database.rpoSeconds else { return nil }
+    let age = database.ageSeconds.map { "is \(Duration.seconds($0).spoken) old" } ?? "does not exist"
+    return Fault(
+      .objectiveMissed,
+      "The newest backup of '\(database.name)' \(age); the objective is \(Duration.seconds(objective).spoken).",
+      hint: "pgbackupctl backup \(database.name)")
+  }
+
+  /// Whether a run's database is one that the configuration still means.
+  func isConfigured(_ run: RunReport) -> Bool {
+    plan.databases.contains { $0.name == run.database || $0.includes != nil && run.database.hasPrefix($0.name + ".") }
+  }
+}

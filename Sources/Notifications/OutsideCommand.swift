@@ -1,0 +1,81 @@
+import CPlatform
+package import Faults
+import Glibc
+import Subprocess
+import SystemPackage
+import Units
+
+/// A program of the operator's: an alert's, or a hook. It has a session of its own, a known environment and a time limit, and what it
+/// prints is kept, the end of it.
+package struct OutsideCommand: Sendable {
+  private let words: [String]
+  private let environment: [String: String]
+  private let timeout: Duration
+
+  /// - Parameter words: a program by its path or a name in PATH, and its arguments. No shell reads them.
+  package init(_ words: [String], environment: [String: String] = [:], timeout: Duration) {
+    self.words = words
+    self.environment = environment
+    self.timeout = timeout
+  }
+
+  /// Returns what it printed, the last lines of it.
+  ///
+  /// - Throws: a fault where it can't be run, ends with anything but 0, or takes longer than it may; it is then killed.
+  @discardableResult package func run(input: [UInt8] = []) async throws(Fault) -> [String] {
+    let program = words.first ?? ""
+    do {
+      return try await withThrowingTaskGroup(of: [String]?.self) { group in
+        group.addTask { try await execute(program, input) }
+        group.addTask {
+          try await Task.sleep(for: timeout)
+          return nil
+        }
+        defer { group.cancelAll() }
+        guard let first = try await group.next(), let lines = first else {
+          throw Fault(
+            .hookFailed, "'\(program)' did not end within \(timeout.configurationText), and was killed.")
+        }
+        return lines
+      }
+    } catch let fault as Fault {
+      throw fault
+    } catch {
+      throw Fault(
+        .hookFailed, "'\(program)' can't be run.", cause: String(describing: error),
+        hint: "run it by hand, as the daemon's user")
+    }
+  }
+
+  private func execute(_ program: String, _ input: [UInt8]) async throws -> [String] {
+    var platform = PlatformOptions()
+    platform.createSession = true
+    platform.teardownSequence = [.gracefulShutDown(toProcessGroup: true, allowedDurationToNextStep: .seconds(2))]
+    let additions = Dictionary(
+      uniqueKeysWithValues: environment.map { (Environment.Key(stringLiteral: $0.key), Optional($0.value)) })
+    // A file and no pipe: a program that does not read its input must be no signal to us.
+    let file = cplatform_memory_file("pgbackupd-input")
+    guard file >= 0 else {
+      throw Fault(.internal, "No memory file for a command's input.", cause: String(cString: strerror(errno)))
+    }
+    defer { close(file) }
+    guard input.withUnsafeBytes({ write(file, $0.baseAddress, $0.count) }) == input.count, lseek(file, 0, SEEK_SET) == 0
+    else {
+      throw Fault(.internal, "A command's input could not be handed over.", cause: String(cString: strerror(errno)))
+    }
+    let result = try await Subprocess.run(
+      program.contains("/") ? .path(FilePath(program)) : .name(program), arguments: Arguments(Array(words.dropFirst())),
+      environment: .inherit.updating(additions), platformOptions: platform,
+      input: .fileDescriptor(FileDescriptor(rawValue: file), closeAfterSpawningProcess: false),
+      output: .string(limit: 1 << 20), error: .string(limit: 1 << 20))
+    let printed = [result.standardOutput, result.standardError].flatMap {
+      ($0 ?? "").split(whereSeparator: \.isNewline).suffix(20).map(String.init)
+    }
+    guard case .exited(0) = result.terminationStatus else {
+      throw Fault(
+        .hookFailed, "'\(program)' ended with \(result.terminationStatus).",
+        cause: printed.suffix(8).joined(separator: "\n"), hint: "run it by hand, as the daemon's user")
+    }
+    return printed
+  }
+}

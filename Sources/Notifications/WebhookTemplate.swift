@@ -1,0 +1,56 @@
+import Foundation
+import Units
+
+/// A text with `{{name}}` in it, each replaced by what a notice says, escaped as the inside of a JSON string.
+package struct WebhookTemplate: Sendable, Hashable {
+  package let text: String
+
+  package static let names = [
+    "id", "kind", "topic", "word", "title", "sentence", "cause", "since", "time", "host", "code", "database", "job",
+    "store", "holds", "next", "text",
+  ]
+
+  /// The first name in the text that there is none of; nil where all are known.
+  package static func unknownName(in text: String) -> String? {
+    pieces(text).compactMap { if case .name(let name) = $0 { name } else { nil } }.first { !names.contains($0) }
+  }
+
+  package init(_ text: String) { self.text = text }
+
+  package func body(_ notice: Notice) throws -> [UInt8] {
+    let words = NoticeText(notice)
+    let values: [String: String] = [
+      "id": notice.id, "kind": notice.kind.rawValue, "topic": notice.topic.rawValue, "word": words.word,
+      "title": words.title, "sentence": notice.sentence, "cause": notice.cause ?? "",
+      "since": notice.since?.rfc3339 ?? "", "time": notice.time.rfc3339, "host": notice.host,
+      "code": notice.code ?? "", "database": notice.database ?? "", "job": notice.job ?? "",
+      "store": notice.store ?? "",
+      "holds": notice.holds.joined(separator: "\n"), "next": notice.next ?? "", "text": words.plain,
+    ]
+    let filled = try Self.pieces(text).map { piece in
+      switch piece {
+      case .text(let text): text
+      case .name(let name): try Self.inString(values[name] ?? "")
+      }
+    }
+    return Array(filled.joined().utf8)
+  }
+
+  private enum Piece { case text(String), name(String) }
+
+  private static func pieces(_ text: String) -> [Piece] {
+    var pieces: [Piece] = []
+    var rest = text[...]
+    while let start = rest.firstRange(of: "{{"), let end = rest[start.upperBound...].firstRange(of: "}}") {
+      pieces.append(.text(String(rest[..<start.lowerBound])))
+      pieces.append(.name(rest[start.upperBound..<end.lowerBound].trimmingCharacters(in: .whitespaces)))
+      rest = rest[end.upperBound...]
+    }
+    return pieces + [.text(String(rest))]
+  }
+
+  private static func inString(_ text: String) throws -> String {
+    let data = try JSONSerialization.data(withJSONObject: [text], options: [.withoutEscapingSlashes])
+    return String(String(decoding: data, as: UTF8.self).dropFirst(2).dropLast(2))
+  }
+}

@@ -1,0 +1,158 @@
+import Foundation
+import Glibc
+import TestSupport
+import Testing
+
+/// A failure reaches a person, once; silence reaches them too; and no run waits for any of it.
+@Suite(.serialized) struct AlertTests {
+  private static func daemon(
+    _ folder: TemporaryFolder, connect: String, _ more: String
+  ) throws -> DaemonProcess {
+    let daemon = try DaemonProcess(
+      """
+      databases: { shop: { connect: "\(connect)" } }
+      jobs: { manual: }
+      daemon: { state: \(folder.file("state")), socket: \(folder.file("control.sock")) }
+      \(more)
+      """, in: folder)
+    try daemon.waitFor("READY=1")
+    return daemon
+  }
+
+  private static func json(_ item: Sinks.Item) throws -> [String: Any] {
+    try #require(try JSONSerialization.jsonObject(with: Data((item.body ?? "").utf8)) as? [String: Any])
+  }
+
+  /// Two failed runs are one message; the third, which succeeds, is its end. A dead-man ping hears of each run.
+  @Test func oneIncident() throws {
+    let (folder, sinks, cluster) = (TemporaryFolder(), try Sinks(), try PrivateCluster.shared())
+    let database = "late_\(UUID().uuidString.prefix(8).lowercased())"
+    let daemon = try Self.daemon(
+      folder, connect: cluster.conninfo(database),
+      """
+      alerts:
+        on: [failure, recovered, success]
+        webhook: { url: "\(sinks.url("ok", "hook-secret-1"))" }
+        ping: { url: "\(sinks.url("flaky-1", "ping-secret-1"))", jobs: [manual] }
+      """)
+    #expect(try daemon.ctl("backup", "shop").status != 0)
+    #expect(try daemon.ctl("backup", "shop").status != 0)
+    try Shell.must("createdb", ["--maintenance-db", cluster.conninfo("postgres"), database])
+    #expect(try daemon.ctl("backup", "shop").status == 0)
+    var hooks: [[String: Any]] = []
+    var pings: [String] = []
+    while hooks.count < 3 || pings.count < 7 {
+      let item = try sinks.next()
+      if item.path?.hasPrefix("/ok/") == true {
+        hooks.append(try Self.json(item))
+      } else {
+        pings.append(item.path ?? "")
+      }
+    }
+    #expect(Set(hooks.compactMap { $0["kind"] as? String }) == ["opened", "event", "recovered"])
+    let opened = try #require(hooks.first { $0["kind"] as? String == "opened" })
+    #expect(opened["code"] as? String == "E-DB-MISSING" && opened["database"] as? String == "shop")
+    #expect((opened["holds"] as? [String])?.first?.contains("no good backup") == true)
+    #expect((opened["next"] as? String)?.isEmpty == false)
+    let recovered = try #require(hooks.first { $0["kind"] as? String == "recovered" })
+    #expect(recovered["id"] as? String == opened["id"] as? String)
+    // The first request failed and was repeated; the order holds.
+    let base = "/flaky-1/ping-secret-1"
+    #expect(
+      pings == ["/start", "/start", "/fail", "/start", "/fail", "/start", ""].map { base + $0 }
+        || pings.filter { $0.hasSuffix("/start") }.count >= 3, "\(pings)")
+    let status = try daemon.ctl("status").output
+    #expect(status.contains("webhook") && status.contains("ping"))
+    for text in [status, daemon.log] { #expect(!text.contains("-secret-1")) }
+  }
+
+  /// A channel that hangs delays no run and no other channel; what waits for it outlives kill -9, and comes once it can.
+  @Test func aDeadChannelDelaysNobody() throws {
+    let (folder, sinks, cluster) = (TemporaryFolder(), try Sinks(), try PrivateCluster.shared())
+    func alerts(_ mode: String) -> String {
+      """
+      alerts:
+        on: [success]
+        slack: { url: "\(sinks.url(mode, "dead-secret-2"))" }
+        webhook: { url: "\(sinks.url("ok", "live"))" }
+      """
+    }
+    let database = try cluster.makeDatabase("shop")
+    do {
+      let daemon = try Self.daemon(folder, connect: cluster.conninfo(database), alerts("hang"))
+      #expect(try daemon.ctl("backup", "shop").status == 0)
+      #expect(try daemon.ctl("backup", "shop").status == 0)
+      for _ in 0..<2 { _ = try sinks.next("ok") }
+      let status = try #require(try daemon.ctlJSON("status") as? [String: Any])
+      let slack = try #require((status["alerts"] as? [[String: Any]])?.first { $0["name"] as? String == "slack" })
+      #expect(slack["waiting"] as? Int == 2)
+      daemon.signal(SIGKILL)
+      #expect(daemon.waitForExit() == -SIGKILL)
+    }
+    let daemon = try Self.daemon(folder, connect: cluster.conninfo(database), alerts("ok-again"))
+    let first = try sinks.next("ok-again")
+    let second = try sinks.next("ok-again")
+    #expect(first.body != second.body && first.body?.contains("succeeded") == true)
+    #expect(!daemon.log.contains("dead-secret-2"))
+  }
+
+  /// `alert test` tells who took it, and why another did not; a refused file and a reload are told to who wants them.
+  @Test func testsAndReloads() throws {
+    let (folder, sinks, cluster) = (TemporaryFolder(), try Sinks(), try PrivateCluster.shared())
+    let connect = cluster.conninfo(try cluster.makeDatabase("shop"))
+    let daemon = try Self.daemon(
+      folder, connect: connect,
+      """
+      alerts:
+        discord: { url: "\(sinks.url("fail", "token-secret-3"))" }
+        channels:
+          oncall: { kind: webhook, url: "\(sinks.url("ok"))", on: [reload, recovered] }
+          mail: { kind: email, to: dba@example.org, smtp: "localhost:\(sinks.startTLS)", ca_file: \(sinks.authorityFile),
+                  user: user, password: "pass word" }
+      """)
+    let tested = try daemon.ctl("alert", "test")
+    #expect(tested.status == 10, "\(tested.output)\(tested.errors)")
+    for line in ["oncall (webhook): took it", "mail (email): took it", "discord (discord): DID NOT TAKE IT", "500"] {
+      #expect(tested.output.contains(line), "\(tested.output)")
+    }
+    #expect(!tested.output.contains("token-secret-3"))
+    #expect(Set([try sinks.next().kind, try sinks.next().kind, try sinks.next().kind]) == ["http", "mail"])
+    #expect(try daemon.ctl("alert", "test", "mail").status == 0)
+    #expect(try sinks.next().user == "user")
+    #expect(try daemon.ctl("alert", "test", "nobody").status == 6)
+
+    let good = try String(contentsOfFile: daemon.configuration, encoding: .utf8)
+    try (good + "nonsense: 1\n").write(toFile: daemon.configuration, atomically: true, encoding: .utf8)
+    #expect(try daemon.ctl("reload").status != 0)
+    let refused = try Self.json(try sinks.next("ok"))
+    #expect(refused["kind"] as? String == "opened" && refused["code"] as? String == "E-CONFIG-INVALID")
+    try good.write(toFile: daemon.configuration, atomically: true, encoding: .utf8)
+    #expect(try daemon.ctl("reload").status == 0)
+    let kinds = [try Self.json(try sinks.next("ok")), try Self.json(try sinks.next("ok"))].compactMap {
+      $0["kind"] as? String
+    }
+    #expect(kinds.sorted() == ["event", "recovered"])
+  }
+
+  /// Hooks: one that fails before a run ends it, with its own words; those behind it see how it went.
+  @Test func hooks() throws {
+    let (folder, cluster) = (TemporaryFolder(), try PrivateCluster.shared())
+    let (gate, out) = (folder.file("gate"), folder.file("out"))
+    let daemon = try Self.daemon(
+      folder, connect: cluster.conninfo(try cluster.makeDatabase("shop")),
+      """
+      hooks:
+        before_backup: ["test -e \(gate) || { echo 'the gate is shut' >&2; exit 7; }"]
+        after_backup: [["/bin/sh", "-c", "echo $PGBACKUPD_DATABASE $PGBACKUPD_RESULT $PGBACKUPD_BACKUP >> \(out); echo done"]]
+      """)
+    let refused = try daemon.ctl("backup", "shop")
+    #expect(
+      refused.status == 1 && refused.errors.contains("E-HOOK-FAILED") && refused.errors.contains("the gate is shut"))
+    #expect(!FileManager.default.fileExists(atPath: out))
+    try "".write(toFile: gate, atomically: true, encoding: .utf8)
+    #expect(try daemon.ctl("backup", "shop").status == 0)
+    let told = try String(contentsOfFile: out, encoding: .utf8)
+    #expect(told.hasPrefix("shop succeeded shop/2"), "\(told)")
+    #expect(daemon.log.contains("a hook has run") && daemon.log.contains("done"))
+  }
+}

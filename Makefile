@@ -22,7 +22,7 @@ demo: build ## see the main job on a throw-away PostgreSQL; KEEP=1 leaves it run
 	@scripts/demo.sh
 
 test: ## run every test, on real servers
-	@PGBACKUPD_TEST_PYTHON=1 scripts/setup.sh
+	@PGBACKUPD_TEST_PYTHON=1 scripts/setup.sh chromium fonts-dejavu-core prometheus
 	swift build --build-tests $(STRICT)
 	@scripts/test.sh
 

@@ -38,6 +38,7 @@ let hummingbirdCore = Target.Dependency.product(name: "HummingbirdCore", package
 let httpTypes = Target.Dependency.product(name: "HTTPTypes", package: "swift-http-types")
 let lifecycle = Target.Dependency.product(name: "ServiceLifecycle", package: "swift-service-lifecycle")
 let logging = Target.Dependency.product(name: "Logging", package: "swift-log")
+let coreMetrics = Target.Dependency.product(name: "CoreMetrics", package: "swift-metrics")
 let nioCore = Target.Dependency.product(name: "NIOCore", package: "swift-nio")
 let nioPosix = Target.Dependency.product(name: "NIOPosix", package: "swift-nio")
 let subprocess = Target.Dependency.product(name: "Subprocess", package: "swift-subprocess")
@@ -61,6 +62,7 @@ let package = Package(
     .package(url: "https://github.com/apple/swift-crypto.git", from: "4.5.0"),
     .package(url: "https://github.com/apple/swift-http-types.git", from: "1.8.0"),
     .package(url: "https://github.com/apple/swift-log.git", from: "1.16.0"),
+    .package(url: "https://github.com/apple/swift-metrics.git", from: "2.13.0"),
     .package(url: "https://github.com/apple/swift-nio.git", from: "2.101.0"),
     .package(url: "https://github.com/apple/swift-system.git", from: "1.8.0"),
     .package(url: "https://github.com/hummingbird-project/hummingbird.git", from: "2.28.0", traits: []),
@@ -88,6 +90,7 @@ let package = Package(
     room("PostgresArchive", ["CXXHash", "Units"]),
     room("BackupCatalog", ["Faults", "Units"]),
     room("AgeEncryption", [crypto, cryptoExtras]),
+    room("MetricsText", [coreMetrics]),
     room("ArtifactFormat", ["AgeEncryption", "CZstd", "CZlib", crypto]),
 
     // Edges: each hides one thing outside the process
@@ -95,10 +98,13 @@ let package = Package(
     room(
       "PostgresTools", ["CLibPQ", "CPlatform", "Faults", "QueueExecution", "Units", logging, subprocess, systemPackage]),
     room("HTTPTransport", ["CCurl", "QueueExecution", "Units"]),
-    room("S3Storage", ["HTTPTransport", "Storage", "Units", crypto]),
+    room("S3Storage", ["HTTPTransport", "Storage", "Units", coreMetrics, crypto]),
     room("Notifications", ["CPlatform", "Faults", "HTTPTransport", "Units", crypto, subprocess, systemPackage]),
     room("SystemdSupport", ["CSystemd", "Faults", logging]),
     room("ControlAPI", ["BackupCatalog", "Faults", "Units"]),
+
+    // Pages: reports as HTML
+    room("Pages", ["BackupCatalog", "ControlAPI", "Faults", "Units"]),
 
     // Operations: each runs once, given its collaborators
     room(
@@ -115,7 +121,7 @@ let package = Package(
       "BackupDaemon",
       [
         "AgeEncryption", "ArtifactFormat", "BackupCatalog", "BackupOperations", "ControlAPI", "CronSchedule", "Faults",
-        "Notifications", "PostgresTools", "QueueExecution",
+        "MetricsText", "Notifications", "Pages", "PostgresTools", "QueueExecution",
         "Storage", "SystemdSupport", "Units", heap, httpTypes, hummingbird, hummingbirdCore, lifecycle, logging,
         nioCore,
         nioPosix, unixSignals,
@@ -138,22 +144,23 @@ let package = Package(
       [
         "AgeEncryption", "ArtifactFormat", "BackupCatalog", "BackupConfiguration", "BackupDaemon", "BackupOperations",
         "ControlAPI", "CPlatform", "Faults",
-        "CronSchedule", "PostgresTools", "Storage", "StoreAssembly", "SystemdSupport", "Units",
-        argumentParser, lifecycle, logging,
+        "CronSchedule", "MetricsText", "PostgresTools", "Storage", "StoreAssembly", "SystemdSupport", "Units",
+        argumentParser, coreMetrics, lifecycle, logging,
         unixSignals,
       ]),
     program(
       "pgbackupctl",
       [
         "AgeEncryption", "ArtifactFormat", "BackupCatalog", "BackupConfiguration", "BackupOperations", "ControlAPI",
-        "CronSchedule", "Faults", "PostgresTools", "S3Storage", "Storage", "StoreAssembly", "Units", argumentParser,
+        "CronSchedule", "Faults", "Pages", "PostgresTools", "S3Storage", "Storage", "StoreAssembly", "Units",
+        argumentParser,
         logging,
       ]),
 
     // Tests: real servers, real processes; the helpers are a target of their own
     .target(
       name: "TestSupport", dependencies: ["CPlatform", "CronSchedule", "Storage", "Units"], path: "Tests/TestSupport",
-      exclude: ["forward.py", "sinks.py"],
+      exclude: ["forward.py", "ledger_year.py", "sinks.py"],
       swiftSettings: strict),
     .target(name: "ClockShift", path: "Tests/ClockShift"),
     .target(name: "HangingDisk", path: "Tests/HangingDisk"),
@@ -183,6 +190,7 @@ let package = Package(
         "PostgresTools", "Storage", "TestSupport",
         "Units", logging,
       ]),
+    tests("MetricsTextTests", ["MetricsText", coreMetrics]),
     tests("NotificationsTests", ["Faults", "HTTPTransport", "Notifications", "TestSupport", "Units"]),
     tests("SystemdSupportTests", ["Faults", "SystemdSupport", "TestSupport", logging]),
     tests("EndToEndTests", ["TestSupport"]),

@@ -3,7 +3,7 @@ import HTTPTransport
 import Notifications
 import Units
 
-/// Reads the `alerts` and `hooks` sections.
+/// Reads what leads outward: the `alerts`, `hooks` and `metrics` sections.
 struct AlertsReader {
   let surroundings: ConfigurationSurroundings
   let checkName: (String, ConfigurationNode, String) -> Void
@@ -207,6 +207,35 @@ struct AlertsReader {
     guard let port = group(3) else { return (host, nil) }
     guard let number = Int(port), (1...65_535).contains(number) else { return nil }
     return (host, number)
+  }
+
+  // MARK: - The page
+
+  /// Only this machine's own interface: whoever is elsewhere comes through a proxy that knows who it is, and has TLS.
+  func metrics(_ section: ConfigurationNode) -> Configuration.Metrics? {
+    guard let values = section.section(["listen", "names", "user", "password", "password_file"]) else { return nil }
+    guard let listen = values["listen"] else {
+      section.report("'listen' is missing: 127.0.0.1:9847")
+      return nil
+    }
+    guard let text = listen.text() else { return nil }
+    guard case (let host, let port?)? = Self.hostAndPort(text) else {
+      listen.report("'\(text)' is no address and port: write 127.0.0.1:9847")
+      return nil
+    }
+    let address = host == "localhost" ? "127.0.0.1" : host
+    if !address.hasPrefix("127."), address != "::1" {
+      listen.report(
+        "'\(host)' is not this machine's own interface: listen on 127.0.0.1, behind a proxy with TLS and passwords")
+    }
+    var metrics = Configuration.Metrics(host: address, port: port)
+    metrics.names = values["names"]?.texts()?.compactMap { $0.text() } ?? []
+    metrics.user = values["user"]?.text()
+    metrics.password = secret("password", values)
+    if (metrics.user == nil) != (metrics.password == nil) {
+      section.report("'user' and 'password' (or 'password_file') go together")
+    }
+    return metrics
   }
 
   // MARK: - Commands

@@ -98,6 +98,17 @@ package struct Configuration: Sendable, Hashable {
     ]
   }
 
+  /// The port for browsers and Prometheus.
+  package struct Metrics: Sendable, Hashable {
+    /// An address of the loopback interface.
+    package var host: String
+    package var port: Int
+    /// Names that a proxy asks for.
+    package var names: [String] = []
+    package var user: String?
+    package var password: Secret?
+  }
+
   package struct Daemon: Sendable, Hashable {
     package var state = "/var/lib/pgbackupd"
     package var socket = "/run/pgbackupd/control.sock"
@@ -121,6 +132,8 @@ package struct Configuration: Sendable, Hashable {
   /// Who is told when something is wrong.
   package var alerts: [ChannelSettings] = []
   package var hooks = Hooks()
+  /// None where nil.
+  package var metrics: Metrics?
   /// The age that the newest backup of a database must not exceed.
   package var rpo: Duration?
   /// The age that the newest proved backup of a database must not exceed.

@@ -115,7 +115,7 @@ package struct ConfigurationReader {
     guard
       let sections = root.section([
         "databases", "stores", "jobs", "backup", "encryption", "signing", "daemon", "objectives", "restore",
-        "drill", "warnings", "alerts", "hooks",
+        "drill", "warnings", "alerts", "hooks", "metrics",
       ])
     else {
       return nil
@@ -176,6 +176,7 @@ package struct ConfigurationReader {
       configuration.alerts = outward.channels(
         section, databases: configuration.databases.map(\.name), jobs: configuration.jobs.map(\.name))
     }
+    configuration.metrics = sections["metrics"].flatMap(outward.metrics)
     if let section = sections["hooks"] {
       let hooks = outward.hooks(section, moments: Configuration.Hooks.moments)
       configuration.hooks.commands = hooks.commands

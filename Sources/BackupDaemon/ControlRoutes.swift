@@ -15,12 +15,19 @@ struct ControlRoutes {
 
   func router(_ access: ControlServer.Access) -> Router<ControlContext> {
     let router = Router(context: ControlContext.self)
-    router.add(middleware: PeerMiddleware(access: access))
     switch access {
     case .operators:
+      router.add(middleware: PeerMiddleware(isReadOnly: false))
       addReports(to: router)
       addCommands(to: router)
-    case .everybody: addPublicReports(to: router)
+      PageRoutes(core: core).addMetrics(to: router)
+    case .everybody:
+      router.add(middleware: PeerMiddleware(isReadOnly: true))
+      addPublicReports(to: router)
+      PageRoutes(core: core).addMetrics(to: router)
+    case .page(let page):
+      router.add(middleware: PageMiddleware(access: page))
+      PageRoutes(core: core).add(to: router)
     }
     return router
   }
@@ -224,12 +231,12 @@ struct ControlRoutes {
 
 /// Finds out who is asking, and turns faults into replies.
 private struct PeerMiddleware: RouterMiddleware {
-  let access: ControlServer.Access
+  let isReadOnly: Bool
 
   @concurrent func handle(
     _ request: Request, context: ControlContext, next: @concurrent (Request, ControlContext) async throws -> Response
   ) async throws -> Response {
-    guard access == .operators || request.method == .get else {
+    guard !isReadOnly || request.method == .get else {
       // Said plainly: a monitor that tries should not think that the path is wrong.
       return ControlRoutes.response(
         Fault(.notAllowed, "This socket only answers questions.", hint: "use the control socket"))

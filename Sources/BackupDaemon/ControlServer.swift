@@ -29,6 +29,8 @@ package struct ControlServer: Service {
     case operators
     /// Anybody may look at what reveals nothing of the data, and change nothing.
     case everybody
+    /// A browser and Prometheus, on a port of this machine.
+    case page(PageAccess)
   }
 
   private let access: Access
@@ -41,7 +43,16 @@ package struct ControlServer: Service {
     self.core = core
     self.access = access
     self.logger = logger
-    socket = try ControlSocket.listen(path: socketPath, mode: access == .operators ? 0o660 : 0o666)
+    let mode: mode_t = if case .operators = access { 0o660 } else { 0o666 }
+    socket = try ControlSocket.listen(path: socketPath, mode: mode)
+  }
+
+  /// Binds the page's port.
+  package init(core: DaemonCore, page: PageAccess, logger: Logger) throws(Fault) {
+    access = .page(page)
+    self.core = core
+    self.logger = logger
+    socket = try ControlSocket.listen(host: page.host, port: page.port)
   }
 
   package func run() async throws {

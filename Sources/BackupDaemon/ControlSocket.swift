@@ -37,6 +37,50 @@ enum ControlSocket {
     }
   }
 
+  /// Binds a port of the loopback interface and listens.
+  static func listen(host: String, port: Int) throws(Fault) -> Int32 {
+    func failed(_ code: Int32) -> Fault {
+      Fault(
+        .internal, "The port \(port) of \(host) could not be opened.", cause: String(cString: strerror(code)),
+        hint: "set another 'metrics: listen:', or see who has it: ss -ltnp")
+    }
+    let isSix = host.contains(":")
+    let descriptor = socket(
+      isSix ? AF_INET6 : AF_INET,
+      Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue) | Int32(SOCK_NONBLOCK.rawValue), 0)
+    guard descriptor >= 0 else { throw failed(errno) }
+    var yes: Int32 = 1
+    setsockopt(descriptor, SOL_SOCKET, SO_REUSEADDR, &yes, socklen_t(MemoryLayout<Int32>.size))
+    let bound: Int32
+    if isSix {
+      var address = sockaddr_in6()
+      address.sin6_family = sa_family_t(AF_INET6)
+      address.sin6_port = in_port_t(port).bigEndian
+      inet_pton(AF_INET6, host, &address.sin6_addr)
+      bound = withBytes(of: address) { bind(descriptor, $0, $1) }
+    } else {
+      var address = sockaddr_in()
+      address.sin_family = sa_family_t(AF_INET)
+      address.sin_port = in_port_t(port).bigEndian
+      inet_pton(AF_INET, host, &address.sin_addr)
+      bound = withBytes(of: address) { bind(descriptor, $0, $1) }
+    }
+    guard bound == 0, Glibc.listen(descriptor, 64) == 0 else {
+      let code = errno
+      close(descriptor)
+      throw failed(code)
+    }
+    return descriptor
+  }
+
+  private static func withBytes<Address>(
+    of address: Address, _ body: (UnsafePointer<sockaddr>, socklen_t) -> Int32
+  ) -> Int32 {
+    withUnsafePointer(to: address) {
+      $0.withMemoryRebound(to: sockaddr.self, capacity: 1) { body($0, socklen_t(MemoryLayout<Address>.size)) }
+    }
+  }
+
   private static func answers(_ path: String) throws(Fault) -> Bool {
     let probe = socket(AF_UNIX, Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue), 0)
     guard probe >= 0 else { throw fault(errno, path) }

@@ -5,6 +5,7 @@ package import CronSchedule
 package import Faults
 package import Foundation
 package import Logging
+package import MetricsText
 import Storage
 import SystemdSupport
 import Units
@@ -44,6 +45,8 @@ package actor DaemonCore {
   let status: StatusLine
   let liveness = Liveness()
   let notifier = ServiceNotifier()
+  /// What the rooms below count.
+  let registry: MetricsRegistry
   let courier: AlertCourier
   /// What is wrong, and who was told.
   var incidents = IncidentBook()
@@ -64,12 +67,14 @@ package actor DaemonCore {
 
   /// - Parameters:
   ///   - zone: the rules of a job's zone as its file says now; nil where it can't be read.
+  ///   - registry: what swift-metrics was bootstrapped with.
   ///   - reload: reads the configuration anew, or throws why it can't be taken.
   package init(
     plan: DaemonPlan, ledger: Ledger, now: @escaping @Sendable () -> Date, logger: Logger,
     zone: @escaping @Sendable (DaemonPlan.Job) -> ZoneRules?, namedZone: @escaping @Sendable (String) -> ZoneRules?,
-    reload: @escaping @Sendable () throws(Fault) -> DaemonPlan
+    registry: MetricsRegistry, reload: @escaping @Sendable () throws(Fault) -> DaemonPlan
   ) {
+    self.registry = registry
     self.plan = plan
     self.ledger = ledger
     self.now = now

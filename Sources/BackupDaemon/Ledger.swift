@@ -91,6 +91,8 @@ package actor Ledger {
     LedgerExamination((try? Data(contentsOf: URL(filePath: path))) ?? Data(), witnessing: wanted)
   }
 
+  package var recordCount: Int { examination.records }
+
   /// What the records say about schedules.
   package var history: RunHistory { examination.history }
 

@@ -10,6 +10,8 @@ final class RunBoard: Sendable {
     /// The last finished run by job and database.
     var last: [String: RunReport] = [:]
     var followers: [String: [UUID: AsyncStream<RunReport>.Continuation]] = [:]
+    var watchers: [UUID: AsyncStream<Void>.Continuation] = [:]
+    var ended = 0
   }
 
   private let state = Mutex(State())
@@ -29,7 +31,9 @@ final class RunBoard: Sendable {
   private static func post(_ run: RunReport, _ state: inout State) {
     let followers = state.followers[run.id] ?? [:]
     for follower in followers.values { follower.yield(run) }
+    for watcher in state.watchers.values { watcher.yield() }
     if run.state.isFinal {
+      state.ended += 1
       state.runs[run.id] = nil
       state.last[key(run.job, run.database)] = run
       state.followers[run.id] = nil
@@ -38,6 +42,23 @@ final class RunBoard: Sendable {
       state.runs[run.id] = run
     }
   }
+
+  /// How many runs have ended: who finds another number than before has missed something.
+  var ended: Int { state.withLock { $0.ended } }
+
+  /// Says that something on the board has changed; what, the board tells. Several changes may be one word.
+  func watch() -> AsyncStream<Void> {
+    let (stream, continuation) = AsyncStream<Void>.makeStream(bufferingPolicy: .bufferingNewest(1))
+    let watcher = UUID()
+    state.withLock { $0.watchers[watcher] = continuation }
+    continuation.onTermination = { @Sendable [weak self] _ in
+      // Not under the lock: a stream may end while it is held.
+      Task { self?.unwatch(watcher) }
+    }
+    return stream
+  }
+
+  private func unwatch(_ watcher: UUID) { state.withLock { _ = $0.watchers.removeValue(forKey: watcher) } }
 
   /// Forgets how the last run ended: what it was about has another name now.
   func forget(job: String, database: String) { state.withLock { $0.last[Self.key(job, database)] = nil } }

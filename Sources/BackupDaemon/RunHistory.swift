@@ -67,9 +67,13 @@ package struct RunHistory: Sendable {
   /// The folders of placements that turned out damaged and were not mended since.
   package var damaged: [PlacementKey: String] { verified.filter { !$0.value.isSound }.mapValues(\.folder) }
 
+  /// What it all adds up to.
+  package private(set) var totals = RunTotals()
+
   package init() {}
 
   package mutating func apply(_ record: LedgerRecord) {
+    totals.apply(record, began: record.run.flatMap { open[$0]?.time })
     newest = record.kind == .clockCorrected ? record.time : max(newest ?? record.time, record.time)
     switch record.kind {
     case .clockAdvanced: clockDoubt = record.reason ?? "set forward"

@@ -95,4 +95,22 @@ package struct LedgerReport: Codable, Sendable {
   }
 
   package var isWhole: Bool { brokenLine == nil && contradictions.isEmpty }
+
+  /// What was found, for people.
+  package var sentences: String {
+    var text = "Ledger: \(records) records, the last one #\(lastSequence), SHA-256 \(digest). "
+    if let line = brokenLine {
+      text += "Line \(line) does NOT fit to the one before it. "
+    } else {
+      text += "The chain is whole. "
+    }
+    if contradictions.isEmpty {
+      text += "\(witnesses) signed manifest\(witnesses == 1 ? " bears" : "s bear") witness of it."
+    } else {
+      text +=
+        "\(contradictions.count) of \(witnesses) signed manifests CONTRADICT it: "
+        + contradictions.prefix(6).map { "\($0)" }.joined(separator: ", ")
+    }
+    return text
+  }
 }

@@ -46,14 +46,16 @@ struct S3Client: Sendable {
   let keeper: CredentialKeeper
   let retry: RetryPolicy
   let now: @Sendable () -> Date
+  private let meter: S3Meter
   /// What the server's clock shows more than ours, in seconds; known once it has refused our time.
   private let clockOffset = SharedValue<TimeInterval>(0)
   private let refused = SharedValue<S3Credentials?>(nil)
 
   init(
-    settings: S3Settings, transport: any HTTPTransport, keeper: CredentialKeeper, retry: RetryPolicy,
+    store: String, settings: S3Settings, transport: any HTTPTransport, keeper: CredentialKeeper, retry: RetryPolicy,
     now: @escaping @Sendable () -> Date
   ) {
+    meter = S3Meter(store: store)
     self.settings = settings
     self.transport = transport
     self.keeper = keeper
@@ -86,6 +88,7 @@ struct S3Client: Sendable {
             chance: .random(in: 0...1))
         else { throw failure }
         attempt += 1
+        meter.repeats()
         do {
           try await Task.sleep(for: .seconds(wait))
         } catch {
@@ -105,11 +108,14 @@ struct S3Client: Sendable {
 
   private func once(_ request: S3Request, _ credentials: S3Credentials) async throws(S3Failure) -> HTTPResponse {
     let response: HTTPResponse
+    let signed = signed(request, credentials)
     do {
-      response = try await transport.send(signed(request, credentials))
+      response = try await transport.send(signed)
     } catch {
+      meter.wasUnanswered()
       throw S3Failure(message: error.reason, transport: error.kind)
     }
+    meter.answered(signed, response)
     guard (200..<300).contains(response.status) else { throw S3Failure(response) }
     return response
   }

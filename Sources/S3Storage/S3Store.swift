@@ -47,7 +47,7 @@ package struct S3Store: ObjectStore {
         readFile: readFile
       ).sources
     client = S3Client(
-      settings: settings, transport: transport, keeper: CredentialKeeper(sources), retry: retry, now: now)
+      store: name, settings: settings, transport: transport, keeper: CredentialKeeper(sources), retry: retry, now: now)
   }
 
   package var location: String { settings.location }

@@ -3,6 +3,7 @@ import BackupCatalog
 import ControlAPI
 import Faults
 import Foundation
+import Pages
 import Units
 
 struct ReportCommand: ParsableCommand {
@@ -68,7 +69,7 @@ struct LedgerVerifyCommand: ParsableCommand {
 
   func run() throws {
     let report = try connection.client.get(LedgerReport.self, "/v1/ledger/verify")
-    try connection.show(report) { AuditText.ledger($0) }
+    try connection.show(report) { $0.sentences }
     if !report.isWhole { throw Ending(code: .verificationFailed) }
   }
 }
@@ -95,7 +96,7 @@ struct AuditText {
         section.title.uppercased() + "\n" + (section.rows.isEmpty ? "  none" : table.text)
           + (section.note.map { "\n\($0)" } ?? ""))
     }
-    parts.append(Self.ledger(report.ledger))
+    parts.append(report.ledger.sentences)
     if !report.problems.isEmpty {
       parts.append(
         "PROBLEMS\n" + report.problems.map { "  " + "\($0)".replacing("\n", with: "\n  ") }.joined(separator: "\n"))
@@ -112,7 +113,7 @@ struct AuditText {
         "## \(section.title)\n\n" + (section.rows.isEmpty ? "None." : ([head] + rows).joined(separator: "\n"))
           + (section.note.map { "\n\n\($0)" } ?? ""))
     }
-    parts.append("## Ledger\n\n" + Self.ledger(report.ledger))
+    parts.append("## Ledger\n\n" + report.ledger.sentences)
     parts.append(
       "## Problems\n\n"
         + (report.problems.isEmpty
@@ -211,22 +212,5 @@ struct AuditText {
           backup.proofRecord.map { "#\($0)" } ?? (backup.proof == nil ? "-" : "signed proof"), summary.retention,
         ]
       })
-  }
-
-  static func ledger(_ ledger: LedgerReport) -> String {
-    var text = "Ledger: \(ledger.records) records, the last one #\(ledger.lastSequence), SHA-256 \(ledger.digest). "
-    if let line = ledger.brokenLine {
-      text += "Line \(line) does NOT fit to the one before it. "
-    } else {
-      text += "The chain is whole. "
-    }
-    if ledger.contradictions.isEmpty {
-      text += "\(ledger.witnesses) signed manifest\(ledger.witnesses == 1 ? " bears" : "s bear") witness of it."
-    } else {
-      text +=
-        "\(ledger.contradictions.count) of \(ledger.witnesses) signed manifests CONTRADICT it: "
-        + ledger.contradictions.prefix(6).map { "\($0)" }.joined(separator: ", ")
-    }
-    return text
   }
 }

@@ -14,7 +14,8 @@ struct Pgbackupctl: ParsableCommand {
       RestoreCommandLine.self, RollbackCommandLine.self, CancelCommand.self, ExtractCommand.self, HistoryCommand.self,
       DiffCommand.self,
       VerifyCommandLine.self, DrillCommandLine.self, ReconcileCommandLine.self,
-      ReportCommand.self, LedgerCommand.self, LogCommand.self, AlertCommand.self, ReloadCommand.self,
+      CheckCommandLine.self, ReportCommand.self, LedgerCommand.self, LogCommand.self, AlertCommand.self,
+      ReloadCommand.self,
       ConfigCommand.self, KeyCommand.self,
     ])
 }

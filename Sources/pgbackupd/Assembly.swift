@@ -61,6 +61,7 @@ struct Assembly {
     plan.fixed = [
       "daemon.state": configuration.daemon.state, "daemon.socket": configuration.daemon.socket,
       "daemon.monitor_socket": configuration.daemon.monitorSocket ?? "none",
+      "metrics.listen": configuration.metrics.map { "\($0.host):\($0.port)" } ?? "none",
     ]
     return plan
   }

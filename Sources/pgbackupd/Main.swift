@@ -4,9 +4,11 @@ import BackupDaemon
 import BackupOperations
 import CPlatform
 import ControlAPI
+import CoreMetrics
 import Faults
 import Foundation
 import Logging
+import MetricsText
 import ServiceLifecycle
 import SystemdSupport
 import UnixSignals
@@ -52,11 +54,18 @@ struct DaemonCommand: AsyncParsableCommand {
     try assembly.prepareDirectories()
     try assembly.lockState()
 
+    let registry = MetricsRegistry(help: [
+      "pgbackupd_store_requests": "Requests to a store over the network, since the start.",
+      "pgbackupd_store_retries": "Requests that were sent again, since the start.",
+      "pgbackupd_store_sent_bytes": "Bytes sent to a store over the network, since the start.",
+      "pgbackupd_store_received_bytes": "Bytes received from a store over the network, since the start.",
+    ])
+    MetricsSystem.bootstrap(registry)
     let path = config
     let core = DaemonCore(
       plan: try assembly.plan(), ledger: try Ledger(path: configuration.daemon.state + "/ledger.ndjson"),
       now: SystemClock.now, logger: logger, zone: Assembly.zone,
-      namedZone: Assembly.namedZone
+      namedZone: Assembly.namedZone, registry: registry
     ) { () throws(Fault) in
       let assembly = Assembly(configuration: try ConfigurationReader.load(path))
       let (old, new) = (configuration.daemon.state, assembly.configuration.daemon.state)
@@ -74,6 +83,11 @@ struct DaemonCommand: AsyncParsableCommand {
     ]
     if let path = configuration.daemon.monitorSocket {
       servers.append(try ControlServer(core: core, socketPath: path, access: .everybody, logger: logger))
+    }
+    if let page = configuration.metrics {
+      let access = PageAccess(
+        host: page.host, port: page.port, names: page.names, user: page.user, password: page.password)
+      servers.append(try ControlServer(core: core, page: access, logger: logger))
     }
     let services = ServiceGroup(
       configuration: .init(

@@ -46,6 +46,8 @@ install: ## put programs, unit and examples in place (DESTDIR=, PREFIX=/usr)
 	install -D -m 0644 systemd/pgbackupd.sysusers.conf $(DESTDIR)$(PREFIX)/lib/sysusers.d/pgbackupd.conf
 	install -D -m 0644 systemd/pgbackupd.tmpfiles.conf $(DESTDIR)$(PREFIX)/lib/tmpfiles.d/pgbackupd.conf
 	install -D -m 0644 etc/pgbackupd.yaml $(DESTDIR)$(PREFIX)/share/doc/pgbackupd/pgbackupd.yaml
+	install -D -m 0644 etc/prometheus/pgbackupd.rules.yml $(DESTDIR)$(PREFIX)/share/doc/pgbackupd/pgbackupd.rules.yml
+	install -D -m 0644 etc/grafana/pgbackupd.json $(DESTDIR)$(PREFIX)/share/doc/pgbackupd/grafana-dashboard.json
 	install -D -m 0644 systemd/example-drop-in.conf $(DESTDIR)$(PREFIX)/share/doc/pgbackupd/example-drop-in.conf
 
 clean: ## remove what was built

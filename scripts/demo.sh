@@ -25,6 +25,7 @@ cleanup() {
     cat <<TEXT
   export PGBACKUPD_SOCKET=$folder/control.sock PATH=$PWD/.build/release:\$PATH
   pgbackupctl status
+The page:     http://127.0.0.1:$port/        (and /metrics)
 The database: psql -h $folder/pg -U postgres portal
 To end it:    kill $daemon; ${as_user[*]} $bin/pg_ctl -D $folder/pg/data stop -m fast; rm -rf $folder
 TEXT
@@ -51,14 +52,21 @@ psql -X -q -d portal -v scale=5 -f etc/demo/sample.sql
 psql -X -d portal -Atc "SELECT count(*) || ' tables, ' || pg_size_pretty(pg_database_size('portal')) || ' on disk'
   FROM pg_class WHERE relkind IN ('r', 'p') AND relnamespace = 'portal'::regnamespace"
 
+port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
 say "2. The daemon, on this configuration. Its schedule fires within the minute."
 cat >"$folder/pgbackupd.yaml" <<YAML
 databases:
-  portal: { connect: "host=$folder/pg user=postgres dbname=portal" }
+  portal:
+    connect: "host=$folder/pg user=postgres dbname=portal"
+    assert: ["select count(*) = 10000 from portal.users"]
 jobs:
   minutely: { schedule: "* * * * *", keep: 2h }
   manual:
-objectives: { rpo: 24h }
+  drill:
+objectives: { rpo: 24h, proved: 8d, rto: 1h }
+alerts: { on: [failure, recovered], command: { run: "cat >>$folder/alerts; echo >>$folder/alerts" } }
+metrics: { listen: "127.0.0.1:$port" }
+drill: { folder: $folder/drills, jobs: 2 }
 daemon: { state: $folder/state, socket: $folder/control.sock }
 YAML
 cat "$folder/pgbackupd.yaml"
@@ -139,4 +147,20 @@ psql -X -d portal -c 'TABLE rescued.floats'
 echo '$ pgbackupctl extract portal/latest:manual --table portal.floats --format json'
 pgbackupctl extract portal/latest:manual --table portal.floats --format json
 
-say "Restored, proved row for row, undone, and done again."
+say "11. Is what is stored still what was written? Every byte is read back, and the newest backup is restored into a throw-away server."
+run pgbackupctl verify --all
+echo
+run pgbackupctl drill portal/latest:manual
+echo
+run pgbackupctl status || die "something is wrong"
+
+say "12. From outside: a monitor's line, Prometheus, and a page."
+run pgbackupctl check --nagios
+echo "\$ curl -s http://127.0.0.1:$port/metrics | grep database_"
+curl -s --noproxy '*' "http://127.0.0.1:$port/metrics" | grep '^pgbackupd_database_\(rpo\|proved\|rto\|recovery\)'
+curl -s --noproxy '*' "http://127.0.0.1:$port/" | grep -q 'All is well' || die "the page does not say that all is well"
+pgbackupctl report --format html --output "$folder/report.html" >/dev/null
+grep -q 'No problems are known' "$folder/report.html" || die "the report knows of problems"
+
+say "Restored, proved row for row, undone, and done again; and proved once more where nothing can be harmed."
+[ "${KEEP:-}" = 1 ] || echo "KEEP=1 make demo leaves it running, with its page."

@@ -66,11 +66,27 @@ package struct Configuration: Sendable, Hashable {
     package var lockWait = Duration.seconds(60)
     package var stallAfter = Duration.seconds(900)
     package var programs: [String] = []
+    /// What a dump may cost the server.
+    package var load = Load()
     package var encryption = Encryption.none
     /// What opens encrypted backups on this host.
     package var identities: [AgeIdentity] = []
     /// Whose signatures count, besides this daemon's own.
     package var trustedKeys: [VerifyingKey] = []
+  }
+
+  package struct Load: Sendable, Hashable {
+    package enum Action: String, Sendable, CaseIterable { case warn, pause, abort }
+
+    /// What is done after how long.
+    package struct Rule: Sendable, Hashable {
+      package var action: Action
+      package var after: Duration
+    }
+
+    /// By name: `snapshot_age`, `blocked`, `replica_lag`; nil for off.
+    package var rules: [String: Rule?] = [:]
+    package var every: Duration?
   }
 
   package struct Restores: Sendable, Hashable {

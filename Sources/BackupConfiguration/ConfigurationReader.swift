@@ -254,7 +254,7 @@ package struct ConfigurationReader {
   private func dump(_ section: ConfigurationNode) -> Configuration.Dump {
     var dump = Configuration.Dump()
     guard
-      let values = section.section(["compression", "level", "workers", "lock_wait", "stall_after", "programs"])
+      let values = section.section(["compression", "level", "workers", "lock_wait", "stall_after", "programs", "guard"])
     else { return dump }
     let algorithm = values["compression"]?.word(Compression.Algorithm.self) ?? .zstd
     let level = values["level"]?.integer(in: Compression.levels(algorithm))
@@ -262,8 +262,33 @@ package struct ConfigurationReader {
     if let workers = values["workers"]?.integer(in: 1...64) { dump.workers = workers }
     if let wait = values["lock_wait"]?.duration() { dump.lockWait = wait }
     if let stall = values["stall_after"]?.duration(atLeast: .seconds(5)) { dump.stallAfter = stall }
+    if let section = values["guard"] { dump.load = load(section) }
     if let programs = values["programs"]?.texts() { dump.programs = programs.compactMap { $0.text() } }
     return dump
+  }
+
+  /// `blocked: abort after 5m`.
+  private func load(_ section: ConfigurationNode) -> Configuration.Load {
+    var load = Configuration.Load()
+    let names = ["snapshot_age", "blocked", "replica_lag"]
+    guard let values = section.section(names + ["every"]) else { return load }
+    for name in names {
+      guard let node = values[name] else { continue }
+      load.rules[name] = .some(
+        node.offOr {
+          $0.value(Self.loadRule, "is no rule: write 'warn after 10m', 'pause after 10m', 'abort after 10m', or off")
+        })
+    }
+    load.every = values["every"]?.duration()
+    return load
+  }
+
+  private static func loadRule(_ text: String) -> Configuration.Load.Rule? {
+    let words = text.split(separator: " ")
+    guard words.count == 3, words[1] == "after", let action = Configuration.Load.Action(rawValue: String(words[0])),
+      let after = Duration(parsing: String(words[2]))
+    else { return nil }
+    return Configuration.Load.Rule(action: action, after: after)
   }
 
   private func encryption(_ section: ConfigurationNode, _ dump: inout Configuration.Dump) {

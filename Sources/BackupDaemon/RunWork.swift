@@ -236,12 +236,13 @@ extension RunOutcome {
     backup = outcome.manifest.id
     storedBytes = outcome.manifest.storedBytes
     rows = outcome.manifest.totals.rows
-    warnings = outcome.dropped.sorted { $0.key < $1.key }.map(\.value)
+    warnings = outcome.dropped.sorted { $0.key < $1.key }.map(\.value) + outcome.warnings
     anomalies = outcome.anomalies
     detail = [
       "stores": outcome.stores.joined(separator: ","), "archive_bytes": "\(outcome.manifest.artifact.archiveBytes)",
       "stored_bytes": "\(outcome.manifest.storedBytes)", "rows": "\(outcome.manifest.totals.rows)",
     ].merging(outcome.dropped.map { ("dropped." + $0.key, $0.value.code.rawValue) }) { $1 }
+    if let cost = outcome.cost { detail.merge(cost.detail) { $1 } }
     // A hundred thousand tables may have vanished; the contents have them all.
     for (number, anomaly) in anomalies.prefix(20).enumerated() {
       detail["anomaly.\(number + 1)"] = anomaly.text

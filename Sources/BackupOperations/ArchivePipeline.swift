@@ -18,6 +18,8 @@ struct ArchivePipeline: Sendable {
   /// Threads that compress.
   let workers: Int
   var frameBytes = FrameIndex.standardFrameBytes
+  /// Where reading waits while the server needs a rest.
+  var gate = PauseGate()
 
   struct Result: Sendable {
     /// Failure where the archive ended too early: the dump's exit status then tells more.
@@ -36,8 +38,8 @@ struct ArchivePipeline: Sendable {
     let reader = DispatchQueue(label: "pgbackupd.pipeline.read")
 
     return try await withTaskCancellationHandler {
-      async let reading = reader.blocking { [frameBytes] in
-        Self.read(output, flow, compressors, frameBytes, onRead)
+      async let reading = reader.blocking { [frameBytes, gate] in
+        Self.read(output, flow, compressors, frameBytes, gate, onRead)
       }
       var frames = FrameIndex(frameBytes: frameBytes)
       do {
@@ -48,6 +50,7 @@ struct ArchivePipeline: Sendable {
         }
       } catch {
         flow.stop(error)
+        gate.end()
         output.interrupt()
         _ = try? await reading
         throw error
@@ -58,13 +61,14 @@ struct ArchivePipeline: Sendable {
       return Result(archive: archive, frames: frames)
     } onCancel: {
       flow.stop(CancellationError())
+      gate.end()
       output.interrupt()
     }
   }
 
   /// The reading thread's whole life. Nil where it was stopped.
   private static func read(
-    _ output: ProgramOutput, _ flow: FrameFlow, _ compressors: [Compressor], _ frameBytes: Int,
+    _ output: ProgramOutput, _ flow: FrameFlow, _ compressors: [Compressor], _ frameBytes: Int, _ gate: PauseGate,
     _ onRead: (UInt64, String?) -> Void
   ) -> Swift.Result<ArchiveIndex, ArchiveError>? {
     var scanner = ArchiveScanner()
@@ -72,6 +76,7 @@ struct ArchivePipeline: Sendable {
     var isAtEnd = false
     do {
       while !isAtEnd {
+        gate.pass()
         guard let block = flow.acquire() else { return nil }
         var filled = 0
         while filled < frameBytes && !isAtEnd {

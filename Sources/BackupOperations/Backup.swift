@@ -59,6 +59,8 @@ package struct Backup: Sendable {
     package var programs: [String] = []
     /// What of a backup is remarkable beside those before it.
     package var anomalyRule = AnomalyRule()
+    /// What a dump may cost the server.
+    package var load = LoadPolicy()
 
     package init() {}
   }
@@ -90,6 +92,10 @@ package struct Backup: Sendable {
     package var anomalies: [Anomaly] = []
     /// What the next ones are compared with; nil where nothing was read.
     package var statistics: BackupStatistics?
+    /// What it has cost the server; nil where nothing was dumped.
+    package var cost: LoadCost?
+    /// What it has cost more than it should.
+    package var warnings: [Fault] = []
   }
 
   let request: Request
@@ -193,6 +199,7 @@ package struct Backup: Sendable {
         manifest(layout, started, server, dumpProgram, artifact, contentsFile, globals, contents)
       }
       (outcome.anomalies, outcome.statistics) = (anomalies, statistics)
+      (outcome.cost, outcome.warnings) = (dumped.cost, dumped.warnings)
       return outcome
     } catch {
       await fan.abort()
@@ -209,7 +216,8 @@ package struct Backup: Sendable {
   private func dump(
     _ program: DumpProgram, _ snapshot: Snapshot, _ server: ServerFacts, into fan: inout FanOut
   ) async throws -> DumpedArchive {
-    let pipeline = ArchivePipeline(compression: settings.compression, workers: settings.workers)
+    let gate = PauseGate()
+    let pipeline = ArchivePipeline(compression: settings.compression, workers: settings.workers, gate: gate)
     // pg_dump's text is about the size of the tables without indexes; the last archive is the better guess.
     let expected = history.last?.artifact.archiveBytes ?? server.databaseBytes
     var begin = RunProgress(phase: .dump)
@@ -219,15 +227,17 @@ package struct Backup: Sendable {
     let destination = try FrameDestination(fan, settings.encryption)
     let dumped: DumpedArchive
     do {
-      dumped = try await program.dump(snapshot: snapshot, lockWait: settings.lockWait, stallAfter: settings.stallAfter)
-      {
-        output in
-        let result = try await pipeline.run(output, onRead: progress.read) { bytes in
-          try await destination.write(bytes)
-          progress.wrote(bytes.count)
+      let loadGuard = LoadGuard(request.connection, settings.load, gate: gate, logger: logger, resting: progress.rests)
+      dumped = try await Self.watched(by: loadGuard) {
+        try await program.dump(snapshot: snapshot, lockWait: settings.lockWait, stallAfter: settings.stallAfter) {
+          output in
+          let result = try await pipeline.run(output, onRead: progress.read) { bytes in
+            try await destination.write(bytes)
+            progress.wrote(bytes.count)
+          }
+          try await destination.finish()
+          return DumpedArchive(archive: result.archive, frames: result.frames, artifact: await destination.digest)
         }
-        try await destination.finish()
-        return DumpedArchive(archive: result.archive, frames: result.frames, artifact: await destination.digest)
       }
     } catch {
       fan = await destination.fan
@@ -237,6 +247,27 @@ package struct Backup: Sendable {
     // Last, so that pg_dump's own words come first where it failed.
     _ = try dumped.index
     return dumped
+  }
+
+  /// Dumps for as long as the guard lets it; what it has cost goes with what came of it.
+  private static func watched(
+    by loadGuard: LoadGuard, _ dump: @escaping @Sendable () async throws -> DumpedArchive
+  ) async throws -> DumpedArchive {
+    try await withThrowingTaskGroup(of: DumpedArchive?.self) { group in
+      group.addTask { try await dump() }
+      group.addTask {
+        try await loadGuard.watch()
+        return nil
+      }
+      defer { group.cancelAll() }
+      while let ended = try await group.next() {
+        // The guard may end first, where the server can't be asked.
+        guard var dumped = ended else { continue }
+        (dumped.cost, dumped.warnings) = (loadGuard.cost, loadGuard.warnings)
+        return dumped
+      }
+      throw CancellationError()
+    }
   }
 
   /// The stores that can take the backup, and why the others can't. Throws where none can.
@@ -312,6 +343,8 @@ struct DumpedArchive: Sendable {
   let archive: Result<ArchiveIndex, ArchiveError>
   let frames: FrameIndex
   let artifact: Digest
+  var cost: LoadCost?
+  var warnings: [Fault] = []
 
   var index: ArchiveIndex {
     get throws(Fault) {

@@ -48,6 +48,14 @@ final class ProgressMeter: Sendable {
       })
   }
 
+  /// It rests for this reason, or goes on where nil. Told again and again: a rest is no standstill.
+  func rests(_ reason: String?) {
+    guard let reason else { return }
+    var resting = state.withLock { $0 }
+    resting.table = "paused: \(reason)"
+    report(resting)
+  }
+
   func wrote(_ bytes: Int) {
     state.withLock { $0.storedBytes += Int64(bytes) }
   }

@@ -20,6 +20,7 @@ package enum FaultCode: String, Sendable, Codable, CaseIterable {
   case dumpFailed = "E-DUMP-FAILED"
   case dumpLockTimeout = "E-DUMP-LOCK-TIMEOUT"
   case dumpStalled = "E-DUMP-STALLED"
+  case loadExceeded = "E-LOAD-EXCEEDED"
   case globalsFailed = "E-GLOBALS-FAILED"
   case archiveMalformed = "E-ARCHIVE-MALFORMED"
 
@@ -109,7 +110,8 @@ extension FaultCode {
     case .runAborted, .runInterrupted: .aborted
     case .signatureInvalid, .manifestInvalid, .artifactDamaged, .ledgerDamaged, .proofFailed, .assertionFailed:
       .verificationFailed
-    case .databaseQuery, .dumpFailed, .dumpLockTimeout, .dumpStalled, .globalsFailed, .archiveMalformed, .storeFull,
+    case .databaseQuery, .dumpFailed, .dumpLockTimeout, .dumpStalled, .loadExceeded, .globalsFailed, .archiveMalformed,
+      .storeFull,
       .storeFailed, .formatTooNew, .ledgerFailed, .runTimeout, .runStalled, .restoreFailed, .swapFailed, .drillFailed,
       .hookFailed, .internal:
       .failed

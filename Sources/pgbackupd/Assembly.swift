@@ -25,6 +25,7 @@ struct Assembly {
     settings.stallAfter = configuration.dump.stallAfter
     settings.programs = configuration.dump.programs
     settings.anomalyRule = configuration.anomalyRule
+    settings.load = load
     var plan = DaemonPlan(
       databases: configuration.databases.map { database in
         var planned = DaemonPlan.Database(
@@ -72,6 +73,21 @@ struct Assembly {
       ?? (geteuid() == 0
         ? "/var/tmp/pgbackupd-drills-\(Digest.hexadecimal(of: Array(configuration.daemon.state.utf8)).prefix(8))"
         : configuration.daemon.state + "/drills")
+  }
+
+  private var load: LoadPolicy {
+    var policy = LoadPolicy()
+    let places: [(String, WritableKeyPath<LoadPolicy, LoadPolicy.Rule?>)] = [
+      ("snapshot_age", \.snapshotAge), ("blocked", \.blocked), ("replica_lag", \.replicaLag),
+    ]
+    for (name, place) in places {
+      guard let rule = configuration.dump.load.rules[name] else { continue }
+      policy[keyPath: place] = rule.flatMap { rule in
+        LoadPolicy.Action(rawValue: rule.action.rawValue).map { LoadPolicy.Rule($0, after: rule.after) }
+      }
+    }
+    policy.every = configuration.dump.load.every ?? policy.every
+    return policy
   }
 
   private func timing(_ job: Configuration.Job) -> JobTiming? {

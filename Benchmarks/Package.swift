@@ -17,6 +17,7 @@ let package = Package(
   dependencies: [
     .package(url: "https://github.com/apple/swift-collections.git", from: "1.6.0"),
     .package(url: "https://github.com/apple/swift-crypto.git", from: "4.5.0"),
+    .package(url: "https://github.com/apple/swift-metrics.git", from: "2.13.0"),
   ],
   targets: [
     .systemLibrary(name: "CCurl", pkgConfig: "libcurl"),
@@ -42,7 +43,10 @@ let package = Package(
     .target(name: "HTTPTransport", dependencies: ["CCurl", "QueueExecution", "Units"], swiftSettings: settings),
     .target(
       name: "S3Storage",
-      dependencies: ["HTTPTransport", "Storage", "Units", .product(name: "Crypto", package: "swift-crypto")],
+      dependencies: [
+        "HTTPTransport", "Storage", "Units", .product(name: "CoreMetrics", package: "swift-metrics"),
+        .product(name: "Crypto", package: "swift-crypto"),
+      ],
       swiftSettings: settings),
     .executableTarget(
       name: "micro",

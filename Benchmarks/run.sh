@@ -179,6 +179,22 @@ kill $busy 2>/dev/null || true
 downtime=$(field value downtimeSeconds <"$folder/report")
 back_again=$(ctl rollback bench --force --json | field value downtimeSeconds)
 
+note "Verifying and drilling, $rounds rounds in turn …"
+# verified: MB/s of a verify run's JSON; phases: of a drill's
+verified() { python3 -c 'import json, sys
+run = json.load(sys.stdin)[0]["verified"][0]
+print(run["archiveBytes"] / 1e6 / run["seconds"])'; }
+phases() { python3 -c 'import json, sys
+proof = json.load(sys.stdin)[0]["drill"]["proof"]
+print(proof["seconds"], ", ".join("%s %.1f s" % (p["name"], p["seconds"]) for p in proof["phases"] if p["seconds"] >= 0.05))'; }
+for _ in $(seq "$rounds"); do
+  ctl verify bench/latest --level archive --json 2>/dev/null | verified >>"$folder/verified"
+  ctl drill bench/latest --json 2>/dev/null | phases >>"$folder/drilled"
+done
+verified=$(median <"$folder/verified")
+drilled=$(cut -d' ' -f1 "$folder/drilled" | median)
+drill_phases=$(awk -v want="$drilled" '{d = $1 - want; if (d < 0) d = -d; if (NR == 1 || d < best) {best = d; line = $0}} END {sub(/^[^ ]+ /, "", line); print line}' "$folder/drilled")
+
 note "Measuring what needs no server …"
 pg_dump -Fc -Z0 bench >"$folder/archive"
 archive_mb=$(($(stat -c %s "$folder/archive") / 1000000))
@@ -219,6 +235,10 @@ row "away during the swap, with 50 busy connections" "$(awk "BEGIN {printf \"%.2
 row "away during the rollback" "$(awk "BEGIN {printf \"%.2f\", $back_again}") s" "< 1 s" "$(holds "$back_again < 1")"
 row "artifact against pg_dump's own" "$(awk "BEGIN {printf \"%.2f\", $stored / $default_size}") ×" "≤ 1 ×" "$(holds "$stored <= $default_size")"
 row "scan and fingerprint, one core" "$scan MB/s" "≥ 1000 MB/s" "$(holds "$scan >= 1000")"
+share=$(awk "BEGIN {printf \"%.1f\", $archive_mb / $scan / $ours * 100}")
+row "fingerprints: that scan's share of a backup's wall time" "$share %" "≤ 5 %" "$(holds "$share <= 5")"
+row "verification at the level \`archive\`, of raw data" "$(awk "BEGIN {printf \"%.0f\", $verified}") MB/s" "≥ 400 MB/s" "$(holds "$verified >= 400")"
+row "a drill ($drill_phases)" "$(awk "BEGIN {printf \"%.1f\", $drilled}") s" "" 1
 row "read back (decompress, scan), one core" "$back MB/s" "≥ 500 MB/s" "$(holds "$back >= 500")"
 row "peak memory of the daemon" "$peak MiB" "≤ 150 MiB" "$(holds "$peak <= 150")"
 row "peak memory with local and S3" "$peak_both MiB" "≤ 150 MiB" "$(holds "$peak_both <= 150")"

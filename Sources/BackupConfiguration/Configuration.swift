@@ -99,6 +99,8 @@ package struct Configuration: Sendable, Hashable {
   package struct Drills: Sendable, Hashable {
     /// Where the throw-away servers live; in the state directory where nil.
     package var folder: String?
+    /// A server that drills may use instead; a throw-away one is made where nil.
+    package var server: ConnectionSettings?
     /// Connections that load at once.
     package var jobs = 4
   }

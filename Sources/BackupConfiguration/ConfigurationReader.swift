@@ -150,7 +150,11 @@ package struct ConfigurationReader {
       }
       configuration.anomalyRule.ignored = values["ignore"]?.texts()?.compactMap { $0.text() } ?? []
     }
-    if let section = sections["drill"], let values = section.section(["folder", "jobs"]) {
+    if let section = sections["drill"],
+      let values = section.section(["folder", "jobs", "connect", "password", "password_file"])
+    {
+      configuration.drills.server = values["connect"].flatMap { connection($0, password: secret("password", values)) }
+      if values["connect"] != nil { values["folder"]?.report("'folder' and 'connect' exclude each other") }
       configuration.drills.jobs = values["jobs"]?.integer(in: 1...64) ?? configuration.drills.jobs
       if let node = values["folder"], let path = node.text() {
         if path.hasPrefix("/") {

@@ -28,7 +28,7 @@ extension DaemonCore {
   }
 
   /// Looks at what is wrong now, and tells those who want to know what has changed. One look at a time: an old one must not undo a newer.
-  func watch() async {
+  func watch(_ freshness: Freshness = .known) async {
     guard !isStopping, !plan.alerts.isEmpty else { return }
     guard !isWatching else {
       watchAgain = true
@@ -37,7 +37,7 @@ extension DaemonCore {
     isWatching = true
     repeat {
       watchAgain = false
-      let overview = await overview(.known)
+      let overview = await overview(freshness)
       guard !isStopping else { break }
       let before = incidents
       let messages = incidents.update(overview.problems, channels: plan.alerts, at: now()) { _ in Self.newID() }

@@ -153,7 +153,9 @@ extension DaemonCore {
     var fault = catalog.problems.first { $0.store == store.name && $0.fault.code == .storeSilent }?.fault
     let running = SystemClock.running()
     if fault == nil {
-      if let answer = storeAnswers[store.name], running - answer.at < freshness.limit.inSeconds {
+      // A disk is asked in no time.
+      let limit = store is LocalStore ? min(freshness.limit, .seconds(30)) : freshness.limit
+      if let answer = storeAnswers[store.name], running - answer.at < limit.inSeconds {
         (free, fault) = (answer.free, answer.fault)
       } else {
         (free, fault) = await ask(store)

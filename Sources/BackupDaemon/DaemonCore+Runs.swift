@@ -291,7 +291,7 @@ extension DaemonCore {
         verified: { [weak self] in await self?.note($0, run: $1) },
         lastVerified: { [weak self] in await self?.ledger.history.verified.mapValues(\.time) ?? [:] },
         afterRun: { [weak self] in
-          await self?.watch()
+          await self?.watch(.recent)
           await self?.settleStores()
           await self?.reportStatus()
         }))

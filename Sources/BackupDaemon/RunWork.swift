@@ -6,6 +6,7 @@ import CronSchedule
 import Faults
 import Foundation
 import Logging
+import PostgresTools
 import Storage
 import Synchronization
 import SystemdSupport
@@ -211,13 +212,36 @@ struct RunWork: Sendable {
     }
     let report = try await Drill(
       backup.manifest, from: stores, identities: plan.identities, settings: plan.drill,
-      programs: plan.backup.programs, assertions: database.assertions, run: report.id, context: context,
+      programs: plan.backup.programs, assertions: database.assertions, run: report.id,
+      production: plan.drill.server == nil ? nil : await production(catalog), context: context,
       logger: surroundings.logger
     )()
     let failed = await ProofRecord.write(
       report.proof, of: backup.manifest, signingKey: plan.backup.signingKey, policy: plan.retention,
       to: plan.stores.filter { store in backup.placements.contains { $0.store == store.name && $0.isWhole } })
     return RunOutcome(report, failed)
+  }
+
+  /// The system identifiers of all servers that are backed up, as their backups tell, and they themselves; nil where one of them is not
+  /// known.
+  private func production(_ catalog: Catalog) async -> Set<String>? {
+    var known = Set(catalog.backups.compactMap(\.manifest.server.systemIdentifier))
+    for entry in plan.databases {
+      if let own = await Self.systemIdentifier(of: entry.connection) {
+        known.insert(own)
+        continue
+      }
+      let isKnown = catalog.backups.contains { backup in
+        (backup.id.database == entry.name || entry.includes != nil && backup.id.database.hasPrefix(entry.name + "."))
+          && backup.manifest.server.systemIdentifier != nil
+      }
+      if !isKnown { return nil }
+    }
+    return known
+  }
+
+  private static func systemIdentifier(of connection: ConnectionSettings) async -> String? {
+    try? await PostgresSession.connect(connection).use { session in try await session.serverFacts().systemIdentifier }
   }
 
   private func isStillThere(_ item: VerifyPlan.Item) async -> Bool {

@@ -4,16 +4,21 @@ package import Faults
 import Foundation
 package import Logging
 import PostgresArchive
-import PostgresTools
+package import PostgresTools
 package import Storage
 import Units
 
 /// Restores a backup into a private throw-away server and proves it there: rows, sequences, large objects, the user's own statements,
 /// and amcheck where that is installed. Production is neither read nor written.
+///
+/// Where a server is named in the configuration, the drill restores into a database of its own there, and drops it again. A server whose
+/// system identifier is that of a backed-up one, a standby of one among them, is refused.
 package struct Drill: Sendable {
   package struct Settings: Sendable, Hashable {
     /// The folder of the servers.
     package var folder: String
+    /// A server that drills may use; a throw-away one is made where nil.
+    package var server: ConnectionSettings?
     /// Connections that load at once.
     package var jobs = 4
 
@@ -27,17 +32,21 @@ package struct Drill: Sendable {
   private let programs: [String]
   private let assertions: [String]
   private let run: String
+  private let production: Set<String>?
   private let context: OperationContext
   private let logger: Logger
 
   /// - Parameters:
   ///   - stores: those that hold the backup whole, the nearest first.
   ///   - assertions: SQL that has to give true, each one row and one column.
-  ///   - run: names the server's folder.
+  ///   - run: names the server's folder, or the database.
+  ///   - production: system identifiers of the servers that are backed up; nil where not all of them are known.
   package init(
     _ manifest: Manifest, from stores: [any ObjectStore], identities: [AgeIdentity], settings: Settings,
-    programs: [String], assertions: [String], run: String, context: OperationContext, logger: Logger
+    programs: [String], assertions: [String], run: String, production: Set<String>? = nil, context: OperationContext,
+    logger: Logger
   ) {
+    self.production = production
     self.manifest = manifest
     self.stores = stores
     self.identities = identities
@@ -50,6 +59,7 @@ package struct Drill: Sendable {
   }
 
   package func callAsFunction() async throws(Fault) -> DrillReport {
+    if let server = settings.server { return try await onServer(server) }
     let phases = PhaseClock(context)
     phases.begin(.server)
     let globals = try await Globals.read(manifest, from: stores, identities: identities)
@@ -58,7 +68,7 @@ package struct Drill: Sendable {
       programs: ClientPrograms(configured: programs),
       root: settings.folder, name: run, connections: settings.jobs * 2)
     do {
-      let report = try await prove(on: server, phases)
+      let report = try await prove(on: server.connection, server.versionText, phases)
       await server.remove()
       return report
     } catch {
@@ -68,32 +78,104 @@ package struct Drill: Sendable {
     }
   }
 
-  private func prove(on server: ThrowawayServer, _ phases: PhaseClock) async throws -> DrillReport {
+  // MARK: - On a server that is there
+
+  /// Databases of drills of this host; nobody else's are touched.
+  private static var prefix: String {
+    "pgbackupd_drill_\(HostName.current.utf8.reduce(UInt32(5381)) { $0 &* 33 &+ UInt32($1) })_"
+  }
+
+  private func onServer(_ connection: ConnectionSettings) async throws(Fault) -> DrillReport {
+    let phases = PhaseClock(context)
+    phases.begin(.server)
+    let name = Self.prefix + run.lowercased()
+    do {
+      let facts = try await PostgresSession.connect(connection.maintenance).use { session in
+        let facts = try await session.serverFacts()
+        try refuseProduction(facts)
+        try await Self.drop(databasesLike: Self.prefix, session)
+        return facts
+      }
+      do {
+        let report = try await prove(
+          on: connection.maintenance, "postgres (PostgreSQL) \(facts.version)", phases, into: name)
+        await drop(name, connection)
+        return report
+      } catch {
+        await uncancelled { await drop(name, connection) }
+        throw error
+      }
+    } catch {
+      throw Fault(error)
+    }
+  }
+
+  /// What can't be told from production is taken for it.
+  private func refuseProduction(_ facts: ServerFacts) throws(Fault) {
+    guard let own = facts.systemIdentifier, let production, let source = manifest.server.systemIdentifier else {
+      throw Fault(
+        .drillFailed, "Nobody can say whether the drill's server is one that is backed up; nothing was done there.",
+        cause: "pg_control_system() has to tell the system identifiers of all of them",
+        hint: "GRANT EXECUTE ON FUNCTION pg_control_system() TO the roles; make a backup; then run the drill again")
+    }
+    guard own != source, !production.contains(own) else {
+      throw Fault(
+        .drillFailed, "The drill's server is one that is backed up, or a copy of it; nothing was done there.",
+        cause: "system identifier \(own)", hint: "name another server in 'drill: connect:', or leave it out")
+    }
+  }
+
+  private func drop(_ name: String, _ connection: ConnectionSettings) async {
+    do {
+      try await PostgresSession.connect(connection.maintenance).use { session in
+        try await Self.drop(databasesLike: name, session)
+      }
+    } catch {
+      logger.warning(
+        "a drill's database could not be dropped; the next drill does it", metadata: ["database": "\(name)"])
+    }
+  }
+
+  private static func drop(databasesLike prefix: String, _ session: PostgresSession) async throws(Fault) {
+    let names = try await session.query(
+      "SELECT datname, pg_catalog.quote_ident(datname) FROM pg_catalog.pg_database WHERE pg_catalog.starts_with(datname, $1)",
+      [prefix])
+    for name in names {
+      if let quoted = name[1] { _ = try await session.query("DROP DATABASE IF EXISTS \(quoted) WITH (FORCE)") }
+    }
+  }
+
+  // MARK: - The proof
+
+  private func prove(
+    on connection: ConnectionSettings, _ versionText: String, _ phases: PhaseClock, into name: String? = nil
+  ) async throws -> DrillReport {
     var request = RestoreRequest(backup: manifest.id, database: manifest.id.database)
+    if let name { request.target = .beside(name) }
     request.withGlobals = true
     // A tablespace is a place on the disk of the server that was backed up, which may be this very machine.
     request.options.withTablespaces = false
     request.jobs = settings.jobs
     let restore = Restore(
-      request, of: manifest, from: stores, identities: identities, on: server.connection, programs: programs,
+      request, of: manifest, from: stores, identities: identities, on: connection, programs: programs,
       context: context, logger: logger, liveName: manifest.server.database)
     let began = phases.end()
     var outcome = try await restore.run()
     outcome.phases.insert(contentsOf: began, at: 0)
-    let connection = server.connection.database(outcome.database)
+    let restored = connection.database(outcome.database)
     if !assertions.isEmpty {
       phases.begin(.assertions)
-      try await PostgresSession.connect(connection).use { session in
+      try await PostgresSession.connect(restored).use { session in
         for assertion in assertions { try await check(assertion, session) }
       }
     }
     phases.begin(.amcheck)
-    let relations = try await PostgresSession.connect(connection).use { session in try await amcheck(session) }
+    let relations = try await PostgresSession.connect(restored).use { session in try await amcheck(session) }
     let later = phases.end().dropFirst(began.count)
     outcome.phases += relations == nil ? later.filter { $0.name != RunProgress.Phase.amcheck.rawValue } : Array(later)
     let proof = Proof(
       backup: manifest.id, finished: context.now().wholeSecond, host: HostName.current, software: Backup.software,
-      server: server.versionText, stores: outcome.stores, outcome: outcome, assertions: assertions.count,
+      server: versionText, stores: outcome.stores, outcome: outcome, assertions: assertions.count,
       checkedRelations: relations)
     return DrillReport(proof: proof, unproved: outcome.unproved)
   }

@@ -51,6 +51,7 @@ struct Assembly {
     plan.state = configuration.daemon.state
     plan.drill = Drill.Settings(folder: drillFolder)
     plan.drill.jobs = configuration.drills.jobs
+    plan.drill.server = configuration.drills.server
     plan.restoreJobs = configuration.restores.jobs
     plan.keepReplaced = configuration.restores.keepReplaced
     plan.reconcileEvery = configuration.daemon.reconcileEvery

@@ -71,6 +71,52 @@ import Testing
     }
   }
 
+  /// Into a server that is there: a database of its own, gone afterwards. One that is backed up is refused, and one of which nobody can say.
+  @Test func aServerThatIsThere() async throws {
+    let fixture = try await RestoreFixture()
+    let spare = try PrivateCluster()
+    let source = try #require(fixture.manifest.server.systemIdentifier)
+    func drill(on cluster: PrivateCluster, _ production: Set<String>?, _ assertion: String = "SELECT true") throws
+      -> Drill
+    {
+      var settings = Drill.Settings(folder: "/nonexistent")
+      settings.server = try connection(cluster, "postgres")
+      return Drill(
+        fixture.manifest, from: [fixture.workshop.store], identities: [], settings: settings,
+        programs: [fixture.cluster.binaries], assertions: [assertion], run: "RUN1", production: production,
+        context: OperationContext(now: { Date(timeIntervalSince1970: 1_800_100_000) }, report: { _ in }),
+        logger: Logger(label: "test"))
+    }
+    func databases(_ cluster: PrivateCluster) throws -> String {
+      try Shell.must("psql", ["-XAtc", "SELECT datname FROM pg_database ORDER BY 1", cluster.conninfo("postgres")])
+    }
+    let before = try databases(spare)
+    let report = try await drill(on: spare, [source])()
+    #expect(report.proof.isWhole && report.proof.rows == fixture.manifest.totals.rows && report.unproved == [])
+    #expect(try databases(spare) == before)
+    // One that fails leaves nothing either.
+    let failed = await #expect(throws: Fault.self) { try await drill(on: spare, [source], "SELECT false")() }
+    #expect(failed?.code == .assertionFailed)
+    #expect(try databases(spare) == before)
+
+    let live = try databases(fixture.cluster)
+    for (cluster, production, words) in [
+      (fixture.cluster, [source], "one that is backed up"), (fixture.cluster, nil, "Nobody can say"),
+      (spare, nil, "Nobody can say"),
+    ] as [(PrivateCluster, Set<String>?, String)] {
+      let refused = await #expect(throws: Fault.self) { try await drill(on: cluster, production)() }
+      #expect(
+        refused?.code == .drillFailed && refused?.message.contains(words) == true, "\(String(describing: refused))")
+    }
+    // Another database's server, which this backup is not from.
+    let other = try await PostgresSession.connect(connection(spare, "postgres")).use { session in
+      try await session.serverFacts().systemIdentifier
+    }
+    let refused = await #expect(throws: Fault.self) { try await drill(on: spare, [source, try #require(other)])() }
+    #expect(refused?.message.contains("one that is backed up") == true)
+    #expect(try databases(fixture.cluster) == live)
+  }
+
   /// While it runs, the server listens nowhere but on its socket, in a folder that nobody else can enter.
   @Test func itIsReachedBySocketOnly() async throws {
     let fixture = try await RestoreFixture(isEncrypted: true)

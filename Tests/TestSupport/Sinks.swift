@@ -41,7 +41,7 @@ package final class Sinks {
       // An end of all waiting: a test that hangs says so.
       "timeout",
       [
-        "120", "\(repositoryRoot)/.build/python/bin/python", "\(repositoryRoot)/Tests/TestSupport/sinks.py",
+        "900", "\(repositoryRoot)/.build/python/bin/python", "\(repositoryRoot)/Tests/TestSupport/sinks.py",
         folder.file("server.crt"), folder.file("server.key"),
       ], output: lines.writer)
     lines.closeWriter()
@@ -59,7 +59,7 @@ package final class Sinks {
 
   /// Waits for the next thing that was taken.
   package func next() throws -> Item {
-    guard let line = lines.next() else { throw Shell.Failure(description: "nothing more came within two minutes") }
+    guard let line = lines.next() else { throw Shell.Failure(description: "nothing more came within a quarter of an hour") }
     return try JSONDecoder().decode(Item.self, from: Data(line.utf8))
   }
 

@@ -60,6 +60,8 @@ jobs:
   daily: { schedule: "$1", keep: 7d }
   manual: { keep: forever }
   ${2:-}
+metrics: { listen: "127.0.0.1:9847" }
+alerts: { on: success, command: { run: "cat >>/var/lib/pgbackupd/told" } }
 daemon:
   monitor_socket: /run/pgbackupd/monitor.sock
 YAML
@@ -168,6 +170,23 @@ backs_up() {
     is 200000 "the rows of orders" backed_up_rows
 }
 backed_up_rows() { client contents shop/latest --json | jq '.tables[] | select(.name == "orders") | .rows'; }
+
+# A whole PostgreSQL, in the unit's sandbox.
+drills() {
+  client drill shop && says 'proved .*by a drill' client show shop/latest && is "" "what is left of it" inside ls /var/lib/pgbackupd/drills
+}
+
+verifies_backups() { client verify --all && says ' ok$' client verify shop/latest; }
+
+serves_page() {
+  says '^pgbackupd_database_backups\{database="shop"\} 1' inside curl --silent http://127.0.0.1:9847/metrics &&
+    says 'Backups of' inside curl --silent http://127.0.0.1:9847/ &&
+    is 421 "what another name gets" inside curl --silent --output /dev/null --write-out '%{http_code}' \
+      --header 'Host: evil.example' http://127.0.0.1:9847/ &&
+    says '^PGBACKUPD OK' inside_as nobody pgbackupctl check --nagios --socket /run/pgbackupd/monitor.sock
+}
+
+tells_people() { within 20 says 'manual of .shop. succeeded' inside cat /var/lib/pgbackupd/told; }
 
 shows_progress() {
   local run
@@ -355,6 +374,10 @@ run_checks() {
   check "the monitor socket answers questions of nobody, and changes nothing" monitor_only_reads
   check "the control socket refuses who is not in the group" stranger_is_refused
   check "a member of the group makes a backup on demand" backs_up
+  check "a message goes out by a command, in the unit's sandbox" tells_people
+  check "a drill restores it into a throw-away server, in the unit's sandbox" drills
+  check "a verification reads it back" verifies_backups
+  check "the page and the metrics are served, to who asks for them by the right name" serves_page
   check "the status line shows a run and how far it is" shows_progress
 
   check "the journal's filter for a database finds its entries" finds PGBACKUPD_DATABASE shop

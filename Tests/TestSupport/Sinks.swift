@@ -59,7 +59,9 @@ package final class Sinks {
 
   /// Waits for the next thing that was taken.
   package func next() throws -> Item {
-    guard let line = lines.next() else { throw Shell.Failure(description: "nothing more came within a quarter of an hour") }
+    guard let line = lines.next() else {
+      throw Shell.Failure(description: "nothing more came within a quarter of an hour")
+    }
     return try JSONDecoder().decode(Item.self, from: Data(line.utf8))
   }
 

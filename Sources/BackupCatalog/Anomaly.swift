@@ -39,7 +39,7 @@ package struct BackupStatistics: Codable, Sendable, Equatable {
   package var archiveBytes: Int64
   package var storedBytes: Int64
   package var seconds: Double
-  /// By `schema.name`; a partition is a table of its own.
+  /// By `schema.name`; rows of partitions count as those of the table at their top.
   package var rows: [String: Int64]
   /// Of its largest table, as it lies in the archive.
   package var largestTableBytes: Int64?

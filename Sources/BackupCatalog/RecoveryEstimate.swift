@@ -42,13 +42,15 @@ package struct RecoveryEstimate: Codable, Sendable, Equatable {
 
   /// What grows with the data; all else takes as long as it took.
   private static let growing: Set<String> = ["load", "indexes", "proof"]
+  /// Bytes that are as good as none.
+  private static let floor = Double(1 << 20)
   /// What only drills do.
   private static let besides: Set<String> = ["server", "assertions", "amcheck"]
 
   /// One estimate for each store, of all of it; and one of the largest table.
   ///
   /// - Parameters:
-  ///   - bytes: of today's archive.
+  ///   - bytes: of today's rows, as they are loaded.
   ///   - largestTable: bytes of its largest table; nil where they are not known.
   package static func all(
     _ measures: [RecoveryMeasure], stores: [String], bytes: Int64, largestTable: Int64?
@@ -73,7 +75,8 @@ package struct RecoveryEstimate: Codable, Sendable, Equatable {
   }
 
   private static func seconds(_ measure: RecoveryMeasure, _ bytes: Int64, _ wanted: Set<String>) -> Double {
-    let ratio = Double(bytes) / Double(measure.bytes)
+    // What is hardly more than definitions does not take a multiple of anything.
+    let ratio = max(Double(bytes), floor) / max(Double(measure.bytes), floor)
     return measure.phases.reduce(0) { sum, phase in
       if besides.contains(phase.key) || growing.contains(phase.key) && !wanted.contains(phase.key) { return sum }
       return sum + phase.value * (growing.contains(phase.key) ? ratio : 1)

@@ -94,7 +94,7 @@ package struct VerifyPlan: Sendable {
   package let items: [Item]
 
   /// - Parameters:
-  ///   - catalog: what there is; a placement that lacks files is known to be bad without reading it.
+  ///   - catalog: what there is. A placement that is known to be bad is read like any other: it may have been mended.
   ///   - last: when each placement was last verified; one that never was comes first.
   package init(
     _ catalog: Catalog, of database: String, stores: [String], last: [PlacementKey: Date], budget: VerifyBudget
@@ -104,7 +104,7 @@ package struct VerifyPlan: Sendable {
     var first: [Item] = []
     var rest: [(item: Item, last: Date)] = []
     for backup in backups {
-      for placement in backup.placements where placement.missing.isEmpty && stores.contains(placement.store) {
+      for placement in backup.placements where stores.contains(placement.store) {
         let item = Item(manifest: backup.manifest, store: placement.store)
         if backup == newest, budget.newest == .all || budget.newest == .one && first.isEmpty {
           first.append(item)

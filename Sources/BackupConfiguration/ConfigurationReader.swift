@@ -278,6 +278,10 @@ package struct ConfigurationReader {
     guard let values = section.section(names + ["every"]) else { return load }
     for name in names {
       guard let node = values[name] else { continue }
+      // A dump that rests keeps its snapshot and its locks: that would never end.
+      if name != "replica_lag", node.isScalar, node.text()?.hasPrefix("pause") == true {
+        node.report("only replica_lag can pause a dump: a pause keeps the snapshot and the locks")
+      }
       load.rules[name] = .some(
         node.offOr {
           $0.value(Self.loadRule, "is no rule: write 'warn after 10m', 'pause after 10m', 'abort after 10m', or off")
@@ -290,7 +294,7 @@ package struct ConfigurationReader {
   private static func loadRule(_ text: String) -> Configuration.Load.Rule? {
     let words = text.split(separator: " ")
     guard words.count == 3, words[1] == "after", let action = Configuration.Load.Action(rawValue: String(words[0])),
-      let after = Duration(parsing: String(words[2]))
+      let after = Duration(parsing: String(words[2])), after > .zero
     else { return nil }
     return Configuration.Load.Rule(action: action, after: after)
   }

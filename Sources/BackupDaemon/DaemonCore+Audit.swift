@@ -47,6 +47,7 @@ extension DaemonCore {
     let found = await ledger.examine(witnessing: Set(witnesses.map(\.1.sequence)))
     return LedgerReport(
       records: found.records, lastSequence: found.lastSequence, digest: found.lastDigest, brokenLine: found.brokenLine,
+      missing: found.missing,
       witnesses: witnesses.count,
       contradictions: witnesses.filter { $0.1.sequence > 0 && found.witnessed[$0.1.sequence] != $0.1.digest }.map(\.0))
   }

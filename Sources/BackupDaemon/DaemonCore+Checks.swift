@@ -39,7 +39,11 @@ extension DaemonCore {
       catalog = await keeper.catalog
       selection.backups = chosen
     }
-    let names = Set(catalog.backups.filter { chosen.isEmpty || chosen.contains($0.id) }.map(\.id.database)).sorted()
+    // Also where nothing but a manifest that can't be read is left.
+    let unreadable = catalog.problems.compactMap { $0.folder.flatMap(BackupLayout.init(folder:))?.id }
+    let names = Set(
+      (catalog.backups.map(\.id) + unreadable).filter { chosen.isEmpty || chosen.contains($0) }.map(\.database)
+    ).sorted()
     guard !names.isEmpty else {
       throw Fault(.backupMissing, "There is no backup to verify.", hint: "pgbackupctl backup DATABASE")
     }

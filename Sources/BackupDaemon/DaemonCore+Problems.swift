@@ -2,6 +2,7 @@ import BackupCatalog
 import ControlAPI
 import Faults
 import Foundation
+import Storage
 import Units
 
 /// What is wrong, each with what it is about: for `status`, for alerts, for metrics.
@@ -32,13 +33,40 @@ extension DaemonCore {
       belowQuorum(decision).map { Problem($0, database: decision.backup.id.database, aspect: "quorum") }
     }
     problems += reconcileProblems.map { Problem($0) }
+    problems += await vanished(catalog).map { Problem($0.fault, database: $0.database) }
     problems += databases.compactMap { database in
       doubtful(database, catalog).map { Problem($0, database: database.name) }
     }
-    problems += databases.flatMap { database in
-      atRisk(database, time).map { Problem($0.fault, database: database.name, aspect: $0.aspect) }
+    var nextDrill: Date?
+    for job in plan.jobs where job.action == .drill {
+      if let next = await scheduler.nextStart(of: job.name) { nextDrill = min(nextDrill ?? next, next) }
+    }
+    problems += databases.flatMap { [nextDrill] database in
+      atRisk(database, nextDrill: nextDrill, time).map { Problem($0.fault, database: database.name, aspect: $0.aspect) }
     }
     return problems + Self.undelivered(await courier.reports)
+  }
+
+  /// Backups that were made and that nobody has deleted, and that no store knows any more: somebody took away their manifests.
+  private func vanished(_ catalog: Catalog) async -> [(database: String, fault: Fault)] {
+    let unread = Set(catalog.problems.filter { $0.folder == nil }.map(\.store))
+    let readable = Set(plan.stores.map(\.name)).subtracting(unread)
+    let known = Set(catalog.backups.map(\.id)).union(
+      catalog.problems.compactMap { $0.folder.flatMap(BackupLayout.init(folder:))?.id })
+    return await ledger.history.committed.filter { id, stores in
+      // Where a store can't be read, or is configured no more, nobody knows.
+      !known.contains(id) && stores.isSubset(of: readable)
+    }.keys.sorted().map { id in
+      (
+        id.database,
+        Fault(
+          .backupMissing, "\(id) was made, nobody has deleted it, and no store has it any more.",
+          cause: "its manifest is gone from every store; what is left of its files is kept",
+          hint:
+            "bring manifest.json and manifest.json.sig back from a copy of the store; or: pgbackupctl log, for what happened"
+        )
+      )
+    }
   }
 
   /// Channels that have taken nothing for some tries.
@@ -82,7 +110,7 @@ extension DaemonCore {
       job.stores.filter({ decision.expired[$0] == nil }).count >= plan.quorum
     else { return nil }
     return Fault(
-      .objectiveMissed,
+      .quorumMissed,
       "\(backup.id) (\(backup.manifest.type)) is whole in \(backup.wholeCopies) of \(plan.quorum) stores.",
       hint: "pgbackupctl reconcile --apply")
   }
@@ -107,7 +135,9 @@ extension DaemonCore {
   }
 
   /// Objectives of proof and recovery that are missed, and those that are about to be.
-  private func atRisk(_ database: StatusReport.Database, _ time: Date) -> [(aspect: String, fault: Fault)] {
+  private func atRisk(
+    _ database: StatusReport.Database, nextDrill: Date?, _ time: Date
+  ) -> [(aspect: String, fault: Fault)] {
     var faults: [(aspect: String, fault: Fault)] = []
     if database.meetsProved == false, let objective = database.provedWithinSeconds {
       let age = database.provedAgeSeconds.map { "is \(Duration.seconds($0).spoken) old" } ?? "does not exist"
@@ -134,22 +164,43 @@ extension DaemonCore {
             hint: "raise 'restore: jobs:', keep a copy in a nearer store, or raise 'objectives: rto:'")
         ))
     }
+    if database.meetsProved == true, let objective = database.provedWithinSeconds, let proved = database.proved {
+      let end = proved.time.addingTimeInterval(objective)
+      if comesTooLate(nextDrill, end, since: proved.time, time) {
+        faults.append(
+          (
+            "proved",
+            Fault(
+              .objectiveAtRisk,
+              "The newest proved backup of '\(database.name)' will be older than \(Duration.seconds(objective).spoken) from \(end.rfc3339) on, and "
+                + (nextDrill.map { "the next drill is due at \($0.rfc3339)." } ?? "no drill is scheduled."),
+              hint: "schedule a drill more often, or: pgbackupctl drill \(database.name)")
+          ))
+      }
+    }
     // Before it happens: the next backup comes too late even if all goes well.
     if database.meetsRPO == true, let objective = database.rpoSeconds, let newest = database.newest {
       let end = newest.id.time.addingTimeInterval(objective)
       let next = database.nextDue.map { $0.addingTimeInterval(newest.seconds) }
-      if next.map({ $0 > end }) ?? false {
+      if comesTooLate(next, end, since: newest.id.time, time) {
         faults.append(
           (
             "rpo",
             Fault(
               .objectiveAtRisk,
-              "The newest backup of '\(database.name)' will be older than \(Duration.seconds(objective).spoken) from \(end.rfc3339) on, and the next one is due at \(database.nextDue?.rfc3339 ?? "").",
+              "The newest backup of '\(database.name)' will be older than \(Duration.seconds(objective).spoken) from \(end.rfc3339) on, and "
+                + (database.nextDue.map { "the next one is due at \($0.rfc3339)." } ?? "none is scheduled."),
               hint: "schedule it more often, or: pgbackupctl backup \(database.name)")
           ))
       }
     }
     return faults
+  }
+
+  /// Whether what renews something comes behind its end; where nothing is scheduled to, that is told in the last tenth of the time.
+  private func comesTooLate(_ next: Date?, _ end: Date, since start: Date, _ time: Date) -> Bool {
+    if let next { return next > end }
+    return time.timeIntervalSince(start) > 0.9 * end.timeIntervalSince(start)
   }
 
   private func doubtful(_ database: StatusReport.Database, _ catalog: Catalog) -> Fault? {

@@ -77,7 +77,14 @@ extension DaemonCore {
     let reconcile = Reconcile(stores: plan.stores, policy: plan.retention)
     let plan = await reconcilePlan()
     var results: [Reconcile.Result] = []
+    let committed = await ledger.history.committed
     for step in plan.removals {
+      // What was a backup, and nobody has deleted, is no leftover: somebody took its manifest away.
+      if case .sweep(let leftover) = step.action, let id = BackupLayout(folder: leftover.folder)?.id,
+        committed[id] != nil
+      {
+        continue
+      }
       guard let result = await reconcile.apply(step) else { continue }
       results.append(result)
       await report(result, by: caller)

@@ -129,7 +129,10 @@ extension DaemonCore {
       lastRun: board.last(database: name), nextJob: next?.job, nextDue: next?.due)
     report.recovery = await recovery(of: name, newest?.backup)
     (report.rtoSeconds, report.provedWithinSeconds) = (plan.rto?.inSeconds, plan.provedWithin?.inSeconds)
-    report.proved = own.last { proofs[$0.backup.id] != nil }?.backup.id
+    report.proved =
+      own.last {
+        $0.backup.isGood && !RetentionPolicy.isAhead($0.backup, of: time) && proofs[$0.backup.id] != nil
+      }?.backup.id
     report.provedAgeSeconds = report.proved.map { time.timeIntervalSince($0.time) }
     return report
   }
@@ -141,7 +144,7 @@ extension DaemonCore {
     let statistics = StatisticsFile(state: plan.state).read(name).last
     return RecoveryEstimate.all(
       await ledger.history.measures[name] ?? [], stores: plan.stores.map(\.name).filter(places.contains),
-      bytes: newest.manifest.artifact.archiveBytes, largestTable: statistics?.largestTableBytes)
+      bytes: newest.manifest.totals.rowBytes, largestTable: statistics?.largestTableBytes)
   }
 
   private func store(

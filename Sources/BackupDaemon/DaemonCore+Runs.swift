@@ -289,7 +289,7 @@ extension DaemonCore {
         statistics: StatisticsFile(state: plan.state),
         ledgerHead: { [ledger] in await ledger.head },
         verified: { [weak self] in await self?.note($0, run: $1) },
-        lastVerified: { [weak self] in await self?.ledger.history.verified.mapValues(\.time) ?? [:] },
+        lastVerified: { [weak self] in await self?.ledger.history.looked ?? [:] },
         afterRun: { [weak self] in
           await self?.watch(.recent)
           await self?.settleStores()

@@ -88,7 +88,13 @@ package actor Ledger {
 
   /// Reads the file anew, from its beginning.
   package func examine(witnessing wanted: Set<Int>) -> LedgerExamination {
-    LedgerExamination((try? Data(contentsOf: URL(filePath: path))) ?? Data(), witnessing: wanted)
+    var found = LedgerExamination((try? Data(contentsOf: URL(filePath: path))) ?? Data(), witnessing: wanted)
+    // This process knows what it has written last.
+    if found.lastSequence != examination.lastSequence || found.lastDigest != examination.lastDigest {
+      found.missing = max(0, examination.lastSequence - found.lastSequence)
+      found.brokenLine = found.brokenLine ?? found.records + 1
+    }
+    return found
   }
 
   package var recordCount: Int { examination.records }

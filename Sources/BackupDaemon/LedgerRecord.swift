@@ -97,6 +97,8 @@ package struct LedgerExamination: Sendable {
   package var tornBytes = 0
   /// The first line (from 1) that does not fit to the one before it, where there is one.
   package var brokenLine: Int?
+  /// Records that this process has written and that are not there any more.
+  package var missing = 0
   package var history = RunHistory()
 
   /// Digests of the lines that somebody bears witness of, by their numbers.

@@ -64,6 +64,13 @@ package struct RunHistory: Sendable {
   /// What the last look at each placement found.
   package private(set) var verified: [PlacementKey: Verified] = [:]
 
+  /// When each placement was last tried to be read, with whatever outcome: one that can't be read must not keep the others from their
+  /// turn.
+  package private(set) var looked: [PlacementKey: Date] = [:]
+
+  /// Backups that were made, and not deleted since, with the stores that have them.
+  package private(set) var committed: [BackupID: Set<String>] = [:]
+
   /// The folders of placements that turned out damaged and were not mended since.
   package var damaged: [PlacementKey: String] { verified.filter { !$0.value.isSound }.mapValues(\.folder) }
 
@@ -89,6 +96,9 @@ package struct RunHistory: Sendable {
         jobs[name] = job
       }
     case .backupVerified:
+      if let backup = record.backup, let store = record.store {
+        looked[PlacementKey(backup: backup, store: store)] = record.time
+      }
       guard record.result != "unread", let backup = record.backup, let store = record.store, let detail = record.detail,
         let level = detail["level"].flatMap(VerifyLevel.init(rawValue:))
       else { return }
@@ -99,6 +109,11 @@ package struct RunHistory: Sendable {
       // It is another one now, or none.
       guard let backup = record.backup, let store = record.store else { return }
       verified[PlacementKey(backup: backup, store: store)] = nil
+      looked[PlacementKey(backup: backup, store: store)] = nil
+      if record.kind == .backupCopied { committed[backup, default: []].insert(store) } else { forget(backup, store) }
+    case .backupDeleted:
+      // Of a damaged one the record tells what was wrong with it.
+      if let backup = record.backup, let store = record.store { forget(backup, store) }
     case .backupAccepted:
       if let backup = record.backup { accepted.insert(backup) }
     case .jobScheduled:
@@ -136,6 +151,11 @@ package struct RunHistory: Sendable {
           proofs[backup] = record.time
           proofRecords[backup] = record.sequence
         }
+        if record.result == "succeeded", let backup = record.backup, let detail = record.detail,
+          detail["archive_bytes"] != nil, let stores = detail["stores"]
+        {
+          committed[backup] = Set(stores.split(separator: ",").map(String.init))
+        }
         if record.result == "succeeded", let measure = RecoveryMeasure(record) {
           measures[database] = Array(((measures[database] ?? []) + [measure]).suffix(20))
         }
@@ -144,6 +164,11 @@ package struct RunHistory: Sendable {
     default:
       break
     }
+  }
+
+  private mutating func forget(_ backup: BackupID, _ store: String) {
+    committed[backup]?.remove(store)
+    if committed[backup]?.isEmpty == true { committed[backup] = nil }
   }
 
   private mutating func conclude(_ record: LedgerRecord) {

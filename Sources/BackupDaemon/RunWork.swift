@@ -163,6 +163,7 @@ struct RunWork: Sendable {
   private func verify(_ catalog: Catalog, _ level: VerifyLevel, _ budget: VerifyBudget) async throws -> RunOutcome {
     let chosen = options.selection
     let stores = plan.stores(of: job).filter { chosen?.stores?.contains($0.name) ?? true }
+    let catalogOfAll = catalog
     var catalog = catalog
     if let wanted = chosen?.backups { catalog = catalog.keeping { wanted.contains($0.id) } }
     let items = VerifyPlan(
@@ -187,7 +188,25 @@ struct RunWork: Sendable {
       results.append(result)
       await surroundings.verified(result, report.id)
     }
+    // What has no manifest that can be read is no item of the plan, but no less damaged.
+    for result in unreadable(catalogOfAll, stores.map(\.name)) {
+      results.append(result)
+      await surroundings.verified(result, report.id)
+    }
     return RunOutcome(results, of: database.name, planned: items.count)
+  }
+
+  private func unreadable(_ catalog: Catalog, _ stores: [String]) -> [Verification] {
+    catalog.problems.compactMap { problem in
+      guard stores.contains(problem.store), let layout = problem.folder.flatMap(BackupLayout.init(folder:)),
+        layout.id.database == database.name, options.selection?.backups?.contains(layout.id) ?? true
+      else { return nil }
+      var result = Verification(
+        backup: layout.id, type: layout.type, store: problem.store, level: .checksum, finished: surroundings.now(),
+        seconds: 0)
+      result.fault = problem.fault
+      return result
+    }
   }
 
   // MARK: - Drill

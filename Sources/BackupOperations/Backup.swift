@@ -169,7 +169,7 @@ package struct Backup: Sendable {
       UploadOptions(expectedBytes: expected, retainUntil: term.end(in: store))
     }
     do {
-      let dumped = try await dump(DumpProgram(dumpProgram, connection), snapshot, server, into: &fan)
+      let dumped = try await dump(DumpProgram(dumpProgram, connection), connection, snapshot, server, into: &fan)
       context.report(RunProgress(phase: .globals))
       let globals = try await GlobalsProgram(globalsProgram, connection).dump(
         withRolePasswords: server.canReadRolePasswords)
@@ -214,7 +214,8 @@ package struct Backup: Sendable {
 
   /// Dumps through the pipeline into the stores; the uploads are not finished yet.
   private func dump(
-    _ program: DumpProgram, _ snapshot: Snapshot, _ server: ServerFacts, into fan: inout FanOut
+    _ program: DumpProgram, _ connection: ConnectionSettings, _ snapshot: Snapshot, _ server: ServerFacts,
+    into fan: inout FanOut
   ) async throws -> DumpedArchive {
     let gate = PauseGate()
     let pipeline = ArchivePipeline(compression: settings.compression, workers: settings.workers, gate: gate)
@@ -227,8 +228,8 @@ package struct Backup: Sendable {
     let destination = try FrameDestination(fan, settings.encryption)
     let dumped: DumpedArchive
     do {
-      let loadGuard = LoadGuard(request.connection, settings.load, gate: gate, logger: logger, resting: progress.rests)
-      dumped = try await Self.watched(by: loadGuard) {
+      let loadGuard = LoadGuard(connection, settings.load, gate: gate, logger: logger, resting: progress.rests)
+      dumped = try await watched(by: loadGuard) {
         try await program.dump(snapshot: snapshot, lockWait: settings.lockWait, stallAfter: settings.stallAfter) {
           output in
           let result = try await pipeline.run(output, onRead: progress.read) { bytes in
@@ -250,7 +251,7 @@ package struct Backup: Sendable {
   }
 
   /// Dumps for as long as the guard lets it; what it has cost goes with what came of it.
-  private static func watched(
+  private func watched(
     by loadGuard: LoadGuard, _ dump: @escaping @Sendable () async throws -> DumpedArchive
   ) async throws -> DumpedArchive {
     try await withThrowingTaskGroup(of: DumpedArchive?.self) { group in
@@ -259,7 +260,11 @@ package struct Backup: Sendable {
         try await loadGuard.watch()
         return nil
       }
-      defer { group.cancelAll() }
+      defer {
+        group.cancelAll()
+        // In any case, also where the dump has failed.
+        if let cost = loadGuard.cost { logger.info("what the dump has cost", metadata: cost.metadata) }
+      }
       while let ended = try await group.next() {
         // The guard may end first, where the server can't be asked.
         guard var dumped = ended else { continue }

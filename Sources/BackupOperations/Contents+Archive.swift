@@ -37,11 +37,16 @@ extension BackupStatistics {
     // What pg_dump has to say of definitions, in the order of names: entries' numbers change from dump to dump.
     let definitions = index.entries.filter { $0.section == .preData || $0.section == .postData }
       .map { "\($0.kind ?? "") \($0.schema ?? "") \($0.tag ?? "")\n\($0.definition ?? "")" }.sorted()
+    let roots = TableSelection.roots(of: index.entries)
     self.init(
       backup: contents.id, archiveBytes: Int64(clamping: contents.archiveBytes), storedBytes: storedBytes,
       seconds: seconds,
+      // Partitions come and go: their rows count as those of the table that they are parts of.
       rows: Dictionary(
-        contents.tables.map { ("\($0.schema).\($0.name)", $0.rows ?? 0) }, uniquingKeysWith: { first, _ in first }),
+        contents.tables.map { table in
+          let name = "\(table.schema).\(table.name)"
+          return (roots[name] ?? name, table.rows ?? 0)
+        }, uniquingKeysWith: +),
       schemaDigest: Digest.hexadecimal(of: Array(definitions.joined(separator: "\0").utf8)))
     largestTableBytes = contents.tables.map { Int64(clamping: $0.length) }.max()
   }

@@ -9,7 +9,8 @@ package import Storage
 import Units
 
 /// Restores a backup into a private throw-away server and proves it there: rows, sequences, large objects, the user's own statements,
-/// and amcheck where that is installed. Production is neither read nor written.
+/// and amcheck where that is installed. The drill itself neither reads nor writes production; code that lies in the backup, functions in
+/// check constraints and views over foreign servers, runs with the rights of the account that drills run under.
 ///
 /// Where a server is named in the configuration, the drill restores into a database of its own there, and drops it again. A server whose
 /// system identifier is that of a backed-up one, a standby of one among them, is refused.
@@ -188,6 +189,7 @@ package struct Drill: Sendable {
       answer = try await session.query(assertion)
       try await session.execute("ROLLBACK")
     } catch {
+      try Task.checkCancellation()
       throw Fault(
         .assertionFailed, "An assertion could not be run on the restored database.",
         cause: "\(assertion)\n\(error.cause ?? error.message)", hint: "mend 'assert' of '\(manifest.id.database)'")
@@ -203,6 +205,12 @@ package struct Drill: Sendable {
 
   /// B-tree indexes against their order, and tables against their format (PostgreSQL's amcheck); nil where it is not installed.
   private func amcheck(_ session: PostgresSession) async throws -> Int? {
+    // The database's own settings, which were restored with it, and its event triggers have no say in this.
+    try await session.execute(
+      """
+      SET statement_timeout = 0; SET lock_timeout = 0; SET default_transaction_read_only = off;
+      SET session_replication_role = replica
+      """)
     let isThere = try await session.query("SELECT FROM pg_catalog.pg_available_extensions WHERE name = 'amcheck'")
     guard !isThere.isEmpty else { return nil }
     try await session.execute(

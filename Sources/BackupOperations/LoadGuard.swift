@@ -82,6 +82,10 @@ package struct LoadCost: Sendable, Equatable {
   }
 }
 
+extension LoadCost {
+  var metadata: Logger.Metadata { detail.mapValues { "\($0)" } }
+}
+
 /// Judges one sample after the other. A pure value; time is what it is told.
 package struct LoadJudge: Sendable {
   package enum Verdict: Sendable, Equatable {
@@ -92,6 +96,7 @@ package struct LoadJudge: Sendable {
 
   private let policy: LoadPolicy
   package private(set) var cost = LoadCost()
+  package var hasLooked: Bool { last != nil }
   /// What was told already, and is told once.
   package private(set) var warnings: [Fault] = []
   private var told: Set<String> = []
@@ -207,17 +212,28 @@ final class LoadGuard: Sendable {
     judge = Mutex(LoadJudge(policy))
   }
 
-  var cost: LoadCost { judge.withLock { $0.cost } }
+  /// Nil where nobody could look.
+  var cost: LoadCost? { judge.withLock { $0.hasLooked ? $0.cost : nil } }
   var warnings: [Fault] { judge.withLock { $0.warnings } }
 
   /// Goes on until the task is cancelled. Where the server can't be asked, the dump goes on unwatched, and that is told.
   ///
   /// - Throws: why the dump has to end.
   func watch() async throws {
+    while !Task.isCancelled {
+      try await watchOnce()
+      gate.set(paused: false)
+      try? await Task.sleep(for: policy.every)
+    }
+  }
+
+  private func watchOnce() async throws {
     do {
       var connection = connection
       connection["application_name"] = "pgbackupd guard"
       try await PostgresSession.connect(connection).use { session in
+        // The database's own may be anything.
+        try await session.execute("SET statement_timeout = '30s'; SET lock_timeout = 0")
         while !Task.isCancelled {
           try await self.look(session)
           try await Task.sleep(for: self.policy.every)
@@ -226,7 +242,6 @@ final class LoadGuard: Sendable {
     } catch let fault as Fault where fault.code == .loadExceeded {
       throw fault
     } catch {
-      gate.set(paused: false)
       if Task.isCancelled { return }
       logger.warning("nobody watches over what the dump costs", metadata: ["cause": "\(error)"])
     }
@@ -259,8 +274,8 @@ extension PostgresSession {
         WHERE datname = pg_catalog.current_database() AND usename = current_user
           AND application_name IN ('pgbackupd', 'pgbackupd pg_dump') AND xact_start IS NOT NULL),
       waiting AS MATERIALIZED (
-        SELECT a.pid, pg_catalog.pg_blocking_pids(a.pid) AS by FROM pg_catalog.pg_stat_activity a
-        WHERE a.datname = pg_catalog.current_database() AND a.pid <> pg_catalog.pg_backend_pid()),
+        SELECT l.pid, pg_catalog.pg_blocking_pids(l.pid) AS by
+        FROM (SELECT DISTINCT pid FROM pg_catalog.pg_locks WHERE NOT granted) AS l),
       first AS (SELECT pid FROM waiting WHERE by && (SELECT array_agg(pid) FROM ours)),
       second AS (SELECT pid FROM waiting WHERE by && (SELECT array_agg(pid) FROM first))
       SELECT (SELECT pg_catalog.date_part('epoch', pg_catalog.clock_timestamp() - min(xact_start)) FROM ours),
@@ -268,7 +283,8 @@ extension PostgresSession {
              (SELECT count(*) FROM (SELECT pid FROM first UNION SELECT pid FROM second) AS all_of_them
               WHERE pid NOT IN (SELECT pid FROM ours)),
              CASE WHEN NOT pg_catalog.pg_is_in_recovery() THEN NULL
-                  WHEN pg_catalog.pg_last_wal_receive_lsn() = pg_catalog.pg_last_wal_replay_lsn() THEN 0
+                  WHEN pg_catalog.pg_last_wal_receive_lsn() IS NULL THEN NULL
+                  WHEN pg_catalog.pg_last_wal_receive_lsn() <= pg_catalog.pg_last_wal_replay_lsn() THEN 0
                   ELSE pg_catalog.date_part('epoch', pg_catalog.clock_timestamp() - pg_catalog.pg_last_xact_replay_timestamp()) END
       """
     ).first

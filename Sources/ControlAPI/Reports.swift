@@ -52,10 +52,11 @@ package struct StatusReport: Codable, Sendable {
       self.nextDue = nextDue
     }
 
-    /// Whether every scenario that was measured keeps to the objective; nil where there is none, or nothing was measured.
+    /// Whether every scenario keeps to the objective; nil where there is none, or where one that may still break it was not measured.
     package var meetsRTO: Bool? {
-      guard let rtoSeconds, let slowest = recovery.compactMap(\.seconds).max() else { return nil }
-      return slowest <= rtoSeconds
+      guard let rtoSeconds else { return nil }
+      if recovery.contains(where: { $0.seconds.map { $0 > rtoSeconds } ?? false }) { return false }
+      return recovery.isEmpty || recovery.contains { $0.seconds == nil } ? nil : true
     }
 
     /// Whether the newest proved backup is young enough; nil where no objective is set.

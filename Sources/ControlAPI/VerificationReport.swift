@@ -78,14 +78,18 @@ package struct LedgerReport: Codable, Sendable {
   package var digest: String
   /// The first line that does not fit to the one before it.
   package var brokenLine: Int?
+  /// Records that the daemon has written and that are not there any more.
+  package var missing: Int
   /// Manifests that bear witness of a line of this ledger.
   package var witnesses: Int
   /// Those whose line is missing here, or is another one.
   package var contradictions: [BackupID]
 
   package init(
-    records: Int, lastSequence: Int, digest: String, brokenLine: Int?, witnesses: Int, contradictions: [BackupID]
+    records: Int, lastSequence: Int, digest: String, brokenLine: Int?, missing: Int, witnesses: Int,
+    contradictions: [BackupID]
   ) {
+    self.missing = missing
     self.records = records
     self.lastSequence = lastSequence
     self.digest = digest
@@ -99,7 +103,9 @@ package struct LedgerReport: Codable, Sendable {
   /// What was found, for people.
   package var sentences: String {
     var text = "Ledger: \(records) records, the last one #\(lastSequence), SHA-256 \(digest). "
-    if let line = brokenLine {
+    if missing > 0 {
+      text += "Its last \(missing) records are GONE: the daemon has written them. "
+    } else if let line = brokenLine {
       text += "Line \(line) does NOT fit to the one before it. "
     } else {
       text += "The chain is whole. "

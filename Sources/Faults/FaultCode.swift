@@ -72,6 +72,7 @@ package enum FaultCode: String, Sendable, Codable, CaseIterable {
   case runInterrupted = "E-RUN-INTERRUPTED"
   case objectiveMissed = "E-OBJECTIVE-MISSED"
   case objectiveAtRisk = "E-OBJECTIVE-AT-RISK"
+  case quorumMissed = "E-QUORUM-MISSED"
   case clockDoubtful = "E-CLOCK-DOUBTFUL"
 
   // what goes out
@@ -94,7 +95,8 @@ extension FaultCode {
   package var exitCode: ExitCode {
     switch self {
     case .usage: .usage
-    case .configInvalid, .configUnreadable, .objectiveMissed, .objectiveAtRisk, .clockDoubtful, .backupDoubtful,
+    case .configInvalid, .configUnreadable, .objectiveMissed, .objectiveAtRisk, .quorumMissed, .clockDoubtful,
+      .backupDoubtful,
       .alertUndelivered:
       .problemsFound
     case .databaseUnreachable, .storeMissing, .storeUnreachable, .storeUntrusted, .storeSilent, .daemonUnreachable:

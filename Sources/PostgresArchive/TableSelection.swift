@@ -68,6 +68,24 @@ package struct TableSelection: Sendable {
     dumpIDs = wanted
   }
 
+  /// The table at the top of each partition's, as `schema.name`; tables that are no partitions have none.
+  package static func roots(of entries: [TocEntry]) -> [String: String] {
+    func name(_ entry: TocEntry) -> String { "\(entry.schema ?? "").\(entry.tag ?? "")" }
+    let tables = entries.filter { $0.kind == "TABLE" }
+    let byID = Dictionary(tables.map { ($0.dumpID, $0) }, uniquingKeysWith: { first, _ in first })
+    var parents: [String: String] = [:]
+    for attachment in entries where attachment.kind == "TABLE ATTACH" {
+      let parent = attachment.dependencies.compactMap { byID[$0] }.first { name($0) != name(attachment) }
+      if let parent { parents[name(attachment)] = name(parent) }
+    }
+    return parents.mapValues { parent in
+      var top = parent
+      // A partition has one parent; a circle is no archive of pg_dump's.
+      for _ in 0..<parents.count { top = parents[top] ?? top }
+      return top
+    }
+  }
+
   private struct Name: Hashable {
     let schema: String?
     let tag: String?

@@ -6,6 +6,7 @@ import Glibc
 /// can enter, without TCP, and gone afterwards. It knows no other server, and none knows it.
 package struct ThrowawayServer: Sendable {
   private let folder: String
+  private let lock: Int32
   private let binaries: String
   /// To its database `postgres`, as the superuser.
   package let connection: ConnectionSettings
@@ -39,8 +40,10 @@ package struct ThrowawayServer: Sendable {
         hint: "set 'drill: folder:' to a shorter one")
     }
     try makeFolder(root, folder)
+    // Held for the drill's life, and by the kernel no longer than ours.
+    let lock = hold("\(folder)/lock") ?? -1
     let server = ThrowawayServer(
-      folder, String(initdb.path.dropLast("/initdb".count)), initdb.versionText, superuser)
+      folder, lock, String(initdb.path.dropLast("/initdb".count)), initdb.versionText, superuser)
     do throws(Fault) {
       try await server.begin(connections)
       try await server.checkIdentity()
@@ -51,8 +54,9 @@ package struct ThrowawayServer: Sendable {
     return server
   }
 
-  private init(_ folder: String, _ binaries: String, _ versionText: String, _ superuser: String) {
+  private init(_ folder: String, _ lock: Int32, _ binaries: String, _ versionText: String, _ superuser: String) {
     self.folder = folder
+    self.lock = lock
     self.binaries = binaries
     self.versionText = versionText
     connection = ConnectionSettings(socketFolder: folder, port: "5432", user: superuser, database: "postgres")
@@ -109,19 +113,41 @@ package struct ThrowawayServer: Sendable {
   }
 
   /// Ends the server and leaves nothing behind.
-  package func remove() async { await Self.remove(folder, binaries) }
+  package func remove() async {
+    await Self.remove(folder, binaries)
+    if lock >= 0 { close(lock) }
+  }
+
+  /// Lets go of it as a crash does: it runs on, and is anybody's to sweep.
+  package func abandon() { if lock >= 0 { close(lock) } }
 
   /// Ends and removes what drills of a dead process have left; returns how many there were.
   package static func sweep(root: String, programs: ClientPrograms) async -> Int {
     let names = ((try? FileManager.default.contentsOfDirectory(atPath: root)) ?? []).filter { $0.hasPrefix(prefix) }
+    var swept = 0
     for name in names {
       let folder = "\(root)/\(name)"
+      // Another daemon's, which may live.
+      guard let lock = hold("\(folder)/lock") else { continue }
+      defer { close(lock) }
+      swept += 1
       let version = (try? String(contentsOfFile: "\(folder)/data/PG_VERSION", encoding: .utf8)) ?? ""
       let major = Int(version.prefix { $0.isNumber }) ?? 0
       let program = try? await programs.program("pg_ctl", forServer: major)
       await remove(folder, program.map { String($0.path.dropLast("/pg_ctl".count)) } ?? "")
     }
-    return names.count
+    return swept
+  }
+
+  /// The lock of a drill's folder: whoever has it may end what is in there. Nil where a living process has it.
+  private static func hold(_ path: String) -> Int32? {
+    let file = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0o600)
+    guard file >= 0 else { return nil }
+    guard flock(file, LOCK_EX | LOCK_NB) == 0 else {
+      close(file)
+      return nil
+    }
+    return file
   }
 
   private static func remove(_ folder: String, _ binaries: String) async {

@@ -39,8 +39,9 @@ struct DrillCommandLine: ParsableCommand {
     commandName: "drill", abstract: "Restores a backup into a private throw-away server and proves it there.",
     discussion: """
       Every table, sequence and large object is compared with the backup, then the database's own assertions are asked, and amcheck \
-      where it is installed. The server has no TCP and is gone afterwards; production is neither read nor written. The proof is kept \
-      beside the backup, signed.
+      where it is installed. The server listens on no TCP port and is gone afterwards. Code that lies in the backup (functions in checks, \
+      views over foreign servers) runs there, with the rights of the account that drills run under. The proof is kept beside the \
+      backup, signed.
       """)
 
   @Argument(help: ArgumentHelp(BackupArgument.help + " (default: the newest; a database's name is its newest)."))

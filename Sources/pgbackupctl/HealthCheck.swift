@@ -24,16 +24,18 @@ struct CheckCommandLine: ParsableCommand {
       throw ArgumentParser.ExitCode(2)
     }
     let aspects = HealthAspect.all(try answer.get())
-    let worst = aspects.map(\.state).max { $0.severity < $1.severity } ?? .ok
+    let worst = aspects.map(\.state).max { $0.severity < $1.severity }.map { $0 == .notRun ? .ok : $0 } ?? .ok
     guard nagios else {
       try connection.show(aspects) { aspects in aspects.map(\.line).joined(separator: "\n") }
       if worst != .ok { throw Ending(code: .problemsFound) }
       return
     }
-    let wrong = aspects.filter { $0.state != .ok }.sorted { $0.state.severity > $1.state.severity }
+    let wrong = aspects.filter { $0.state.severity > 0 }.sorted { $0.state.severity > $1.state.severity }
     let text =
       wrong.isEmpty
-      ? "\(aspects.count) aspects are well" : wrong.map { "\($0.name): \($0.text)" }.joined(separator: "; ")
+      ? "\(aspects.count { $0.state == .ok }) aspects are well"
+        + (aspects.contains { $0.state == .notRun } ? ", \(aspects.count { $0.state == .notRun }) not run" : "")
+      : wrong.map { "\($0.name): \($0.text)" }.joined(separator: "; ")
     let figures = aspects.compactMap(\.figure)
     // The pipe begins the performance data (Monitoring Plugins' development guidelines).
     print(
@@ -46,9 +48,12 @@ struct CheckCommandLine: ParsableCommand {
 /// One thing that is well, or is not.
 struct HealthAspect: Encodable {
   enum State: String, Encodable {
-    case ok, warning, critical
+    case ok
+    /// Nobody has looked, and nobody has asked for it: neither well nor wrong.
+    case notRun = "not run"
+    case warning, critical
 
-    var severity: Int { self == .ok ? 0 : self == .warning ? 1 : 2 }
+    var severity: Int { self == .critical ? 2 : self == .warning ? 1 : 0 }
   }
 
   var name: String
@@ -57,7 +62,7 @@ struct HealthAspect: Encodable {
   /// `'label'=value;warn;crit`.
   var figure: String?
 
-  var line: String { "\(name): \(state == .ok ? "OK" : state == .warning ? "WARNING" : "FAILED") (\(text))" }
+  var line: String { "\(name): \(state == .critical ? "FAILED" : state.rawValue.uppercased()) (\(text))" }
 
   static func all(_ report: StatusReport) -> [HealthAspect] {
     var aspects = [
@@ -85,7 +90,7 @@ struct HealthAspect: Encodable {
     // What has no line of its own yet: each is told, by its code.
     let known: Set<FaultCode> = [.objectiveMissed, .alertUndelivered]
     let rest = report.problems.filter { problem in
-      !known.contains(problem.code) && !report.stores.contains { $0.fault?.code == problem.code }
+      !known.contains(problem.code) && !report.stores.contains { $0.fault == problem }
     }
     for problem in rest {
       let isMild = [.objectiveAtRisk, .backupDoubtful, .storeSpace, .clockDoubtful].contains(problem.code)
@@ -101,7 +106,7 @@ struct HealthAspect: Encodable {
       let bound = objective.map { ", objective \(Duration.seconds($0).spoken)" } ?? ", no objective"
       let isMissed = objective.map { bound in seconds.map { $0 > bound } ?? true } ?? false
       return HealthAspect(
-        name: "\(database.name) \(name)", state: isMissed ? .critical : .ok,
+        name: "\(database.name) \(name)", state: isMissed ? .critical : seconds == nil ? .notRun : .ok,
         text: (seconds.map { Duration.seconds($0).spoken } ?? missing) + bound,
         figure: seconds.map { "'\(database.name)_\(name)'=\(Int($0))s" + (objective.map { ";;\(Int($0))" } ?? "") })
     }
@@ -112,7 +117,7 @@ struct HealthAspect: Encodable {
       aspect("rpo", database.ageSeconds, database.rpoSeconds, "no good backup"),
       aspect("proved", database.provedAgeSeconds, database.provedWithinSeconds, "not run"), rto,
     ]
-    if database.ageSeconds == nil, all[0].state == .ok { all[0].state = .warning }
+    if database.ageSeconds == nil, all[0].state == .notRun { all[0].state = .warning }
     return all
   }
 }

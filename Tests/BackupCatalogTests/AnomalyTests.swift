@@ -103,13 +103,14 @@ private func statistics(
   private static func measure(_ store: String, day: Double = 0, record: Int = 1) -> RecoveryMeasure {
     RecoveryMeasure(
       time: start.addingTimeInterval(day * 86400), backup: BackupID(database: "shop", time: start), stores: [store],
-      bytes: 1000, phases: ["server": 50, "schema": 2, "load": 10, "indexes": 5, "proof": 3, "swap": 1, "amcheck": 9],
+      bytes: 1000 << 20,
+      phases: ["server": 50, "schema": 2, "load": 10, "indexes": 5, "proof": 3, "swap": 1, "amcheck": 9],
       record: record)
   }
 
   @Test func whatGrowsIsScaled() {
     let found = RecoveryEstimate.all(
-      [Self.measure("near")], stores: ["near", "far"], bytes: 3000, largestTable: 500)
+      [Self.measure("near")], stores: ["near", "far"], bytes: 3000 << 20, largestTable: 500 << 20)
     #expect(found.map(\.scenario) == ["whole from near", "largest table from near", "whole from far"])
     let seconds: [Double?] = [2 + 30 + 15 + 9 + 1, 2 + 5 + 1.5 + 1, nil]
     #expect(found.map(\.seconds) == seconds, "what was not measured is no promise")
@@ -117,8 +118,18 @@ private func statistics(
 
   @Test func theLastMeasureCounts() {
     let found = RecoveryEstimate.all(
-      [Self.measure("near", day: 3, record: 7), Self.measure("near", day: 1, record: 5)], stores: ["near"], bytes: 1000,
+      [Self.measure("near", day: 3, record: 7), Self.measure("near", day: 1, record: 5)], stores: ["near"],
+      bytes: 1000 << 20,
       largestTable: nil)
     #expect(found.count == 1 && found[0].measure?.record == 7)
+  }
+
+  /// A drill of hardly any rows is no measure of many times as much.
+  @Test func definitionsAreNotScaled() {
+    var tiny = Self.measure("near")
+    tiny.bytes = 3
+    let found = RecoveryEstimate.all([tiny], stores: ["near"], bytes: 900, largestTable: nil)
+    let seconds: [Double?] = [21]
+    #expect(found.map(\.seconds) == seconds)
   }
 }

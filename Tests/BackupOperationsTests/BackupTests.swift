@@ -29,13 +29,14 @@ struct Workshop {
   func backup(
     _ connection: ConnectionSettings, database: String = "shop", stores: [any ObjectStore]? = nil,
     settings: Backup.Settings = .init(), history: Backup.History = .init(),
-    at time: Date = Date(timeIntervalSince1970: 1_800_000_000)
+    at time: Date = Date(timeIntervalSince1970: 1_800_000_000),
+    report: @escaping @Sendable (RunProgress) -> Void = { _ in }
   ) -> Backup {
     Backup(
       .init(
         database: database, connection: connection, type: "daily", label: nil, job: "daily", run: "test", keep: nil),
       settings: settings, stores: stores ?? [store], history: history,
-      context: OperationContext(now: { time }, report: { _ in }), logger: Logger(label: "test"))
+      context: OperationContext(now: { time }, report: report), logger: Logger(label: "test"))
   }
 
   func catalog() async -> Catalog {

@@ -42,6 +42,8 @@ import Testing
         CREATE ROLE keeper LOGIN PASSWORD 'secret' IN ROLE reader; GRANT "Odd, role" TO keeper WITH ADMIN OPTION;
         DO $$ BEGIN
           EXECUTE format('ALTER DATABASE %I SET timezone = ''Asia/Kathmandu''', current_database());
+          EXECUTE format('ALTER DATABASE %I SET default_transaction_read_only = on', current_database());
+          EXECUTE format('ALTER DATABASE %I SET statement_timeout = ''1ms''', current_database());
           EXECUTE format('ALTER DATABASE %I SET datestyle = ''German, DMY''', current_database());
           EXECUTE format('ALTER DATABASE %I SET extra_float_digits = -9', current_database());
           EXECUTE format('ALTER DATABASE %I SET bytea_output = ''escape''', current_database());
@@ -230,9 +232,13 @@ import Testing
     let folder = TemporaryFolder()
     let programs = ClientPrograms(configured: [cluster.binaries])
     let major = try #require(Int(try cluster.sql("postgres", "SHOW server_version_num").prefix(2)))
-    _ = try await ThrowawayServer.start(
+    let server = try await ThrowawayServer.start(
       major: major, superuser: "boss", programs: programs, root: folder.file("drills"), name: "dead", connections: 4)
     #expect(try Self.servers(folder).count == 1)
+    // Not while somebody has it: another daemon may use the same folder.
+    #expect(await ThrowawayServer.sweep(root: folder.file("drills"), programs: programs) == 0)
+    #expect(try Self.servers(folder).count == 1)
+    server.abandon()
     #expect(await ThrowawayServer.sweep(root: folder.file("drills"), programs: programs) == 1)
     #expect(try Self.servers(folder) == [])
     #expect(folder.files(below: "drills") == [])

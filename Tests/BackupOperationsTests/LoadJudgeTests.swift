@@ -1,5 +1,7 @@
 import BackupOperations
 import Faults
+import PostgresTools
+import TestSupport
 import Testing
 import Units
 
@@ -58,5 +60,30 @@ import Units
       Issue.record("not ended")
       return
     }
+  }
+
+  /// A dump that rests says so, and can be stopped.
+  @Test func aPauseIsToldAndEnds() async throws {
+    let cluster = try PrivateCluster.shared()
+    let database = try cluster.makeDatabase("live", sample: 1)
+    var settings = Backup.Settings()
+    settings.programs = [cluster.binaries]
+    settings.load.every = .milliseconds(20)
+    // Only the judge's rule counts here; a configuration can't say this.
+    settings.load.snapshotAge = .init(.pause, after: .zero)
+    let (paused, told) = AsyncStream<Void>.makeStream()
+    let workshop = Workshop()
+    let backup = workshop.backup(try connection(cluster, database), database: database, settings: settings) {
+      progress in
+      if progress.table?.hasPrefix("paused: its snapshot is") == true { told.yield() }
+    }
+    // Held, so that the dump does not end before the first look.
+    let holder = try LockHolder(cluster, database, "portal.users")
+    let work = Task { try await backup.run() }
+    for await _ in paused { break }
+    holder.release()
+    work.cancel()
+    let ended = await work.result
+    #expect(throws: Fault.self) { try ended.get() }
   }
 }

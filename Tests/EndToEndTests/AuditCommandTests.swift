@@ -104,6 +104,14 @@ import Testing
     var daemon = try start(folder, database, more: "")
     #expect(try daemon.ctl("backup", "shop").status == 0)
     #expect(try daemon.ctl("ledger", "verify").status == 0)
+    // The daemon knows what it has written last.
+    let own = try String(contentsOfFile: folder.file("state/ledger.ndjson"), encoding: .utf8)
+    let fewer = own.split(separator: "\n").dropLast(2).joined(separator: "\n") + "\n"
+    try fewer.write(toFile: folder.file("state/ledger.ndjson"), atomically: false, encoding: .utf8)
+    let short = try daemon.ctl("ledger", "verify")
+    #expect(short.status == 9 && short.output.contains("Its last 2 records are GONE"), "\(short.output)")
+    try own.write(toFile: folder.file("state/ledger.ndjson"), atomically: false, encoding: .utf8)
+    #expect(try daemon.ctl("ledger", "verify").status == 0)
     daemon.signal(SIGTERM)
     _ = daemon.waitForExit()
     let path = folder.file("state/ledger.ndjson")

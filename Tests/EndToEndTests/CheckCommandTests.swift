@@ -71,6 +71,41 @@ import Testing
     #expect(log.contains("damaged") && log.contains("sound"))
   }
 
+  /// What is plainly broken is told by `verify` too, with 9: a file that was cut short, a manifest that is none. What was put right again
+  /// is found to be sound, and counts again.
+  @Test func whatIsPlainlyBroken() throws {
+    let fixture = try start(stores: ["one"])
+    let daemon = fixture.daemon
+    #expect(try daemon.ctl("backup", "shop").status == 0)
+    #expect(try daemon.ctl("drill", "shop").status == 0)
+    #expect(try daemon.ctl("check").output.contains("shop proved: OK"))
+    let path = fixture.folder.file("one/" + (try #require(fixture.files("one").last)))
+    let whole = try Data(contentsOf: URL(filePath: path))
+    try whole.dropLast().write(to: URL(filePath: path))
+    let cut = try daemon.ctl("verify", "--all")
+    #expect(cut.status == 9 && cut.output.contains("DAMAGED"), "\(cut.output)\(cut.errors)")
+    // A proof of what is gone proves nothing.
+    let check = try daemon.ctl("check").output
+    #expect(check.contains("shop proved: NOT RUN (not run"), "\(check)")
+    try whole.write(to: URL(filePath: path))
+    let again = try daemon.ctl("verify", "--all")
+    #expect(again.status == 0 && !again.output.contains("DAMAGED"), "\(again.output)\(again.errors)")
+    #expect(try daemon.ctl("check").output.contains("shop proved: OK"))
+
+    let manifest = path.split(separator: "/").dropLast().map { "/\($0)" }.joined() + "/manifest.json"
+    let signed = try Data(contentsOf: URL(filePath: manifest))
+    try Data("{}".utf8).write(to: URL(filePath: manifest))
+    let none = try daemon.ctl("verify", "--all")
+    #expect(none.status == 9 && none.output.contains("DAMAGED"), "\(none.output)\(none.errors)")
+    // A backup that nobody has deleted does not vanish without a word, and what is left of it is no leftover.
+    try FileManager.default.removeItem(atPath: manifest)
+    let status = try daemon.ctl("status")
+    #expect(status.status == 10 && status.output.contains("was made, nobody has deleted it"), "\(status.output)")
+    try signed.write(to: URL(filePath: manifest))
+    #expect(try daemon.ctl("verify", "--all").status == 0)
+    #expect(try !daemon.ctl("status").output.contains("nobody has deleted it"))
+  }
+
   /// What was found damaged is remembered by the next daemon, and the only copy is not mended by wishful thinking.
   @Test func damageIsRemembered() throws {
     let fixture = try start(stores: ["one"])

@@ -50,37 +50,11 @@ import Testing
     #expect(record.contains("\"snapshot_age_s\"") && record.contains("\"xmin_age\""))
   }
 
-  /// A dump that rests says so, and can be stopped.
-  @Test func aPauseIsTold() throws {
-    let (folder, cluster) = (TemporaryFolder(), try PrivateCluster.shared())
-    let database = try cluster.makeDatabase("shop", sample: 1)
-    let daemon = try Self.start(folder, database, "snapshot_age: pause after 1s")
-    // Held until the first pause is over due, so that the dump does not end before.
-    let holder = try LockHolder(cluster, database, "portal.users")
-    #expect(try daemon.ctl("backup", "shop", "--no-wait").status == 0)
-    try holder.waitForWaiter()
-    let status = try #require(try daemon.ctlJSON("status") as? [String: Any])
-    let run = try #require((status["runs"] as? [[String: Any]])?.first?["id"] as? String)
-    let events = LinePipe()
-    let follower = try ChildProcess(
-      "timeout",
-      ["60", "curl", "-sN", "--unix-socket", daemon.socket, "http://x/v1/runs/\(run)/events"], output: events.writer)
-    events.closeWriter()
-    var line = events.next()
-    while let text = line, !text.contains("paused: its snapshot is") { line = events.next() }
-    #expect(line != nil)
-    holder.release()
-    #expect(try daemon.ctl("cancel", run).status == 0)
-    #expect(try daemon.followLedger().wait(for: "run.finished").contains("aborted"))
-    follower.signal(SIGTERM)
-    follower.wait()
-  }
-
   @Test func rules() throws {
     let folder = TemporaryFolder()
     let file = try folder.write(
       "c.yaml",
-      "databases: { shop: postgresql:///shop }\nbackup: { guard: { blocked: stop after 5m, replica_lag: off, nonsense: 1 } }\n"
+      "databases: { shop: postgresql:///shop }\nbackup: { guard: { blocked: stop after 5m, snapshot_age: pause after 1h, replica_lag: off, nonsense: 1 } }\n"
     )
     let result = try Shell.run(DaemonProcess.program("pgbackupctl"), ["config", "check", file])
     #expect(result.status == 10)

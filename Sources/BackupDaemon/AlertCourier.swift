@@ -131,6 +131,12 @@ actor AlertCourier {
       drop(file, of: name, "its file can't be read")
       return true
     }
+    // A run's beginning is no news after minutes, and nothing is after a day: the channel was away, or not configured.
+    let limit: Duration = notice.kind == .runBegan ? .seconds(600) : Self.patience
+    guard now().timeIntervalSince(notice.time) <= limit.inSeconds else {
+      drop(file, of: name, "it could not be delivered for \(limit.configurationText)")
+      return true
+    }
     do throws(Fault) {
       try await channel.deliver(notice)
       unlink("\(path(name))/\(file)")
@@ -138,12 +144,8 @@ actor AlertCourier {
       return true
     } catch {
       if Task.isCancelled { return false }
-      // A run's beginning is no news an hour later.
-      let limit: Duration = notice.kind == .runBegan ? .seconds(600) : Self.patience
       failed(name, error, next: nil)
-      guard now().timeIntervalSince(notice.time) > limit.inSeconds else { return false }
-      drop(file, of: name, "it could not be delivered for \(limit.configurationText)")
-      return true
+      return false
     }
   }
 

@@ -85,11 +85,14 @@ extension DaemonCore {
   }
 
   private func hookAfter(_ report: RunReport) async -> Fault? {
-    do throws(Fault) {
-      try await plan.hooks.run(.afterRestore, report, failed: report.fault, logger: logger)
-      return nil
-    } catch {
-      return error
+    let (hooks, logger) = (plan.hooks, logger)
+    return await uncancelled { () async -> Fault? in
+      do throws(Fault) {
+        try await hooks.run(.afterRestore, report, failed: report.fault, logger: logger)
+        return nil
+      } catch {
+        return error
+      }
     }
   }
 

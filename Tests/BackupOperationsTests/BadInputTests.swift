@@ -185,7 +185,8 @@ import Units
     _ = try folder.write("pg_dump", wrapper, mode: 0o755)
     var settings = Backup.Settings()
     settings.programs = [folder.path]
-    settings.stallAfter = .seconds(2)
+    // Only the one that hangs is to be given up: a busy machine may give the others no second for a while.
+    settings.stallAfter = code == .dumpStalled ? .seconds(2) : .seconds(300)
     let good = try connection(cluster, database)
     _ = try await expect(code, good, then: good, settings: settings)
   }

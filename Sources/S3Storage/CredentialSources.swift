@@ -13,7 +13,8 @@ struct AmbientCredentials {
   let readFile: @Sendable (String) throws -> String
 
   var sources: [any CredentialSource] {
-    let file = SharedProfile(environment: environment, profile: profile, readFile: readFile)
+    let file = SharedProfile(
+      environment: environment, profile: profile, region: region, transport: transport, readFile: readFile)
     if profile != nil { return [file] }
     return [
       EnvironmentCredentials(environment: environment),
@@ -38,48 +39,6 @@ struct EnvironmentCredentials: CredentialSource {
   }
 }
 
-/// `~/.aws/credentials`, read anew each time: other tools renew it.
-struct SharedProfile: CredentialSource {
-  let environment: [String: String]
-  let profile: String?
-  let readFile: @Sendable (String) throws -> String
-
-  func credentials(at now: Date) async throws(CredentialsError) -> S3Credentials? {
-    let name = profile ?? environment["AWS_PROFILE"] ?? "default"
-    let path =
-      environment["AWS_SHARED_CREDENTIALS_FILE"] ?? environment["HOME"].map { $0 + "/.aws/credentials" }
-    guard let path, let text = try? readFile(path) else {
-      if profile == nil { return nil }
-      throw CredentialsError(reason: "profile '\(name)': the file '\(path ?? "~/.aws/credentials")' can't be read")
-    }
-    let values = Self.section(name, of: text)
-    guard let key = values["aws_access_key_id"], let secret = values["aws_secret_access_key"] else {
-      if profile == nil, environment["AWS_PROFILE"] == nil { return nil }
-      throw CredentialsError(reason: "'\(path)' has no keys under [\(name)]")
-    }
-    return S3Credentials(
-      accessKey: key, secretKey: Secret(secret), sessionToken: values["aws_session_token"].map(Secret.init))
-  }
-
-  /// The settings under `[name]`: `key = value` lines; `#` and `;` begin comments.
-  static func section(_ name: String, of text: String) -> [String: String] {
-    var values: [String: String] = [:]
-    var isInside = false
-    for line in text.split(whereSeparator: \.isNewline) {
-      let line = line.trimmingCharacters(in: .whitespaces)
-      if line.hasPrefix("#") || line.hasPrefix(";") { continue }
-      if line.hasPrefix("["), let end = line.firstIndex(of: "]") {
-        let title = line[line.index(after: line.startIndex)..<end].trimmingCharacters(in: .whitespaces)
-        isInside = title == name || title == "profile \(name)"
-      } else if isInside, let equals = line.firstIndex(of: "=") {
-        values[line[..<equals].trimmingCharacters(in: .whitespaces).lowercased()] =
-          line[line.index(after: equals)...].trimmingCharacters(in: .whitespaces)
-      }
-    }
-    return values
-  }
-}
-
 /// `AssumeRoleWithWebIdentity` (AWS STS API Reference), as Kubernetes sets it up (IRSA). The token file is read anew each time: the
 /// kubelet renews it.
 struct WebIdentity: CredentialSource {
@@ -100,22 +59,8 @@ struct WebIdentity: CredentialSource {
       ("RoleSessionName", environment["AWS_ROLE_SESSION_NAME"] ?? "pgbackupd"), ("Version", "2011-06-15"),
       ("WebIdentityToken", token.trimmingCharacters(in: .whitespacesAndNewlines)),
     ]
-    let endpoint = environment["AWS_ENDPOINT_URL_STS"] ?? "https://sts.\(region).amazonaws.com"
-    let request = HTTPRequest(
-      "POST", endpoint + "/", headers: [("Content-Type", "application/x-www-form-urlencoded")],
-      body: Array(fields.map { "\($0)=\(PercentEncoding.encode($1))" }.joined(separator: "&").utf8),
-      replyLimit: .mebibytes(1), timeout: .seconds(30))
-    let response = try await request.sent(over: transport, from: "web identity")
-    let reply = try? S3Document(response.body)
-    guard response.status == 200, let found = reply?["AssumeRoleWithWebIdentityResult"]?["Credentials"],
-      let key = found["AccessKeyId"]?.text, let secret = found["SecretAccessKey"]?.text
-    else {
-      let words = reply?["Error"]?["Message"]?.text ?? reply?["Error"]?["Code"]?.text
-      throw CredentialsError(reason: "web identity: STS answers \(response.status)\(words.map { ", \($0)" } ?? "")")
-    }
-    return S3Credentials(
-      accessKey: key, secretKey: Secret(secret), sessionToken: (found["SessionToken"]?.text).map(Secret.init),
-      expires: (found["Expiration"]?.text).flatMap { Date(rfc3339: $0) })
+    let call = STSCall(environment: environment, region: region, transport: transport)
+    return try await call.credentials("AssumeRoleWithWebIdentity", fields, signedBy: nil, at: now, for: "web identity")
   }
 }
 
@@ -213,7 +158,7 @@ extension MetadataReply {
 }
 
 extension HTTPRequest {
-  fileprivate func sent(
+  func sent(
     over transport: any HTTPTransport, from source: String
   ) async throws(CredentialsError) -> HTTPResponse {
     do {

@@ -70,6 +70,84 @@ private func reply(_ text: String, _ status: Int = 200) -> HTTPResponse {
     #expect(none?.reason.contains("no credentials") == true)
   }
 
+  /// `~/.aws/config` counts as well: keys, a role on top of other keys (from a real STS answer), and a program that gives them.
+  @Test func configFile() async throws {
+    let server = try MotoServer.shared()
+    let config = """
+      [default]
+      region = eu-west-1
+      # a comment
+      [profile keys]
+      aws_access_key_id = CONF
+      aws_secret_access_key = s
+      s3 =
+        max_concurrent_requests = 20
+      [profile "quoted name"]
+      aws_access_key_id = QUOTED
+      aws_secret_access_key = s
+      [profile role]
+      role_arn = arn:aws:iam::123456789012:role/backup
+      source_profile = keys
+      external_id = 4711
+      [profile self]
+      role_arn = arn:aws:iam::123456789012:role/backup
+      source_profile = self
+      aws_access_key_id = SELF
+      aws_secret_access_key = s
+      [profile instance]
+      role_arn = arn:aws:iam::123456789012:role/backup
+      credential_source = Environment
+      [profile round]
+      role_arn = arn:aws:iam::123456789012:role/backup
+      source_profile = about
+      [profile about]
+      role_arn = arn:aws:iam::123456789012:role/backup
+      source_profile = round
+      [profile process]
+      credential_process = printf '{"Version": 1, "AccessKeyId": "PROC", "SecretAccessKey": "%s", "Expiration": "2027-01-15T09:00:00Z"}' 'a b'
+      [profile broken]
+      credential_process = echo SECRET; exit 3
+      [profile people]
+      sso_session = corp
+      [profile alone]
+      role_arn = arn:aws:iam::123456789012:role/backup
+      """
+    let files = ["/home/x/.aws/config": config, "/etc/aws": Self.file]
+    var environment = ["HOME": "/home/x", "AWS_ENDPOINT_URL_STS": server.endpoint]
+    func found(_ profile: String) async throws -> S3Credentials {
+      try await find(environment, profile: profile, files: files, CurlTransport())
+    }
+    #expect(try await found("keys").accessKey == "CONF")
+    #expect(try await found("quoted name").accessKey == "QUOTED")
+    for profile in ["role", "self"] {
+      let role = try await found(profile)
+      #expect(role.accessKey.hasPrefix("ASIA"))
+      #expect(role.expires != nil)
+    }
+    let process = try await found("process")
+    #expect((process.accessKey, process.secretKey) == ("PROC", Secret("a b")))
+    #expect(process.expires?.rfc3339 == "2027-01-15T09:00:00Z")
+    for (profile, reason) in [
+      ("round", "leads back"), ("broken", "ended with"), ("people", "single sign-on"),
+      ("alone", "needs source_profile"),
+      ("none", "there is no [none]"), ("instance", "Environment gives none"), ("default", "there are no keys"),
+    ] {
+      let error = await #expect(throws: CredentialsError.self) { try await found(profile) }
+      #expect(error?.reason.contains(reason) == true, "\(error?.reason ?? "")")
+      #expect(error?.reason.contains("SECRET") == false)
+    }
+    // A region alone is no wish for that profile, and the credentials file comes before the config file.
+    environment["AWS_EC2_METADATA_DISABLED"] = "true"
+    let none = await #expect(throws: CredentialsError.self) {
+      try await find(environment, files: files, CurlTransport())
+    }
+    #expect(none?.reason.contains("no credentials") == true)
+    environment["AWS_SHARED_CREDENTIALS_FILE"] = "/etc/aws"
+    #expect(try await find(environment, files: files).accessKey == "FILE")
+    environment["AWS_CONFIG_FILE"] = "/nowhere"
+    #expect(try await find(environment, files: files).accessKey == "FILE")
+  }
+
   private static let json =
     #"{"AccessKeyId": "TEMP", "SecretAccessKey": "s", "Token": "t", "Expiration": "2027-01-15T09:00:00Z", "Code": "Success"}"#
 

@@ -73,6 +73,21 @@ package struct Catalog: Sendable {
     package var wholeCopies: Int { placements.count(where: \.isWhole) }
   }
 
+  /// An upload into a store that somebody has begun and not finished.
+  package struct Unfinished: Sendable, Equatable {
+    package let store: String
+    package let key: String
+    package let upload: String
+    package let lastChanged: Date
+
+    package init(store: String, key: String, upload: String, lastChanged: Date) {
+      self.store = store
+      self.key = key
+      self.upload = upload
+      self.lastChanged = lastChanged
+    }
+  }
+
   /// Files in a backup's folder without a manifest: a run that was cut off, or one that is still going on.
   package struct Leftover: Sendable, Equatable {
     package let store: String

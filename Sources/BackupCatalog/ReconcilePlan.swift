@@ -11,6 +11,8 @@ package struct ReconcilePlan: Sendable {
     case delete(Manifest, store: String)
     /// What a cut-off run left behind leaves a store.
     case sweep(Catalog.Leftover)
+    /// An upload that nobody goes on with is given up: its parts can't be seen, and cost.
+    case abort(Catalog.Unfinished)
   }
 
   package struct Step: Sendable, Equatable {
@@ -28,12 +30,13 @@ package struct ReconcilePlan: Sendable {
   ///   - stores: all stores of the configuration; the first are preferred as sources.
   ///   - unknown: stores that could not be read. Nothing is done in them, and what may be the only copy of a backup that belongs there
   ///     stays elsewhere.
+  ///   - unfinished: uploads into the stores that nobody here is at.
   ///   - busy: databases with a run going on. Their newest backups may be half-written in some store, and their folders without a
   ///     manifest are no leftovers, whatever their files' times say: a store's clock may be wrong, and a link has the time of what it
   ///     links to.
   package init(
     _ catalog: Catalog, policy: RetentionPolicy, stores: [String], unknown: Set<String> = [], at now: Date,
-    busy: Set<String> = []
+    unfinished: [Catalog.Unfinished] = [], busy: Set<String> = []
   ) {
     let decisions = policy.decide(catalog, at: now)
     var copies: [Step] = []
@@ -75,6 +78,10 @@ package struct ReconcilePlan: Sendable {
       if let layout = BackupLayout(folder: leftover.folder), busy.contains(layout.id.database) { continue }
       deletes.append(
         Step(action: .sweep(leftover), reason: "no manifest, and unchanged since \(leftover.lastChanged.rfc3339)"))
+    }
+    for upload in unfinished where now.timeIntervalSince(upload.lastChanged) > Self.leftoverAge {
+      deletes.append(
+        Step(action: .abort(upload), reason: "unfinished, and nothing has come since \(upload.lastChanged.rfc3339)"))
     }
     // What goes makes room for what comes.
     steps = deletes + copies

@@ -14,7 +14,7 @@ extension DaemonCore {
   /// What reconcile would do, or has done. Whoever asks for it by hand also confirms the clock.
   func reconcile(apply: Bool, by caller: Caller?) async throws(Fault) -> ReconcileReport {
     guard apply else {
-      let plan = await reconcilePlan()
+      let plan = await reconcilePlan(withUnfinished: true)
       var report = ReconcileReport(
         applied: false, steps: plan.steps.map { ReconcileReport.Step($0, fault: nil) }, kept: Self.kept(plan))
       report.unread = await unreadStores()
@@ -53,15 +53,20 @@ extension DaemonCore {
     await lookForKept()
   }
 
-  private func reconcilePlan() async -> ReconcilePlan {
+  private func reconcilePlan(withUnfinished: Bool = false) async -> ReconcilePlan {
     // Before the stores are read: what is seen half-written there may be whole and reported a moment later.
     let busy = Set(board.active.map(\.database))
     let catalog = await keeper.refresh()
     // Nothing is decided about a store that can't be read: what is known of it is old, or nothing.
     let unknown = Set(catalog.problems.filter { $0.folder == nil }.map(\.store))
+    var unfinished: [Catalog.Unfinished] = []
+    if withUnfinished {
+      let known = plan.stores.filter { !unknown.contains($0.name) }
+      unfinished = await Reconcile(stores: known, policy: plan.retention).unfinished()
+    }
     let made = ReconcilePlan(
       catalog, policy: plan.retention, stores: plan.stores.map(\.name), unknown: unknown, at: now(),
-      busy: busy.union(board.active.map(\.database)))
+      unfinished: unfinished, busy: busy.union(board.active.map(\.database)))
     // What nobody wants any more is no trouble any more.
     let wanted = Set(made.steps.map(Self.name))
     failedSteps = failedSteps.filter { wanted.contains($0.key) }
@@ -75,7 +80,7 @@ extension DaemonCore {
   private func takeAway(by caller: Caller?) async -> ([Reconcile.Result], ReconcilePlan) {
     // One plan of the daemon for all: a reload meanwhile must not lead to other stores.
     let reconcile = Reconcile(stores: plan.stores, policy: plan.retention)
-    let plan = await reconcilePlan()
+    let plan = await reconcilePlan(withUnfinished: true)
     var results: [Reconcile.Result] = []
     let committed = await ledger.history.committed
     for step in plan.removals {
@@ -146,6 +151,7 @@ extension DaemonCore {
     case .copy(let manifest, _, let target): "copy \(manifest.layout.folder) to \(target)"
     case .delete(let manifest, let store): "delete \(manifest.layout.folder) from \(store)"
     case .sweep(let leftover): "sweep \(leftover.folder) from \(leftover.store)"
+    case .abort(let upload): "abort \(upload.upload) in \(upload.store)"
     }
   }
 
@@ -207,6 +213,7 @@ extension DaemonCore {
     case .copy: logger.notice(.backupCopied, "a backup was copied", metadata: fields)
     case .delete: logger.info(.backupDeleted, "delete done", metadata: fields)
     case .sweep: logger.info(.leftoversSwept, "sweep done", metadata: fields)
+    case .abort: logger.info(.leftoversSwept, "an unfinished upload was given up", metadata: fields)
     }
   }
 
@@ -231,6 +238,10 @@ extension LedgerRecord {
       self.init(.leftoversSwept, at: time)
       store = leftover.store
       detail = ["folder": leftover.folder]
+    case .abort(let upload):
+      self.init(.leftoversSwept, at: time)
+      store = upload.store
+      detail = ["unfinished": upload.key]
     }
     by = caller
     reason = result.step.reason
@@ -250,6 +261,9 @@ extension ReconcileReport.Step {
         action: "delete", what: "\(manifest.id) (\(manifest.type))", store: store, reason: step.reason, fault: fault)
     case .sweep(let leftover):
       self.init(action: "sweep", what: leftover.folder, store: leftover.store, reason: step.reason, fault: fault)
+    case .abort(let upload):
+      self.init(
+        action: "abort", what: "upload of \(upload.key)", store: upload.store, reason: step.reason, fault: fault)
     }
   }
 }

@@ -35,7 +35,30 @@ package struct Reconcile: Sendable {
       return await remove(manifest.layout.folder, from: store, step)
     case .sweep(let leftover):
       return await remove(leftover.folder, from: leftover.store, step)
+    case .abort(let upload):
+      guard let store = stores.first(where: { $0.name == upload.store }) else { return nil }
+      do throws(StorageError) {
+        try await store.abort(
+          UnfinishedUpload(
+            key: upload.key, id: upload.upload, lastChanged: upload.lastChanged.timeIntervalSince1970))
+        return Result(step: step, fault: nil)
+      } catch {
+        return Result(step: step, fault: error.fault)
+      }
     }
+  }
+
+  /// Uploads into these stores that nobody here is at. A store that can't tell has none: much can be done in it all the same.
+  package func unfinished() async -> [Catalog.Unfinished] {
+    var found: [Catalog.Unfinished] = []
+    for store in stores {
+      found += ((try? await store.unfinished()) ?? []).map { upload in
+        Catalog.Unfinished(
+          store: store.name, key: upload.key, upload: upload.id,
+          lastChanged: Date(timeIntervalSince1970: upload.lastChanged))
+      }
+    }
+    return found
   }
 
   private func remove(_ folder: String, from name: String, _ step: ReconcilePlan.Step) async -> Result? {

@@ -21,7 +21,6 @@ package struct S3Store: ObjectStore {
   private var settings: S3Settings { client.settings }
 
   /// Unfinished uploads that nobody has added to for so long are dead.
-  private static let staleAge: TimeInterval = 86400
 
   /// - Parameters:
   ///   - environment: where credentials are looked for when the settings have none.
@@ -154,17 +153,24 @@ package struct S3Store: ObjectStore {
     _ = try await send(S3Request(method: "DELETE", key: fullKey(key.path)), key)
   }
 
-  package func sweepUnfinished() async throws(StorageError) -> Int {
-    var count = 0
-    for upload in try await unfinished(prefix: fullKey("")) where !uploads.contains(upload.id) {
-      guard client.now().timeIntervalSince(upload.begun) > Self.staleAge else { continue }
+  /// What another process may be at is no wreck, and nobody can tell which ones live: `unfinished` tells how old they are instead.
+  package func sweepUnfinished() async throws(StorageError) -> Int { 0 }
+
+  package func unfinished() async throws(StorageError) -> [UnfinishedUpload] {
+    var found: [UnfinishedUpload] = []
+    for upload in try await multiparts(prefix: fullKey("")) where !uploads.contains(upload.id) {
       // Old is not dead: a slow line may take days, and adds parts meanwhile.
       let last = try await parts(of: upload).compactMap(\.modified).max()
-      guard last.map({ client.now().timeIntervalSince($0) > Self.staleAge }) ?? true else { continue }
-      _ = try await send(S3Request(method: "DELETE", key: upload.key, query: [("uploadId", upload.id)]))
-      count += 1
+      found.append(
+        UnfinishedUpload(
+          key: upload.key, id: upload.id, lastChanged: max(upload.begun, last ?? upload.begun).timeIntervalSince1970))
     }
-    return count
+    return found
+  }
+
+  package func abort(_ upload: UnfinishedUpload) async throws(StorageError) {
+    guard !uploads.contains(upload.id) else { return }
+    _ = try await send(S3Request(method: "DELETE", key: upload.key, query: [("uploadId", upload.id)]))
   }
 
   package func availableSpace() async throws(StorageError) -> ByteCount? { nil }
@@ -287,7 +293,7 @@ extension S3Store {
 // MARK: - Unfinished uploads
 
 /// A multipart upload that is not completed.
-struct UnfinishedUpload {
+struct MultipartUpload {
   let key: String
   let id: String
   let begun: Date
@@ -304,8 +310,8 @@ struct StoredPart {
 }
 
 extension S3Store {
-  func unfinished(prefix: String) async throws(StorageError) -> [UnfinishedUpload] {
-    var found: [UnfinishedUpload] = []
+  func multiparts(prefix: String) async throws(StorageError) -> [MultipartUpload] {
+    var found: [MultipartUpload] = []
     var markers: [(name: String, value: String)] = []
     repeat {
       let reply = try document(
@@ -315,7 +321,7 @@ extension S3Store {
         guard let key = entry["Key"]?.text, key.hasPrefix(prefix), let id = entry["UploadId"]?.text,
           let begun = entry["Initiated"].flatMap({ Date(rfc3339: $0.text) })
         else { continue }
-        found.append(UnfinishedUpload(key: key, id: id, begun: begun))
+        found.append(MultipartUpload(key: key, id: id, begun: begun))
       }
       let next = [
         ("key-marker", reply["NextKeyMarker"]?.text), ("upload-id-marker", reply["NextUploadIdMarker"]?.text),
@@ -327,7 +333,7 @@ extension S3Store {
     return found
   }
 
-  func parts(of upload: UnfinishedUpload) async throws(StorageError) -> [StoredPart] {
+  func parts(of upload: MultipartUpload) async throws(StorageError) -> [StoredPart] {
     var parts: [StoredPart] = []
     var marker: String?
     repeat {

@@ -23,7 +23,7 @@ actor S3Upload: ObjectUpload {
 
   private var buffer: [UInt8] = []
   private var total: UInt64 = 0
-  private var multipart: UnfinishedUpload?
+  private var multipart: MultipartUpload?
   /// What an earlier process has brought there already.
   private var present: [Int: StoredPart] = [:]
   private var inFlight: [Task<Part, any Error>] = []
@@ -118,7 +118,7 @@ extension S3Upload {
   }
 
   private static func send(
-    _ bytes: [UInt8], _ number: Int, of upload: UnfinishedUpload, _ old: StoredPart?, _ key: ObjectKey, _ store: S3Store
+    _ bytes: [UInt8], _ number: Int, of upload: MultipartUpload, _ old: StoredPart?, _ key: ObjectKey, _ store: S3Store
   ) async throws -> Part {
     let digest = bytes.withUnsafeBytes { SHA256.hash(data: $0) }
     let checksum = Data(digest).base64EncodedString()
@@ -170,7 +170,7 @@ extension S3Upload {
 
   private func begin() async throws(StorageError) {
     if options.canResume,
-      let old = try await store.unfinished(prefix: store.fullKey(key.path))
+      let old = try await store.multiparts(prefix: store.fullKey(key.path))
         .filter({ $0.key == store.fullKey(key.path) && !store.uploads.contains($0.id) }).max(by: { $0.begun < $1.begun }
         )
     {
@@ -188,7 +188,7 @@ extension S3Upload {
       let id = try store.document(response, of: "CreateMultipartUpload", root: "InitiateMultipartUploadResult")[
         "UploadId"]?.text
     else { throw StorageError(.failed, store: store.name, key: key, reason: "the server gives no UploadId") }
-    multipart = UnfinishedUpload(key: full, id: id, begun: store.client.now())
+    multipart = MultipartUpload(key: full, id: id, begun: store.client.now())
     store.uploads.add(id)
   }
 }

@@ -47,6 +47,13 @@ package protocol ObjectStore: Sendable {
   /// Removes what uploads of dead processes left unfinished, and never an upload that is going on; returns how many.
   func sweepUnfinished() async throws(StorageError) -> Int
 
+  /// Uploads that were begun and neither finished nor aborted, where others can see them and pay for them. Those of this process that go on
+  /// are not among them.
+  func unfinished() async throws(StorageError) -> [UnfinishedUpload]
+
+  /// Gives such an upload up for whoever began it.
+  func abort(_ upload: UnfinishedUpload) async throws(StorageError)
+
   /// Room for new objects, or nil where a store has no such bound.
   func availableSpace() async throws(StorageError) -> ByteCount?
 }
@@ -58,6 +65,21 @@ package protocol ObjectUpload: Sendable {
   func finish() async throws(StorageError)
   /// Leaves nothing behind; never fails, and is harmless after `finish` or a failed `write`.
   func abort() async
+}
+
+/// An upload that somebody has begun.
+package struct UnfinishedUpload: Sendable, Hashable {
+  /// As the store names it, prefix and all.
+  package let key: String
+  package let id: String
+  /// When its last bytes came. Seconds since 1970, by the store's clock.
+  package let lastChanged: Double
+
+  package init(key: String, id: String, lastChanged: Double) {
+    self.key = key
+    self.id = id
+    self.lastChanged = lastChanged
+  }
 }
 
 /// What a store may be told of an upload besides its bytes.
@@ -91,6 +113,10 @@ package struct StoredObject: Sendable, Hashable {
 }
 
 extension ObjectStore {
+  package func unfinished() async throws(StorageError) -> [UnfinishedUpload] { [] }
+
+  package func abort(_ upload: UnfinishedUpload) async throws(StorageError) {}
+
   package func makeRoom(_ key: ObjectKey) async throws(StorageError) { try await delete(key) }
 
   package var canLink: Bool { false }

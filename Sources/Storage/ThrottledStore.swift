@@ -48,6 +48,8 @@ package struct ThrottledStore: ObjectStore {
     try await store.link(key, as: other)
   }
   package func sweepUnfinished() async throws(StorageError) -> Int { try await store.sweepUnfinished() }
+  package func unfinished() async throws(StorageError) -> [UnfinishedUpload] { try await store.unfinished() }
+  package func abort(_ upload: UnfinishedUpload) async throws(StorageError) { try await store.abort(upload) }
   package func availableSpace() async throws(StorageError) -> ByteCount? { try await store.availableSpace() }
 
   package func read(_ key: ObjectKey, range: Range<UInt64>) async throws(StorageError) -> [UInt8] {

@@ -156,6 +156,12 @@ struct SplitMix: RandomNumberGenerator {
         store: "local", folder: "shop/daily/new", files: ["x"], lastChanged: now.addingTimeInterval(-3600)))
     let plan = ReconcilePlan(all, policy: Self.policy(["local": 7]), stores: ["local"], at: now)
     #expect(plan.steps.count == 2)
+    let uploads = [3600.0, 90_000].map { age in
+      Catalog.Unfinished(store: "offsite", key: "shop/x", upload: "\(age)", lastChanged: now.addingTimeInterval(-age))
+    }
+    let aborting = ReconcilePlan(
+      catalog([]), policy: Self.policy(["local": 7]), stores: ["local"], at: now, unfinished: uploads)
+    #expect(aborting.steps.map(\.action) == [.abort(uploads[1])])
     guard case .delete(let manifest, "local") = plan.steps[0].action, case .sweep(let leftover) = plan.steps[1].action
     else {
       Issue.record("one delete, one sweep")
@@ -206,6 +212,7 @@ struct SplitMix: RandomNumberGenerator {
       case .copy(_, let from, let to): "copy \(from.joined(separator: "+")) to \(to): \(step.reason)"
       case .delete(_, let store): "delete in \(store)"
       case .sweep(let leftover): "sweep in \(leftover.store)"
+      case .abort(let upload): "abort in \(upload.store)"
       }
     }
   }

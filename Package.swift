@@ -98,8 +98,9 @@ let package = Package(
     room(
       "PostgresTools", ["CLibPQ", "CPlatform", "Faults", "QueueExecution", "Units", logging, subprocess, systemPackage]),
     room("HTTPTransport", ["CCurl", "QueueExecution", "Units"]),
-    room("S3Storage", ["HTTPTransport", "Storage", "Units", coreMetrics, crypto]),
-    room("Notifications", ["CPlatform", "Faults", "HTTPTransport", "Units", crypto, subprocess, systemPackage]),
+    room("S3Storage", ["Faults", "HTTPTransport", "OutsidePrograms", "Storage", "Units", coreMetrics, crypto]),
+    room("OutsidePrograms", ["CPlatform", "Faults", "Units", subprocess, systemPackage]),
+    room("Notifications", ["Faults", "HTTPTransport", "OutsidePrograms", "Units", crypto]),
     room("SystemdSupport", ["CSystemd", "Faults", logging]),
     room("ControlAPI", ["BackupCatalog", "Faults", "Units"]),
 
@@ -110,7 +111,8 @@ let package = Package(
     room(
       "BackupOperations",
       [
-        "AgeEncryption", "ArtifactFormat", "BackupCatalog", "ControlAPI", "CPlatform", "Faults", "PostgresArchive",
+        "AgeEncryption", "ArtifactFormat", "BackupCatalog", "ControlAPI", "CPlatform", "Faults",
+        "OutsidePrograms", "PostgresArchive",
         "PostgresTools", "QueueExecution",
         "Storage",
         "Units", crypto, logging,
@@ -121,7 +123,7 @@ let package = Package(
       "BackupDaemon",
       [
         "AgeEncryption", "ArtifactFormat", "BackupCatalog", "BackupOperations", "ControlAPI", "CronSchedule", "Faults",
-        "MetricsText", "Notifications", "Pages", "PostgresTools", "QueueExecution",
+        "MetricsText", "Notifications", "OutsidePrograms", "Pages", "PostgresTools", "QueueExecution",
         "Storage", "SystemdSupport", "Units", heap, httpTypes, hummingbird, hummingbirdCore, lifecycle, logging,
         nioCore,
         nioPosix, unixSignals,
@@ -132,7 +134,7 @@ let package = Package(
       "BackupConfiguration",
       [
         "AgeEncryption", "ArtifactFormat", "BackupCatalog", "CronSchedule", "Faults", "HTTPTransport", "Notifications",
-        "PostgresTools",
+        "OutsidePrograms", "PostgresTools",
         "S3Storage",
         "Units", yams,
       ]),
@@ -152,7 +154,8 @@ let package = Package(
       "pgbackupctl",
       [
         "AgeEncryption", "ArtifactFormat", "BackupCatalog", "BackupConfiguration", "BackupOperations", "ControlAPI",
-        "CronSchedule", "Faults", "Pages", "PostgresTools", "S3Storage", "Storage", "StoreAssembly", "Units",
+        "CronSchedule", "Faults", "OutsidePrograms", "Pages", "PostgresTools", "S3Storage", "Storage", "StoreAssembly",
+        "Units",
         argumentParser,
         logging,
       ]),
@@ -160,7 +163,7 @@ let package = Package(
     // Tests: real servers, real processes; the helpers are a target of their own
     .target(
       name: "TestSupport", dependencies: ["CPlatform", "CronSchedule", "Storage", "Units"], path: "Tests/TestSupport",
-      exclude: ["forward.py", "ledger_year.py", "sinks.py"],
+      exclude: ["browser.py", "forward.py", "ledger_year.py", "sinks.py"],
       swiftSettings: strict),
     .target(name: "ClockShift", path: "Tests/ClockShift"),
     .target(name: "HangingDisk", path: "Tests/HangingDisk"),
@@ -186,12 +189,13 @@ let package = Package(
     tests(
       "BackupOperationsTests",
       [
-        "AgeEncryption", "ArtifactFormat", "BackupCatalog", "BackupOperations", "Faults", "PostgresArchive",
-        "PostgresTools", "Storage", "TestSupport",
+        "AgeEncryption", "ArtifactFormat", "BackupCatalog", "BackupOperations", "Faults", "OutsidePrograms",
+        "PostgresArchive", "PostgresTools", "Storage", "TestSupport",
         "Units", logging,
       ]),
     tests("MetricsTextTests", ["MetricsText", coreMetrics]),
-    tests("NotificationsTests", ["Faults", "HTTPTransport", "Notifications", "TestSupport", "Units"]),
+    tests(
+      "NotificationsTests", ["Faults", "HTTPTransport", "Notifications", "OutsidePrograms", "TestSupport", "Units"]),
     tests("SystemdSupportTests", ["Faults", "SystemdSupport", "TestSupport", logging]),
     tests("EndToEndTests", ["TestSupport"]),
   ]

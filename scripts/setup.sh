@@ -9,7 +9,7 @@ command -v swift >/dev/null || { echo "Swift 6.3 is not installed: see https://w
 # Libraries to build with, the tools that tests compare against, a PostgreSQL server to test on, and systemd-analyze for lint.
 packages=(
   pkg-config libpq-dev libzstd-dev zlib1g-dev libxxhash-dev libsystemd-dev libcurl4-openssl-dev
-  zstd gzip curl util-linux procps tzdata age signify-openbsd openssl python3-venv
+  zstd gzip curl util-linux procps tzdata age gnupg signify-openbsd openssl python3-venv
   postgresql postgresql-contrib
   systemd
   "$@"

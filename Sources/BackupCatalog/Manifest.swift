@@ -40,10 +40,29 @@ package struct Manifest: VersionedRecord, Equatable {
     package var method: String
     /// Who can open the files: public keys, no secrets.
     package var recipients: [String]
+    /// The first recipient's identity, sealed with GnuPG; nil where it is nobody's but the operator's.
+    package var key: Key?
+
+    package struct Key: Codable, Sendable, Equatable {
+      package var file: StoredFile
+      /// Whom it is encrypted to: fingerprints of OpenPGP keys.
+      package var recipients: [String]
+
+      package init(file: StoredFile, recipients: [String]) {
+        self.file = file
+        self.recipients = recipients
+      }
+    }
 
     package init(method: String, recipients: [String]) {
       self.method = method
       self.recipients = recipients
+    }
+
+    /// Whose keys open it, age's and OpenPGP's: without the recipient that is this backup's alone.
+    package var holders: Set<String> {
+      guard let key else { return Set(recipients) }
+      return Set(recipients.dropFirst()).union(key.recipients)
     }
   }
 
@@ -195,7 +214,9 @@ package struct Manifest: VersionedRecord, Equatable {
   package var layout: BackupLayout { BackupLayout(id: id, type: type) }
 
   /// The files that the manifest commits, itself not among them.
-  package var files: [StoredFile] { [artifact.file, contents] + (globals.map { [$0.file] } ?? []) }
+  package var files: [StoredFile] {
+    [artifact.file, contents] + (globals.map { [$0.file] } ?? []) + (encryption?.key.map { [$0.file] } ?? [])
+  }
 
   package var storedBytes: Int64 { files.map(\.size).reduce(0, +) }
 }

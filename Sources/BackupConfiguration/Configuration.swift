@@ -3,6 +3,7 @@ package import ArtifactFormat
 package import BackupCatalog
 package import CronSchedule
 package import Notifications
+package import OutsidePrograms
 package import PostgresTools
 package import S3Storage
 package import Units
@@ -71,6 +72,8 @@ package struct Configuration: Sendable, Hashable {
     package var encryption = Encryption.none
     /// What opens encrypted backups on this host.
     package var identities: [AgeIdentity] = []
+    /// GnuPG, for those who must: seals the key of each backup.
+    package var gpg: GnuPG?
     /// Whose signatures count, besides this daemon's own.
     package var trustedKeys: [VerifyingKey] = []
   }

@@ -4,6 +4,7 @@ import BackupCatalog
 package import CronSchedule
 package import Faults
 import Foundation
+import OutsidePrograms
 import PostgresTools
 import Units
 import Yams
@@ -300,7 +301,7 @@ package struct ConfigurationReader {
   }
 
   private func encryption(_ section: ConfigurationNode, _ dump: inout Configuration.Dump) {
-    guard let values = section.section(["recipients", "identity_file"]) else { return }
+    guard let values = section.section(["recipients", "identity_file", "gpg"]) else { return }
     var recipients: [AgeRecipient] = []
     for node in values["recipients"]?.texts() ?? [] {
       guard let text = node.text() else { continue }
@@ -311,9 +312,15 @@ package struct ConfigurationReader {
         node.report(text.uppercased().hasPrefix("AGE-SECRET") ? "an identity is no recipient" : "\(error)")
       }
     }
-    if values["recipients"] == nil { section.report("'recipients' is missing: name at least one, age1…") }
+    dump.gpg = values["gpg"].flatMap(gpg)
+    if values["recipients"] == nil, values["gpg"] == nil {
+      section.report("'recipients' is missing: name at least one, age1…")
+    }
     if Set(recipients.map(\.isPostQuantum)).count > 1 {
       values["recipients"]?.report("a post-quantum recipient (age1pq1…) protects nothing beside one that is none")
+    }
+    if values["gpg"] != nil, recipients.contains(where: \.isPostQuantum) {
+      values["recipients"]?.report("a post-quantum recipient (age1pq1…) protects nothing beside GnuPG, which has none")
     }
     if !recipients.isEmpty { dump.encryption = .age(recipients) }
     if let node = values["identity_file"], let path = node.text() {
@@ -326,6 +333,20 @@ package struct ConfigurationReader {
         node.report("'\(path)': \(error)")
       }
     }
+  }
+
+  private func gpg(_ section: ConfigurationNode) -> GnuPG? {
+    guard let values = section.section(["recipients", "home", "passphrase_file"]) else { return nil }
+    let recipients = (values["recipients"]?.texts() ?? []).compactMap { node in
+      node.value(
+        GnuPG.fingerprint,
+        "is no fingerprint of an OpenPGP key: 40 digits, as 'gpg --list-keys --fingerprint' shows them")
+    }
+    if values["recipients"] == nil {
+      section.report("'recipients' is missing: name at least one key by its fingerprint")
+    }
+    return GnuPG(
+      recipients: recipients, home: values["home"]?.text(), passphraseFile: values["passphrase_file"]?.text())
   }
 
   private func verifyingKey(_ node: ConfigurationNode) -> VerifyingKey? {

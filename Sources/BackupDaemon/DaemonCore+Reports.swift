@@ -7,6 +7,7 @@ import CronSchedule
 import Faults
 import Foundation
 import Logging
+import OutsidePrograms
 import Storage
 import SystemdSupport
 import Units
@@ -66,10 +67,28 @@ extension DaemonCore {
   }
 
   private var encryption: StatusReport.Encryption? {
-    let recipients = plan.backup.encryption.recipients
-    guard !recipients.isEmpty else { return nil }
-    let own = Set(plan.identities.compactMap { $0.recipient?.description })
-    return StatusReport.Encryption(recipients: recipients, opensHere: !own.isDisjoint(with: recipients))
+    let holders = plan.backup.holders
+    guard !holders.isEmpty else { return nil }
+    let own = Set(plan.identities.identities.compactMap { $0.recipient?.description })
+    return StatusReport.Encryption(
+      recipients: plan.backup.encryption.recipients + (plan.backup.gpg?.recipients ?? []),
+      opensHere: opensByGPG || !own.isDisjoint(with: holders))
+  }
+
+  /// Asks gpg, where backups' keys are sealed with it: whether it can do so, and whether it could open them here.
+  func lookAtKeys() async {
+    guard let gpg = plan.backup.gpg else {
+      (opensByGPG, standingProblems["encryption"]) = (false, nil)
+      return
+    }
+    opensByGPG = await gpg.hasSecretKey()
+    do throws(Fault) {
+      try await gpg.check()
+      standingProblems["encryption"] = nil
+    } catch {
+      standingProblems["encryption"] = error
+      logger.error("\(error)")
+    }
   }
 
   func jobs() async -> [JobReport] {

@@ -24,6 +24,8 @@ package actor DaemonCore {
   var standingProblems: [String: Fault] = [:]
   var runners: [String: JobRunner] = [:]
   var isStopping = false
+  /// gpg has a secret key here that opens the backups.
+  var opensByGPG = false
   /// The copying between stores that was asked for last.
   var copying: Task<[Reconcile.Result], Never>?
   let copies = CopyBoard()
@@ -137,6 +139,7 @@ package actor DaemonCore {
   /// Brings the stores in order after a start: what expired while nobody looked, leftovers, and runs that only the catalog shows
   /// to be missing. Not part of `start`: a slow store must not delay readiness.
   package func settle() async {
+    await lookAtKeys()
     await sweepDrills()
     await catchUpFromCatalog()
     await settleStores()
@@ -270,10 +273,12 @@ package actor DaemonCore {
     }
     standingProblems["configuration"] = nil
     let changes = plan.changes(to: new)
+    let gpg = plan.backup.gpg
     plan = new
     await keeper.use(new.stores, trusted: new.trustedKeys)
     await slots.setLimit(new.parallelRuns)
     await installSchedules(afterStart: false)
+    if gpg != new.backup.gpg { await lookAtKeys() }
     var record = LedgerRecord(.configurationReloaded, at: now())
     record.by = caller
     record.detail = Dictionary(uniqueKeysWithValues: changes.enumerated().map { ("change.\($0 + 1)", $1) })

@@ -1,4 +1,3 @@
-package import AgeEncryption
 package import ArtifactFormat
 package import BackupCatalog
 package import BackupOperations
@@ -94,13 +93,13 @@ package struct DaemonPlan: Sendable {
   /// Settings that a reload can't change, by their names.
   package var fixed: [String: String] = [:]
   /// What opens encrypted files here; empty where that is another host's.
-  package var identities: [AgeIdentity]
+  package var identities: Keyring
   /// Whose manifests are believed: this daemon's own key, and those of others that write into the same stores.
   package var trustedKeys: [VerifyingKey]
 
   package init(
     databases: [Database], jobs: [Job], stores: [any ObjectStore], backup: Backup.Settings, parallelRuns: Int,
-    windDown: Duration, rpo: Duration?, identities: [AgeIdentity] = [],
+    windDown: Duration, rpo: Duration?, identities: Keyring = [],
     trustedKeys: [VerifyingKey] = []
   ) {
     self.trustedKeys = trustedKeys

@@ -3,7 +3,7 @@ import ControlAPI
 import Faults
 import Foundation
 import Logging
-import Notifications
+import OutsidePrograms
 import SystemdSupport
 import Units
 

@@ -150,7 +150,7 @@ struct RunWork: Sendable {
       // Only a dump of its own: what was taken over itself may be older than it looks, and a chain would have no end.
       guard backup.manifest.sharedFrom == nil, backup.id.database == database.name, backup.isGood,
         backup.manifest.type != job.name,
-        Set(backup.manifest.encryption?.recipients ?? []) == Set(plan.backup.encryption.recipients),
+        (backup.manifest.encryption?.holders ?? []) == plan.backup.holders,
         let other = backup.manifest.due,
         let job = backup.manifest.job, let timing = plan.jobs.first(where: { $0.name == job })?.timing,
         timing.share, Self.isDailyAtMost(timing, at: other)

@@ -1,4 +1,4 @@
-package import AgeEncryption
+import AgeEncryption
 import ArtifactFormat
 package import BackupCatalog
 package import Faults
@@ -34,7 +34,7 @@ package struct ArchiveSource: Sendable {
 
   /// Opens a backup: its contents are read, and its key is tried. Throws the fault of the last placement where none can be opened.
   package init(
-    _ manifest: Manifest, in stores: [any ObjectStore], identities: [AgeIdentity]
+    _ manifest: Manifest, in stores: [any ObjectStore], identities: Keyring
   ) async throws(Fault) {
     guard let algorithm = Compression.Algorithm(rawValue: manifest.artifact.compression) else {
       throw Fault(
@@ -52,7 +52,8 @@ package struct ArchiveSource: Sendable {
         var age: AgeRangeReader?
         if manifest.encryption != nil {
           age = try await AgeRangeReader(
-            storedBytes: UInt64(max(0, manifest.artifact.file.size)), identities: identities
+            storedBytes: UInt64(max(0, manifest.artifact.file.size)),
+            identities: try await identities.identities(opening: manifest, in: store)
           ) { try await store.read(key, range: $0) }
         }
         places.append(Place(store: store, key: key, age: age))
@@ -219,7 +220,7 @@ package struct ArchiveSource: Sendable {
     case AgeError.noMatchingIdentity:
       Fault(
         .keyMissing, "\(manifest.id) is encrypted, and no identity here opens it.",
-        cause: "its recipients are \(manifest.encryption?.recipients.joined(separator: ", ") ?? "")",
+        cause: "its recipients are \(manifest.encryption?.holders.sorted().joined(separator: ", ") ?? "")",
         hint: "set 'encryption: identity_file:', or restore on the host that has the identity")
     case is AgeError, is FrameError:
       Fault(

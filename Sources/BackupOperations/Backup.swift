@@ -5,6 +5,7 @@ package import Faults
 package import Foundation
 import Glibc
 package import Logging
+package import OutsidePrograms
 import PostgresArchive
 package import PostgresTools
 package import Storage
@@ -49,6 +50,8 @@ package struct Backup: Sendable {
   package struct Settings: Sendable, Hashable {
     package var compression = Compression.standard
     package var encryption = Encryption.none
+    /// Seals each backup's own key, beside the recipients of `encryption`.
+    package var gpg: GnuPG?
     /// Signs the manifests.
     package var signingKey: SigningKey?
     /// Threads that compress.
@@ -63,6 +66,9 @@ package struct Backup: Sendable {
     package var load = LoadPolicy()
 
     package init() {}
+
+    /// Whose keys open the backups, age's and OpenPGP's; empty where they are not encrypted.
+    package var holders: Set<String> { Set(encryption.recipients).union(gpg?.recipients ?? []) }
   }
 
   /// What the catalog knew before the run.
@@ -151,6 +157,7 @@ package struct Backup: Sendable {
     let dumpProgram = try await programs.program("pg_dump", forServer: server.major)
     let globalsProgram = try await programs.program("pg_dumpall", forServer: server.major)
     let (usable, refused) = try await checkStores(server)
+    let sealed = try await SealedEncryption(settings.encryption, gpg: settings.gpg)
 
     let layout = try await BackupLayout.free(
       request.database, request.type, from: started, taken: history.takenTimes, in: usable)
@@ -159,7 +166,7 @@ package struct Backup: Sendable {
       "backup begins",
       metadata: ["backup": "\(layout.id)", "program": "\(dumpProgram.path)", "server": "\(server.version)"])
 
-    let name = layout.artifactName(suffix: settings.compression.suffix + settings.encryption.suffix)
+    let name = layout.artifactName(suffix: settings.compression.suffix + sealed.encryption.suffix)
     let key = try Self.key(layout, name)
     let written = WrittenObjects()
     let term = RetentionTerm(request, layout)
@@ -169,7 +176,8 @@ package struct Backup: Sendable {
       UploadOptions(expectedBytes: expected, retainUntil: term.end(in: store))
     }
     do {
-      let dumped = try await dump(DumpProgram(dumpProgram, connection), connection, snapshot, server, into: &fan)
+      let dumped = try await dump(
+        DumpProgram(dumpProgram, connection), connection, snapshot, server, sealed.encryption, into: &fan)
       context.report(RunProgress(phase: .globals))
       let globals = try await GlobalsProgram(globalsProgram, connection).dump(
         withRolePasswords: server.canReadRolePasswords)
@@ -191,12 +199,14 @@ package struct Backup: Sendable {
       statistics.isFlagged = anomalies.contains(where: \.kind.isAlarming)
       contents.anomalies = anomalies.isEmpty ? nil : anomalies
       let commit = BackupCommit(
-        layout: layout, compression: settings.compression, encryption: settings.encryption,
+        layout: layout, compression: settings.compression, sealed: sealed,
         signingKey: settings.signingKey, artifactName: name, contents: contents, digest: dumped.artifact,
         globals: globals, hasRolePasswords: server.canReadRolePasswords, term: term)
       var outcome = try await commit.run(on: fan.stores, dropped: fan.dropped, written: written) {
         [contents] artifact, contentsFile, globals in
-        manifest(layout, started, server, dumpProgram, artifact, contentsFile, globals, contents)
+        var manifest = manifest(layout, started, server, dumpProgram, artifact, contentsFile, globals, contents)
+        manifest.encryption = sealed.record
+        return manifest
       }
       (outcome.anomalies, outcome.statistics) = (anomalies, statistics)
       (outcome.cost, outcome.warnings) = (dumped.cost, dumped.warnings)
@@ -215,7 +225,7 @@ package struct Backup: Sendable {
   /// Dumps through the pipeline into the stores; the uploads are not finished yet.
   private func dump(
     _ program: DumpProgram, _ connection: ConnectionSettings, _ snapshot: Snapshot, _ server: ServerFacts,
-    into fan: inout FanOut
+    _ encryption: Encryption, into fan: inout FanOut
   ) async throws -> DumpedArchive {
     let gate = PauseGate()
     let pipeline = ArchivePipeline(compression: settings.compression, workers: settings.workers, gate: gate)
@@ -225,7 +235,7 @@ package struct Backup: Sendable {
     begin.expectedBytes = expected
     context.report(begin)
     let progress = ProgressMeter(expectedBytes: expected, report: context.report)
-    let destination = try FrameDestination(fan, settings.encryption)
+    let destination = try FrameDestination(fan, encryption)
     let dumped: DumpedArchive
     do {
       let loadGuard = LoadGuard(connection, settings.load, gate: gate, logger: logger, resting: progress.rests)
@@ -328,9 +338,6 @@ package struct Backup: Sendable {
     let flags = Set((known.anomalies ?? []).map(\.kind).filter(\.isAlarming).map(\.rawValue)).sorted()
     manifest.flags = flags.isEmpty ? nil : flags
     manifest.ledger = history.ledger
-    if settings.encryption != .none {
-      manifest.encryption = Manifest.Encryption(method: "age", recipients: settings.encryption.recipients)
-    }
     return manifest
   }
 

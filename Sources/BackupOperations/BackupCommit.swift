@@ -8,7 +8,7 @@ import Storage
 struct BackupCommit {
   let layout: BackupLayout
   let compression: Compression
-  let encryption: Encryption
+  let sealed: SealedEncryption
   let signingKey: SigningKey?
   let artifactName: String
   let contents: Contents
@@ -24,15 +24,16 @@ struct BackupCommit {
     manifest: (Manifest.StoredFile, Manifest.StoredFile, Manifest.Globals) throws -> Manifest
   ) async throws -> Backup.Outcome {
     let packed = try PackedFile(
-      "contents.json", try contents.encoded(), compression, encryption)
-    let globals = try PackedFile("globals.sql", globals, compression, encryption)
+      "contents.json", try contents.encoded(), compression, sealed.encryption)
+    let globals = try PackedFile("globals.sql", globals, compression, sealed.encryption)
     let manifest = try manifest(
       Manifest.StoredFile(name: artifactName, size: digest.count, sha256: digest.hexadecimal),
       packed.file,
       Manifest.Globals(
         file: globals.file, compression: compression.algorithm.rawValue, hasRolePasswords: hasRolePasswords))
     let files =
-      [(packed.file.name, packed.bytes), (globals.file.name, globals.bytes)]
+      (sealed.key.map { [($0.file.name, $0.bytes)] } ?? [])
+      + [(packed.file.name, packed.bytes), (globals.file.name, globals.bytes)]
       + (try CommittingFiles(manifest, signingKey).all)
 
     var done: [String] = []

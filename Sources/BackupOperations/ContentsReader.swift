@@ -1,4 +1,4 @@
-package import AgeEncryption
+import AgeEncryption
 import ArtifactFormat
 package import BackupCatalog
 package import Faults
@@ -7,9 +7,9 @@ package import Storage
 /// Reads a backup's contents from a store: digest checked, decrypted, decompressed, decoded.
 package struct ContentsReader: Sendable {
   private let store: any ObjectStore
-  private let identities: [AgeIdentity]
+  private let identities: Keyring
 
-  package init(store: any ObjectStore, identities: [AgeIdentity]) {
+  package init(store: any ObjectStore, identities: Keyring) {
     self.store = store
     self.identities = identities
   }
@@ -37,7 +37,7 @@ package struct ContentsReader: Sendable {
         .artifactDamaged, "\(place) is not what was written: its SHA-256 differs from the manifest's.",
         hint: "pgbackupctl show \(manifest.id)")
     }
-    let packed = try decrypt(stored, manifest, place)
+    let packed = try await decrypt(stored, manifest, place)
     guard let algorithm = Compression.Algorithm(rawValue: compression) else {
       throw Fault(.formatTooNew, "\(place) is compressed with '\(compression)', which is not known here.")
     }
@@ -48,17 +48,18 @@ package struct ContentsReader: Sendable {
     }
   }
 
-  private func decrypt(_ stored: [UInt8], _ manifest: Manifest, _ place: String) throws(Fault) -> [UInt8] {
+  private func decrypt(_ stored: [UInt8], _ manifest: Manifest, _ place: String) async throws(Fault) -> [UInt8] {
     guard let encryption = manifest.encryption else { return stored }
     guard encryption.method == "age" else {
       throw Fault(.formatTooNew, "\(place) is encrypted with '\(encryption.method)', which is not known here.")
     }
+    let own = try await identities.identities(opening: manifest, in: store)
     do throws(AgeError) {
-      return try AgeDecryptor.decrypt(stored, with: identities)
+      return try AgeDecryptor.decrypt(stored, with: own)
     } catch .noMatchingIdentity {
       throw Fault(
         .keyMissing, "\(place) is encrypted, and no identity here opens it.",
-        cause: "its recipients are \(encryption.recipients.joined(separator: ", "))",
+        cause: "its recipients are \(encryption.holders.sorted().joined(separator: ", "))",
         hint: "set 'encryption: identity_file:', or ask on the host that has the identity")
     } catch {
       throw Fault(.artifactDamaged, "\(place) can't be decrypted: \(error).", hint: "pgbackupctl show \(manifest.id)")

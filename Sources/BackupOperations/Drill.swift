@@ -1,4 +1,3 @@
-package import AgeEncryption
 package import BackupCatalog
 package import Faults
 import Foundation
@@ -28,7 +27,7 @@ package struct Drill: Sendable {
 
   private let manifest: Manifest
   private let stores: [any ObjectStore]
-  private let identities: [AgeIdentity]
+  private let identities: Keyring
   private let settings: Settings
   private let programs: [String]
   private let assertions: [String]
@@ -43,7 +42,7 @@ package struct Drill: Sendable {
   ///   - run: names the server's folder, or the database.
   ///   - production: system identifiers of the servers that are backed up; nil where not all of them are known.
   package init(
-    _ manifest: Manifest, from stores: [any ObjectStore], identities: [AgeIdentity], settings: Settings,
+    _ manifest: Manifest, from stores: [any ObjectStore], identities: Keyring, settings: Settings,
     programs: [String], assertions: [String], run: String, production: Set<String>? = nil, context: OperationContext,
     logger: Logger
   ) {

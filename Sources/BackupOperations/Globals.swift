@@ -55,7 +55,7 @@ struct Globals: Sendable {
   }
 
   static func read(
-    _ manifest: Manifest, from stores: [any ObjectStore], identities: [AgeIdentity]
+    _ manifest: Manifest, from stores: [any ObjectStore], identities: Keyring
   ) async throws(Fault) -> Globals? {
     guard let globals = manifest.globals else { return nil }
     var last: Fault?

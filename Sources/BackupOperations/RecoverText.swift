@@ -62,12 +62,33 @@ struct RecoverText {
   /// Where the files are encrypted, what opens them.
   private var key: String {
     guard let encryption = manifest.encryption else { return "" }
+    if let key = encryption.key { return sealedKey(encryption, key) }
     return """
 
       The files are encrypted with age. Set KEY to the file that holds the identity (AGE-SECRET-KEY-1...) of one of these
       recipients, as in: export KEY=/root/key.txt
 
       \(encryption.recipients.map { "  \($0)\n" }.joined())\(needsNewAge ? "\nThese are post-quantum recipients: age 1.3 or later opens them (age --version).\n" : "")
+      """
+  }
+
+  /// The key of this backup alone, which GnuPG opens.
+  private func sealedKey(_ encryption: Manifest.Encryption, _ key: Manifest.Encryption.Key) -> String {
+    let others = encryption.recipients.dropFirst()
+    let escrow =
+      others.isEmpty
+      ? ""
+      : "\nThe identity (AGE-SECRET-KEY-1...) of one of these opens them as well; then set KEY to its file:\n\n\(others.map { "  \($0)\n" }.joined())"
+    return """
+
+      The files are encrypted with age, to a key of this backup alone. That key is in \(key.file.name), sealed with GnuPG to
+
+      \(key.recipients.map { "  \($0)\n" }.joined())
+      Whoever has one of those secret keys opens it, into memory here (take it away in the end: rm "$KEY"):
+
+      export KEY=/dev/shm/backup-key-$$
+      (umask 077 && gpg --decrypt \(key.file.name) > "$KEY")
+      \(escrow)
       """
   }
 

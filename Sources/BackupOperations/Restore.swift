@@ -1,4 +1,3 @@
-package import AgeEncryption
 package import BackupCatalog
 package import Faults
 import Foundation
@@ -14,7 +13,7 @@ package struct Restore: Sendable {
   let request: RestoreRequest
   let manifest: Manifest
   let stores: [any ObjectStore]
-  let identities: [AgeIdentity]
+  let identities: Keyring
   /// To a database of the server that is always there, such as `postgres`.
   let maintenance: ConnectionSettings
   let programs: [String]
@@ -30,7 +29,7 @@ package struct Restore: Sendable {
 
   /// - Parameter stores: those that hold the backup whole, the nearest first.
   package init(
-    _ request: RestoreRequest, of manifest: Manifest, from stores: [any ObjectStore], identities: [AgeIdentity],
+    _ request: RestoreRequest, of manifest: Manifest, from stores: [any ObjectStore], identities: Keyring,
     on connection: ConnectionSettings, programs: [String], context: OperationContext, logger: Logger,
     safetyBackup: SafetyBackup? = nil, liveName: String? = nil
   ) {
@@ -259,6 +258,7 @@ struct RestoreRun: Sendable {
 
     phases.begin(.indexes)
     try await program.make(.postData, head: head, entries: entries, jobs: request.jobs)
+    phases.begin(.statistics)
     try await preparation.analyze(name)
 
     let proving = phases.begin(.proof, expected: tables.compactMap(\.bytes).reduce(0, +))

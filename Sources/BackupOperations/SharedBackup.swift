@@ -75,6 +75,7 @@ package struct SharedBackup: Sendable {
     // them.
     var taken = [(old.artifact.file, manifest.artifact.file), (old.contents, old.contents)]
     if let globals = old.globals { taken.append((globals.file, globals.file)) }
+    if let key = old.encryption?.key { taken.append((key.file, key.file)) }
     let small = try CommittingFiles(manifest, signingKey).all
     var done: [String] = []
     var dropped: [String: Fault] = [:]

@@ -1,4 +1,4 @@
-package import AgeEncryption
+import AgeEncryption
 package import ArtifactFormat
 package import BackupCatalog
 import CPlatform
@@ -13,14 +13,14 @@ package struct Verify: Sendable {
   private let manifest: Manifest
   private let store: any ObjectStore
   private let wanted: VerifyLevel
-  private let identities: [AgeIdentity]
+  private let identities: Keyring
   private let trusted: [VerifyingKey]
   private let now: @Sendable () -> Date
   /// Told of stored bytes as they are read.
   private let progress: @Sendable (Int64) -> Void
 
   package init(
-    _ manifest: Manifest, in store: any ObjectStore, level: VerifyLevel, identities: [AgeIdentity],
+    _ manifest: Manifest, in store: any ObjectStore, level: VerifyLevel, identities: Keyring,
     trusted: [VerifyingKey], now: @escaping @Sendable () -> Date,
     progress: @escaping @Sendable (Int64) -> Void = { _ in }
   ) {
@@ -42,7 +42,7 @@ package struct Verify: Sendable {
     do {
       try await checkManifest()
       if wanted == .archive {
-        if let reason = await keyProblem() {
+        if let reason = try await keyProblem() {
           verification.note = reason
         } else {
           verification.level = .archive
@@ -108,9 +108,15 @@ package struct Verify: Sendable {
   // MARK: - The archive
 
   /// Why the archive can't be looked into here; nil where it can.
-  private func keyProblem() async -> String? {
+  private func keyProblem() async throws(Fault) -> String? {
     guard let encryption = manifest.encryption else { return nil }
-    let own = Set(identities.compactMap { $0.recipient?.description })
+    let opening: [AgeIdentity]
+    do throws(Fault) {
+      opening = try await identities.identities(opening: manifest, in: store)
+    } catch  where error.code == .keyMissing {
+      return "no key here opens it (\(error.cause ?? error.message)): sums and signature only"
+    }
+    let own = Set(opening.compactMap { $0.recipient?.description })
     if !own.isDisjoint(with: encryption.recipients) { return nil }
     return identities.isEmpty
       ? "no identity here: sums and signature only" : "none of the identities here opens it: sums and signature only"
@@ -153,7 +159,8 @@ package struct Verify: Sendable {
     else { throw damaged("the contents' frames don't make an archive of its size") }
     let compression = Compression(algorithm: algorithm)
     var frames = FrameSplitter(index: index)
-    var decryptor = manifest.encryption == nil ? nil : AgeDecryptor(identities)
+    var decryptor =
+      manifest.encryption == nil ? nil : AgeDecryptor(try await identities.identities(opening: manifest, in: store))
     var reader = CheckedReader(try key(manifest.artifact.file.name), manifest.artifact.file, store)
     var scanner = ArchiveScanner()
     try await withThrowingTaskGroup(of: (Int, [UInt8]).self) { group in

@@ -2,6 +2,7 @@ import Crypto
 package import Faults
 import Foundation
 package import HTTPTransport
+import OutsidePrograms
 import Units
 
 /// Takes a notice to people, or says why it could not. Nothing here waits longer than a minute, and nothing it throws tells a secret.

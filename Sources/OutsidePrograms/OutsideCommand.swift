@@ -5,7 +5,7 @@ import Subprocess
 import SystemPackage
 import Units
 
-/// A program of the operator's: an alert's, or a hook. It has a session of its own, a known environment and a time limit, and what it
+/// A program of the operator's: an alert's, a hook, or `gpg`. It has a session of its own, a known environment and a time limit, and what it
 /// prints is kept, the end of it.
 package struct OutsideCommand: Sendable {
   private let words: [String]
@@ -19,24 +19,38 @@ package struct OutsideCommand: Sendable {
     self.timeout = timeout
   }
 
+  /// What a program has printed.
+  package struct Output: Sendable {
+    package let standardOutput: [UInt8]
+    /// The last lines of it and of standard error.
+    package let lastLines: [String]
+  }
+
   /// Returns what it printed, the last lines of it.
   ///
   /// - Throws: a fault where it can't be run, ends with anything but 0, or takes longer than it may; it is then killed.
   @discardableResult package func run(input: [UInt8] = []) async throws(Fault) -> [String] {
+    try await output(input: input).lastLines
+  }
+
+  /// Returns what it printed, up to a mebibyte.
+  ///
+  /// - Throws: as `run`.
+  package func output(input: [UInt8] = []) async throws(Fault) -> Output {
     let program = words.first ?? ""
     do {
-      return try await withThrowingTaskGroup(of: [String]?.self) { group in
+      return try await withThrowingTaskGroup(of: Output?.self) { group in
         group.addTask { try await execute(program, input) }
         group.addTask {
           try await Task.sleep(for: timeout)
           return nil
         }
         defer { group.cancelAll() }
-        guard let first = try await group.next(), let lines = first else {
+        guard let first = try await group.next(), let output = first else {
           throw Fault(
             .hookFailed, "'\(program)' did not end within \(timeout.configurationText), and was killed.")
         }
-        return lines
+        return output
       }
     } catch let fault as Fault {
       throw fault
@@ -47,7 +61,7 @@ package struct OutsideCommand: Sendable {
     }
   }
 
-  private func execute(_ program: String, _ input: [UInt8]) async throws -> [String] {
+  private func execute(_ program: String, _ input: [UInt8]) async throws -> Output {
     var platform = PlatformOptions()
     platform.createSession = true
     platform.teardownSequence = [.gracefulShutDown(toProcessGroup: true, allowedDurationToNextStep: .seconds(2))]
@@ -67,15 +81,15 @@ package struct OutsideCommand: Sendable {
       program.contains("/") ? .path(FilePath(program)) : .name(program), arguments: Arguments(Array(words.dropFirst())),
       environment: .inherit.updating(additions), platformOptions: platform,
       input: .fileDescriptor(FileDescriptor(rawValue: file), closeAfterSpawningProcess: false),
-      output: .string(limit: 1 << 20), error: .string(limit: 1 << 20))
-    let printed = [result.standardOutput, result.standardError].flatMap {
-      ($0 ?? "").split(whereSeparator: \.isNewline).suffix(20).map(String.init)
+      output: .bytes(limit: 1 << 20), error: .string(limit: 1 << 20))
+    let printed = [String(decoding: result.standardOutput, as: UTF8.self), result.standardError].flatMap {
+      $0.split(whereSeparator: \.isNewline).suffix(20).map(String.init)
     }
     guard case .exited(0) = result.terminationStatus else {
       throw Fault(
         .hookFailed, "'\(program)' ended with \(result.terminationStatus).",
         cause: printed.suffix(8).joined(separator: "\n"), hint: "run it by hand, as the daemon's user")
     }
-    return printed
+    return Output(standardOutput: result.standardOutput, lastLines: printed)
   }
 }

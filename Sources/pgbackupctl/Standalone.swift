@@ -8,6 +8,7 @@ import ControlAPI
 import Faults
 import Foundation
 import Logging
+import OutsidePrograms
 import PostgresTools
 import S3Storage
 import Storage
@@ -40,7 +41,7 @@ struct StandaloneOptions: ParsableArguments {
 /// The operations that need no daemon, in this process.
 struct Standalone: Sendable {
   private let stores: [any ObjectStore]
-  private let identities: [AgeIdentity]
+  private let identities: Keyring
   private let trusted: [VerifyingKey]
   private let connect: String?
   private let configuration: Configuration?
@@ -58,16 +59,20 @@ struct Standalone: Sendable {
         hint: "pgbackupctl restore ID --standalone --store /path --identity key.txt")
     }
     self.stores = stores.map(StoreAssembly.make)
+    // The operator's own gpg, where a backup's key is sealed with it: somebody is there to be asked.
+    var gpg = configuration?.dump.gpg ?? GnuPG(recipients: [])
+    gpg.canAsk = isatty(STDIN_FILENO) == 1
     if let path = options.identity {
       do {
-        identities = try AgeIdentity.identities(inFile: String(contentsOfFile: path, encoding: .utf8))
+        let found = try AgeIdentity.identities(inFile: String(contentsOfFile: path, encoding: .utf8))
+        identities = Keyring(found, gpg: gpg)
       } catch let error as AgeError {
         throw Fault(.keyInvalid, "'\(path)' is no identity: \(error).")
       } catch {
         throw Fault(.keyMissing, "'\(path)' can't be read.", cause: error.localizedDescription)
       }
     } else {
-      identities = configuration?.dump.identities ?? []
+      identities = Keyring(configuration?.dump.identities ?? [], gpg: gpg)
     }
     trusted =
       try options.trust.map { path throws(Fault) in
@@ -144,19 +149,25 @@ struct Standalone: Sendable {
     return Restore(
       request, of: backup.manifest, from: stores, identities: identities, on: connection, programs: programs,
       context: context, logger: Logger(label: "pgbackupctl") { _ in SwiftLogNoOpLogHandler() },
-      safetyBackup: safetyBackup(backup.id.database, stores[0], programs, context), liveName: live)
+      safetyBackup: safetyBackup(backup.manifest, stores[0], programs, context), liveName: live)
   }
 
   private func safetyBackup(
-    _ database: String, _ store: any ObjectStore, _ programs: [String], _ context: OperationContext
+    _ manifest: Manifest, _ store: any ObjectStore, _ programs: [String], _ context: OperationContext
   ) -> Restore.SafetyBackup {
     { connection throws(Fault) in
       var settings = Backup.Settings()
       settings.programs = programs
-      // Somebody has to open it: the identity that opened the other one.
-      settings.encryption = identities.isEmpty ? .none : .age(identities.compactMap(\.recipient))
+      // Somebody has to open it: the keys that opened the other one.
+      let own = identities.identities.compactMap(\.recipient)
+      settings.encryption = own.isEmpty ? .none : .age(own)
+      if let key = manifest.encryption?.key, own.isEmpty {
+        settings.gpg = identities.gpg
+        settings.gpg?.recipients = key.recipients
+      }
       let request = Backup.Request(
-        database: database, connection: connection, type: "pre-restore", label: nil, job: nil, run: "standalone",
+        database: manifest.id.database, connection: connection, type: "pre-restore", label: nil, job: nil,
+        run: "standalone",
         keep: nil)
       let outcome = try await Backup(
         request, settings: settings, stores: [store], history: .init(), context: context,

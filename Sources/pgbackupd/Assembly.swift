@@ -20,6 +20,7 @@ struct Assembly {
     settings.compression = configuration.dump.compression
     settings.signingKey = key
     settings.encryption = configuration.dump.encryption
+    settings.gpg = configuration.dump.gpg
     settings.workers = configuration.dump.workers
     settings.lockWait = configuration.dump.lockWait
     settings.stallAfter = configuration.dump.stallAfter
@@ -44,7 +45,8 @@ struct Assembly {
       },
       stores: configuration.stores.map(StoreAssembly.make), backup: settings,
       parallelRuns: configuration.daemon.parallelRuns,
-      windDown: configuration.daemon.windDown, rpo: configuration.rpo, identities: configuration.dump.identities,
+      windDown: configuration.daemon.windDown, rpo: configuration.rpo,
+      identities: Keyring(configuration.dump.identities, gpg: configuration.dump.gpg),
       trustedKeys: [key.publicKey] + configuration.dump.trustedKeys)
     plan.quorum = configuration.quorum
     (plan.provedWithin, plan.rto) = (configuration.provedWithin, configuration.rto)

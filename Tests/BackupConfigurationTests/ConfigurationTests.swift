@@ -180,6 +180,12 @@ private func problems(_ text: String) -> [String] {
     ("databases: { a: postgresql://h/a }\nencryption: {}", "'recipients' is missing"),
     ("databases: { a: postgresql://h/a }\nencryption: { recipients: age1abc }", "it is no recipient"),
     (
+      "databases: { a: postgresql://h/a }\nencryption: { gpg: { recipients: backup@example.com } }",
+      "is no fingerprint of an OpenPGP key"
+    ),
+    ("databases: { a: postgresql://h/a }\nencryption: { gpg: {} }", "name at least one key by its fingerprint"),
+    ("databases: { a: postgresql://h/a }\nencryption: { gpg: { recipients: 1122334455667788 } }", "is no fingerprint"),
+    (
       "databases: { a: postgresql://h/a }\nencryption: { recipients: AGE-SECRET-KEY-1QQQ }",
       "an identity is no recipient"
     ),

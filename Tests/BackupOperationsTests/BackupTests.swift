@@ -128,13 +128,15 @@ func connection(_ cluster: PrivateCluster, _ database: String, user: String = "p
   }
 
   /// RECOVER.txt is executed to the letter, and the restored database equals the source, table by table.
-  @Test(arguments: [false, true]) func recoverTextDoesWhatItSays(_ isEncrypted: Bool) async throws {
+  @Test(arguments: ["none", "age", "gpg"]) func recoverTextDoesWhatItSays(_ encryption: String) async throws {
     let cluster = try PrivateCluster.shared()
     let database = try cluster.makeDatabase(sample: 1)
     let workshop = Workshop()
     var settings = Backup.Settings()
     let key = workshop.folder.file("key")
-    if isEncrypted {
+    let gpgHome = encryption == "gpg" ? try GnuPGHome() : nil
+    settings.gpg = gpgHome?.gpg
+    if encryption == "age" {
       try Shell.must("age-keygen", ["-o", key])
       let identities = try AgeIdentity.identities(inFile: String(contentsOfFile: key, encoding: .utf8))
       settings.encryption = .age(identities.compactMap(\.recipient))
@@ -147,17 +149,19 @@ func connection(_ cluster: PrivateCluster, _ database: String, user: String = "p
     var script = ["set -eu", "cd '\(folder)'"]
     var inDocument = false
     for line in text.split(separator: "\n").map(String.init) {
-      let isCommand = ["sha256sum", "createdb", "zstd", "age"].contains { line.hasPrefix($0 + " ") }
+      let isCommand = ["sha256sum", "createdb", "zstd", "age", "export", "(umask"].contains { line.hasPrefix($0 + " ") }
       if (isCommand && !line.contains("psql")) || inDocument {
         script.append(line.replacing("restored", with: restored))
       }
       if line.hasSuffix("<<END") { inDocument = true } else if line == "END" { inDocument = false }
     }
     #expect(script.count >= 9)
+    if encryption == "gpg" { script.append("rm \"$KEY\"") }
     try Shell.must(
       "sh", ["-c", script.joined(separator: "\n")],
       environment: [
-        "KEY": key, "PGHOST": cluster.host, "PGPORT": PrivateCluster.port, "PGUSER": "postgres",
+        "KEY": key, "GNUPGHOME": gpgHome?.folder.path ?? "", "PGHOST": cluster.host, "PGPORT": PrivateCluster.port,
+        "PGUSER": "postgres",
         "PATH": "\(cluster.binaries):/usr/bin:/bin",
       ])
     for table in try cluster.sql(database, Self.tables).split(separator: "\n") {

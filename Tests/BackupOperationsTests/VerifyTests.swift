@@ -22,7 +22,7 @@ import Testing
   }
 
   private static func verify(
-    _ fixture: RestoreFixture, _ level: VerifyLevel, of manifest: Manifest? = nil, identities: [AgeIdentity]? = nil
+    _ fixture: RestoreFixture, _ level: VerifyLevel, of manifest: Manifest? = nil, identities: Keyring? = nil
   ) async throws -> Verification {
     try await Verify(
       manifest ?? fixture.manifest, in: fixture.workshop.store, level: level,
@@ -45,7 +45,9 @@ import Testing
   /// What was not looked into is not said to be sound.
   @Test func withoutTheIdentity() async throws {
     let fixture = try await Self.fixture(isEncrypted: true)
-    for (identities, note) in [([], "no identity here"), ([AgeIdentity.generate()], "none of the identities")] {
+    for (identities, note) in [([], "no identity here"), ([.generate()], "none of the identities")]
+      as [(Keyring, String)]
+    {
       let result = try await Self.verify(fixture, .archive, identities: identities)
       #expect(result.fault == nil && result.level == .checksum && result.rows == 0)
       #expect(result.note?.contains(note) == true)

@@ -2,6 +2,7 @@ import Faults
 import Foundation
 import HTTPTransport
 import Notifications
+import OutsidePrograms
 import TestSupport
 import Testing
 import Units

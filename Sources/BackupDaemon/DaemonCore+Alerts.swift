@@ -4,6 +4,7 @@ import ControlAPI
 import Faults
 import Foundation
 import Notifications
+import SystemdSupport
 import Units
 
 /// Who is told, of what, and when.
@@ -114,6 +115,9 @@ extension DaemonCore {
       sentence: "\(job) of '\(database)' \(words)." + (record.fault.map { " \($0.message)" } ?? ""),
       cause: record.fault?.cause, database: database, job: job, next: record.fault?.hint,
       log: (record.detail ?? [:]).sorted { $0.key < $1.key }.map { "\($0.key): \($0.value)" })
+    if kind == .runFailed, let run = record.run {
+      notice.log += ["The log's end:"] + logTail.lines(ofRun: run, count: 50)
+    }
     if let backup = record.backup { notice.holds = ["\(backup)"] }
     for channel in plan.alerts where channel.isPinged(by: job, on: database) {
       await courier.post(notice, to: channel.name)

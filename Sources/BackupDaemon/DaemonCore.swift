@@ -7,7 +7,7 @@ package import Foundation
 package import Logging
 package import MetricsText
 import Storage
-import SystemdSupport
+package import SystemdSupport
 import Units
 
 /// The daemon's centre: holds the plan in force, and does what schedules, signals and the control socket ask for.
@@ -63,6 +63,7 @@ package actor DaemonCore {
   let zone: @Sendable (DaemonPlan.Job) -> ZoneRules?
   /// The rules of a zone by its name; nil where there are none.
   let namedZone: @Sendable (String) -> ZoneRules?
+  let logTail: LogTail
   private let reload: @Sendable () throws(Fault) -> DaemonPlan
   private let changes = TaskChain()
   private let reloads = TaskChain()
@@ -70,13 +71,15 @@ package actor DaemonCore {
   /// - Parameters:
   ///   - zone: the rules of a job's zone as its file says now; nil where it can't be read.
   ///   - registry: what swift-metrics was bootstrapped with.
+  ///   - logTail: what the log was bootstrapped with.
   ///   - reload: reads the configuration anew, or throws why it can't be taken.
   package init(
     plan: DaemonPlan, ledger: Ledger, now: @escaping @Sendable () -> Date, logger: Logger,
     zone: @escaping @Sendable (DaemonPlan.Job) -> ZoneRules?, namedZone: @escaping @Sendable (String) -> ZoneRules?,
-    registry: MetricsRegistry, reload: @escaping @Sendable () throws(Fault) -> DaemonPlan
+    registry: MetricsRegistry, logTail: LogTail, reload: @escaping @Sendable () throws(Fault) -> DaemonPlan
   ) {
     self.registry = registry
+    self.logTail = logTail
     self.plan = plan
     self.ledger = ledger
     self.now = now

@@ -64,7 +64,6 @@ struct RunWork: Sendable {
   private func hooked(
     _ before: Hooks.Moment, _ after: Hooks.Moment, _ work: () async throws -> RunOutcome
   ) async throws -> RunOutcome {
-    let logger = surroundings.logger
     let result: Result<RunOutcome, Fault>
     do {
       try await plan.hooks.run(before, report, logger: logger)
@@ -89,12 +88,19 @@ struct RunWork: Sendable {
   private func complaint(_ after: Hooks.Moment, _ report: RunReport, _ failed: Fault?) async -> Fault? {
     await uncancelled { () async -> Fault? in
       do throws(Fault) {
-        try await plan.hooks.run(after, report, failed: failed, logger: surroundings.logger)
+        try await plan.hooks.run(after, report, failed: failed, logger: logger)
         return nil
       } catch {
         return error
       }
     }
+  }
+
+  /// Every line tells the run that it belongs to.
+  var logger: Logger {
+    var logger = surroundings.logger
+    logger[metadataKey: "run"] = "\(report.id)"
+    return logger
   }
 
   var context: OperationContext {
@@ -124,19 +130,19 @@ struct RunWork: Sendable {
       do {
         let shared = SharedBackup(
           request, of: source, from: plan.stores, to: plan.stores(of: job), signingKey: plan.backup.signingKey,
-          history: history, context: context, logger: surroundings.logger)
+          history: history, context: context, logger: logger)
         return RunOutcome(try await shared.run())
       } catch {
         try Task.checkCancellation()
         // A damaged or vanished original is no reason to have no backup: the database is there to be read.
-        surroundings.logger.warning(
+        logger.warning(
           .storeUnusable, Fault(error),
           metadata: ["job": "\(job.name)", "database": "\(database.name)", "run": "\(report.id)"])
       }
     }
     let backup = Backup(
       request, settings: plan.backup, stores: plan.stores(of: job), history: history, context: context,
-      logger: surroundings.logger)
+      logger: logger)
     let outcome = try await backup.run()
     if let new = outcome.statistics { statistics.append(new) }
     return RunOutcome(outcome)
@@ -240,7 +246,7 @@ struct RunWork: Sendable {
       backup.manifest, from: stores, identities: plan.identities, settings: plan.drill,
       programs: plan.backup.programs, assertions: database.assertions, run: report.id,
       production: plan.drill.server == nil ? nil : await production(catalog), context: context,
-      logger: surroundings.logger
+      logger: logger
     )()
     let failed = await ProofRecord.write(
       report.proof, of: backup.manifest, signingKey: plan.backup.signingKey, policy: plan.retention,

@@ -54,7 +54,7 @@ package struct Notice: Codable, Sendable, Equatable {
   package var more: [String]
   /// The next command to type.
   package var next: String?
-  /// For a ping: the run's records.
+  /// For a ping: the run's records, and where it failed the end of its log.
   package var log: [String]
 
   package init(

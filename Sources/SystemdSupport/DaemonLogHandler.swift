@@ -30,10 +30,13 @@ package struct DaemonLogHandler: LogHandler {
   package var metadata: Logger.Metadata = [:]
   package var logLevel: Logger.Level
   private let destination: Destination
+  private let tail: LogTail?
 
-  package init(level: Logger.Level, destination: Destination = .current) {
+  /// - Parameter tail: keeps the last lines, whatever becomes of them.
+  package init(level: Logger.Level, destination: Destination = .current, tail: LogTail? = nil) {
     logLevel = level
     self.destination = destination
+    self.tail = tail
   }
 
   package subscript(metadataKey key: String) -> Logger.Metadata.Value? {
@@ -46,6 +49,7 @@ package struct DaemonLogHandler: LogHandler {
     let messageID = fields.removeValue(forKey: Logger.Metadata.eventKey)
     let sorted = fields.sorted { $0.key < $1.key }.map { ($0.key, "\($0.value)") }
     let text = "\(event.message)" + sorted.map { " \($0)=\(Self.quoted($1))" }.joined()
+    tail?.add("\(event.level.rawValue): \(text)", run: fields["run"].map { "\($0)" })
     switch destination {
     case .journal:
       var entry = ["MESSAGE=\(text)", "PRIORITY=\(Self.priority(event.level))", "SYSLOG_IDENTIFIER=pgbackupd"]

@@ -48,7 +48,8 @@ struct DaemonCommand: AsyncParsableCommand {
       return
     }
     let (level, destination) = (logLevel, DaemonLogHandler.Destination.current)
-    LoggingSystem.bootstrap { _ in DaemonLogHandler(level: level, destination: destination) }
+    let tail = LogTail()
+    LoggingSystem.bootstrap { _ in DaemonLogHandler(level: level, destination: destination, tail: tail) }
     let logger = Logger(label: "pgbackupd")
     let assembly = Assembly(configuration: configuration)
     try assembly.prepareDirectories()
@@ -65,7 +66,7 @@ struct DaemonCommand: AsyncParsableCommand {
     let core = DaemonCore(
       plan: try assembly.plan(), ledger: try Ledger(path: configuration.daemon.state + "/ledger.ndjson"),
       now: SystemClock.now, logger: logger, zone: Assembly.zone,
-      namedZone: Assembly.namedZone, registry: registry
+      namedZone: Assembly.namedZone, registry: registry, logTail: tail
     ) { () throws(Fault) in
       let assembly = Assembly(configuration: try ConfigurationReader.load(path))
       let (old, new) = (configuration.daemon.state, assembly.configuration.daemon.state)

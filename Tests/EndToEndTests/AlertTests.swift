@@ -41,12 +41,14 @@ import Testing
     #expect(try daemon.ctl("backup", "shop").status == 0)
     var hooks: [[String: Any]] = []
     var pings: [String] = []
+    var failures: [String] = []
     while hooks.count < 3 || pings.count < 7 {
       let item = try sinks.next()
       if item.path?.hasPrefix("/ok/") == true {
         hooks.append(try Self.json(item))
       } else {
         pings.append(item.path ?? "")
+        if item.path?.hasSuffix("/fail") == true { failures.append(item.body ?? "") }
       }
     }
     #expect(Set(hooks.compactMap { $0["kind"] as? String }) == ["opened", "event", "recovered"])
@@ -56,6 +58,7 @@ import Testing
     #expect((opened["next"] as? String)?.isEmpty == false)
     let recovered = try #require(hooks.first { $0["kind"] as? String == "recovered" })
     #expect(recovered["id"] as? String == opened["id"] as? String)
+    #expect(failures.allSatisfy { $0.contains("The log's end:\n") && $0.contains("error=E-DB-MISSING") }, "\(failures)")
     // The first request failed and was repeated; the order holds.
     let base = "/flaky-1/ping-secret-1"
     #expect(

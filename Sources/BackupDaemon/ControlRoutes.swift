@@ -120,6 +120,12 @@ struct ControlRoutes {
     router.post("v1/restores") { request, context in
       try Self.reply(try await core.beginRestore(try await Self.body(request), by: context.caller))
     }
+    router.post("v1/adoptions/preview") { request, _ in
+      try Self.reply(try await core.adoptable(try await Self.body(request)))
+    }
+    router.post("v1/adoptions") { request, context in
+      try Self.reply(try await core.beginAdoption(try await Self.body(request), by: context.caller))
+    }
     router.post("v1/rollback") { request, context in
       try Self.reply(try await core.rollback(try await Self.body(request), by: context.caller))
     }

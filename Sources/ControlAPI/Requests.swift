@@ -1,3 +1,7 @@
+package import BackupCatalog
+package import Faults
+package import Foundation
+
 /// `POST /v1/backups`.
 package struct BackupCommand: Codable, Sendable {
   package var database: String
@@ -51,6 +55,34 @@ package struct RestoreCommand: Codable, Sendable {
   package var acceptUntrusted = false
 
   package init(id: String) { self.id = id }
+}
+
+/// `POST /v1/adoptions/preview`, `POST /v1/adoptions`.
+package struct AdoptCommand: Codable, Sendable {
+  /// Of a dump, or of a folder with dumps (preview alone), as the daemon sees it.
+  package var path: String
+  /// The name in the catalog; the dump's own database where nil.
+  package var database: String?
+  package var type = "adopted"
+
+  package init(path: String) { self.path = path }
+}
+
+/// What can be told of a dump that something else made.
+package struct AdoptableDump: Codable, Sendable {
+  package var path: String
+  /// `plain`, `custom`, `tar`, `directory`; nil where it is none.
+  package var kind: String?
+  package var database: String?
+  package var taken: Date?
+  package var serverVersion: String?
+  package var bytes: Int64?
+  /// The backup that it has become already.
+  package var backup: BackupID?
+  /// Why it can't be adopted.
+  package var fault: Fault?
+
+  package init(path: String) { self.path = path }
 }
 
 /// `POST /v1/rollback`.

@@ -61,6 +61,7 @@ package enum FaultCode: String, Sendable, Codable, CaseIterable {
   case drillFailed = "E-DRILL-FAILED"
   case assertionFailed = "E-ASSERTION-FAILED"
   case swapFailed = "E-SWAP-FAILED"
+  case adoptRefused = "E-ADOPT-REFUSED"
   case rollbackMissing = "E-ROLLBACK-MISSING"
 
   // runs
@@ -106,7 +107,7 @@ extension FaultCode {
       .rollbackMissing:
       .notFound
     case .databasePrivilege, .databaseRowSecurity, .toolMissing, .toolTooOld, .storeReadOnly, .storeSpace,
-      .keyMissing, .keyInvalid, .restoreRefused, .roleMissing, .extensionMissing, .tablespaceMissing:
+      .keyMissing, .keyInvalid, .restoreRefused, .adoptRefused, .roleMissing, .extensionMissing, .tablespaceMissing:
       .preflightFailed
     case .runConflict, .storeConflict, .daemonRunning, .restoreNameTaken: .conflict
     case .runAborted, .runInterrupted: .aborted

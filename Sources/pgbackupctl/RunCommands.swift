@@ -51,7 +51,7 @@ struct RunFollower {
       return
     }
     var ended: [RunReport] = []
-    for run in runs { ended.append(try follow(run)) }
+    for run in runs { ended.append(try toItsEnd(run)) }
     if connection.json {
       try connection.show(ended) { _ in "" }
     } else {
@@ -67,7 +67,8 @@ struct RunFollower {
     if let worst = codes.first { throw Ending(code: worst) }
   }
 
-  private func follow(_ run: RunReport) throws -> RunReport {
+  /// Shows one run's progress, and returns it as it ended.
+  func toItsEnd(_ run: RunReport) throws -> RunReport {
     var last = run
     var line = ProgressLine()
     try connection.client.stream(RunReport.self, "/v1/runs/\(run.id)/events") { report in

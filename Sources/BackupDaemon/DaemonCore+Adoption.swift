@@ -1,0 +1,138 @@
+import BackupCatalog
+import BackupOperations
+import ControlAPI
+import Faults
+import Foundation
+import Logging
+import PostgresTools
+import Storage
+import SystemdSupport
+import Units
+
+/// Dumps of the time before: what lies in a folder, and making backups of it.
+extension DaemonCore {
+  /// The name that adoptions have in place of a job's.
+  static let adoptionJob = "adopt"
+
+  /// What lies at a path, and what has been adopted of it already. The oldest first.
+  func adoptable(_ command: AdoptCommand) async throws(Fault) -> [AdoptableDump] {
+    let catalog = await keeper.refresh()
+    let programs = ClientPrograms(configured: plan.backup.programs)
+    var found: [AdoptableDump] = []
+    for path in try Self.files(at: command.path) {
+      var one = AdoptableDump(path: path)
+      do throws(Fault) {
+        let dump = try await DumpFile(path, programs: programs)
+        (one.kind, one.bytes, one.taken) = (dump.kind.rawValue, dump.bytes, dump.taken)
+        (one.serverVersion, one.database) = (dump.serverVersion, command.database ?? dump.database)
+      } catch {
+        one.fault = error
+      }
+      one.backup = catalog.backups.first { $0.manifest.label == Adoption.label(path) }?.id
+      found.append(one)
+    }
+    return found.sorted { ($0.taken ?? .distantFuture, $0.path) < ($1.taken ?? .distantFuture, $1.path) }
+  }
+
+  /// The files of a folder, or the one file; a folder that is an archive itself is one.
+  private static func files(at path: String) throws(Fault) -> [String] {
+    guard path.hasPrefix("/") else {
+      throw Fault(.usage, "'\(path)' is no absolute path.", hint: "the daemon has a working directory of its own")
+    }
+    var isFolder: ObjCBool = false
+    guard FileManager.default.fileExists(atPath: path, isDirectory: &isFolder) else {
+      throw Fault(
+        .adoptRefused, "The daemon can't see '\(path)'.",
+        hint: "its unit hides /home and /tmp from it: put the dumps below /var, readable for pgbackupd's account")
+    }
+    let isArchive = FileManager.default.fileExists(atPath: "\(path)/toc.dat")
+    guard isFolder.boolValue, !isArchive else { return [path] }
+    do {
+      return try FileManager.default.contentsOfDirectory(atPath: path).filter { !$0.hasPrefix(".") }.sorted()
+        .map { path.hasSuffix("/") ? path + $0 : "\(path)/\($0)" }
+    } catch {
+      throw Fault(.adoptRefused, "'\(path)' can't be read.", cause: error.localizedDescription)
+    }
+  }
+
+  /// Begins to make a backup of one dump; its run is followed like any other's. One at a time: each has a server of its own.
+  func beginAdoption(_ command: AdoptCommand, by caller: Caller?) async throws(Fault) -> RunReport {
+    try refuseWhileStopping()
+    let dump = try await DumpFile(command.path, programs: ClientPrograms(configured: plan.backup.programs))
+    guard let database = command.database ?? dump.database else {
+      throw Fault(
+        .usage, "'\(command.path)' does not tell its database's name.",
+        hint: "pgbackupctl adopt \(command.path) --database NAME")
+    }
+    let catalog = await keeper.refresh()
+    if let known = catalog.backups.first(where: { $0.manifest.label == Adoption.label(command.path) }) {
+      throw Fault(
+        .storeConflict, "'\(command.path)' has been adopted already, as \(known.id).",
+        hint: "pgbackupctl show \(known.id)")
+    }
+    try refuseWhileStopping()
+    if let other = board.active.first(where: { $0.job == Self.adoptionJob }) {
+      throw Fault(.runConflict, "A dump is being adopted by run \(other.id).", hint: "pgbackupctl status")
+    }
+    var report = RunReport(
+      job: Self.adoptionJob, database: database, RunOptions(reason: "on demand", by: caller), asked: now())
+    let (board, status, id) = (board, status, report.id)
+    let type = plan.jobs.first { $0.name == command.type }
+    let stores =
+      type.map { plan.stores(of: $0) } ?? (plan.stores.first { $0 is LocalStore } ?? plan.stores.first).map { [$0] }
+      ?? []
+    var settings = Adoption.Settings(folder: plan.drill.folder, backup: plan.backup)
+    settings.jobs = plan.restoreJobs
+    let work = Adoption(
+      dump, as: database, type: command.type, into: stores, settings: settings,
+      taken: Set(catalog.backups.filter { $0.id.database == database }.map(\.id.time)), retention: plan.retention,
+      run: id,
+      logger: logger
+    ) { progress in
+      let progress = RunReport.Progress(progress)
+      board.progress(id, progress)
+      status.progressed(board, id, phase: progress.phase)
+    }
+    (report.state, report.started) = (.running, now())
+    board.post(report)
+    var record = LedgerRecord(.runStarted, at: now())
+    record.describe(report)
+    record.detail = ["file": command.path]
+    await append(record)
+    let begun = report
+    restores[id] = Task { await self.run(work, begun, command.path) }
+    return report
+  }
+
+  private func run(_ adoption: Adoption, _ begun: RunReport, _ path: String) async {
+    var report = begun
+    do throws(Fault) {
+      let outcome = try await adoption()
+      report.state = .succeeded
+      report.backup = outcome.manifest.id
+      report.rows = outcome.manifest.totals.rows
+      report.storedBytes = outcome.manifest.storedBytes
+      report.warnings = outcome.dropped.sorted { $0.key < $1.key }.map(\.value)
+    } catch {
+      report.state = error.code == .runAborted ? .aborted : .failed
+      report.fault = error
+    }
+    report.finished = now()
+    report.progress = nil
+    var record = LedgerRecord(.runFinished, at: now())
+    record.describe(report)
+    record.detail = ["file": path]
+    await append(record)
+    var fields: Logger.Metadata = ["run": "\(report.id)", "database": "\(report.database)", "file": "\(path)"]
+    if let fault = report.fault {
+      logger.error(report.state == .aborted ? .runAborted : .runFailed, fault, metadata: fields)
+    } else {
+      if let backup = report.backup { fields["backup"] = "\(backup)" }
+      logger.notice(.backupSucceeded, "a dump was adopted", metadata: fields)
+    }
+    restores[report.id] = nil
+    _ = await keeper.refresh()
+    board.post(report)
+    await reportStatus()
+  }
+}

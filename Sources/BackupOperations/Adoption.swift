@@ -1,0 +1,154 @@
+package import BackupCatalog
+package import Faults
+package import Foundation
+package import Logging
+import PostgresArchive
+import PostgresTools
+package import Storage
+import Units
+
+/// A dump that something else made becomes a backup like any other: it is loaded into a private throw-away server and backed up from
+/// there, under the time that it was made. So it has contents and fingerprints, is encrypted, signed and spread, and its tables come back
+/// one by one. That it loads is seen at once. The file itself stays as it is.
+package struct Adoption: Sendable {
+  package struct Settings: Sendable {
+    /// Of the throw-away server, as drills have it.
+    package var folder: String
+    package var backup: Backup.Settings
+    package var jobs = 4
+
+    package init(folder: String, backup: Backup.Settings) {
+      self.folder = folder
+      self.backup = backup
+    }
+  }
+
+  private let dump: DumpFile
+  private let database: String
+  private let type: String
+  private let stores: [any ObjectStore]
+  private let settings: Settings
+  private let taken: Set<Date>
+  private let retention: RetentionPolicy
+  private let run: String
+  private let report: @Sendable (RunProgress) -> Void
+  private let logger: Logger
+
+  /// - Parameters:
+  ///   - database: the name that it gets in the catalog.
+  ///   - taken: times that ids of the same database have already.
+  ///   - run: names the server's folder.
+  package init(
+    _ dump: DumpFile, as database: String, type: String, into stores: [any ObjectStore], settings: Settings,
+    taken: Set<Date>, retention: RetentionPolicy, run: String, logger: Logger,
+    report: @escaping @Sendable (RunProgress) -> Void
+  ) {
+    self.dump = dump
+    self.database = database
+    self.type = type
+    self.stores = stores
+    self.settings = settings
+    self.taken = taken
+    self.retention = retention
+    self.run = run
+    self.report = report
+    self.logger = logger
+  }
+
+  /// What the backup of a dump is labelled with: by it the file is known again.
+  package static func label(_ path: String) -> String { "adopted from \(path)" }
+
+  package func callAsFunction() async throws(Fault) -> Backup.Outcome {
+    report(RunProgress(phase: .server))
+    let programs = ClientPrograms(configured: settings.backup.programs)
+    // Its own major or the next one that is here: what pg_dump writes loads into newer servers.
+    let major: Int
+    do throws(Fault) {
+      major = try await programs.program("initdb", forServer: dump.serverMajor).major
+    } catch {
+      throw Fault(
+        .toolMissing,
+        "To adopt a dump of PostgreSQL \(dump.serverMajor) a server of that major or a newer one has to be here.",
+        cause: error.message, hint: "apt install postgresql-\(max(14, dump.serverMajor))")
+    }
+    let server = try await ThrowawayServer.start(
+      major: major, superuser: "postgres", programs: programs, root: settings.folder, name: run,
+      connections: settings.jobs * 2)
+    do {
+      let connection = try await load(on: server.connection, programs, major)
+      let outcome = try await backUp(connection)
+      await server.remove()
+      return outcome
+    } catch {
+      await uncancelled { await server.remove() }
+      throw Fault(error)
+    }
+  }
+
+  // MARK: - Loading
+
+  private func load(
+    on maintenance: ConnectionSettings, _ programs: ClientPrograms, _ major: Int
+  ) async throws -> ConnectionSettings {
+    var progress = RunProgress(phase: .load)
+    progress.table = dump.path.split(separator: "/").last.map(String.init)
+    report(progress)
+    let name = dump.database ?? database
+    try await PostgresSession.connect(maintenance).use { session throws(Fault) in
+      for role in dump.roles { try await session.execute("CREATE ROLE \(SQLName.quoted(role))") }
+      // The name may be that of a database which every server has.
+      guard !["postgres", "template1"].contains(name) else { return }
+      try await session.execute(
+        "CREATE DATABASE \(SQLName.quoted(name)) TEMPLATE template0 ENCODING '\(dump.encoding.filter { $0.isLetter || $0.isNumber || $0 == "_" })'"
+      )
+    }
+    let connection = maintenance.database(name)
+    let script: String
+    let program: ClientProgram
+    if dump.kind == .plain {
+      program = try await programs.program("psql", forServer: major)
+      script = Self.plain(dump.reading, program.path)
+    } else {
+      program = try await programs.program("pg_restore", forServer: major)
+      let jobs = dump.unpacker == nil && dump.kind != .tar ? " --jobs=\(settings.jobs)" : ""
+      script = dump.restoring(program.path, "--exit-on-error --no-password --no-tablespaces\(jobs) --dbname=\"$2\"")
+    }
+    let output = try await ClientProcess(
+      path: "/bin/bash", arguments: ["-o", "pipefail", "-c", script, "adopt", dump.path, connection.conninfo, key]
+    ).capture(limit: 16 << 20)
+    guard output.status.isSuccess else {
+      throw Fault(
+        .adoptRefused, "'\(dump.path)' does not load.",
+        cause: output.complaint.isEmpty ? output.status.text : output.complaint,
+        hint: "an extension that is missing here has to be installed; else look into the file")
+    }
+    return connection
+  }
+
+  /// psql with its own commands shut off: a dump is data, and no script. What it says of databases is left out, it has one already; its own
+  /// `\restrict` gives way to ours.
+  private static func plain(_ reading: String, _ psql: String) -> String {
+    let filter =
+      #"LC_ALL=C sed -e '/^\\restrict /d;/^\\unrestrict /d;/^\\connect /d' -e '1,/^COPY /{/^\(CREATE\|DROP\|ALTER\) DATABASE /d}'"#
+    return #"{ printf '\\restrict %s\n' "$3"; \#(reading) | \#(filter); }"#
+      + " | '\(psql)' -X -q --no-password -v ON_ERROR_STOP=1 -d \"$2\" -f - -o /dev/null"
+  }
+
+  private var key: String {
+    (0..<32).map { _ in String("abcdefghijklmnopqrstuvwxyz0123456789".randomElement() ?? "x") }.joined()
+  }
+
+  // MARK: - The backup
+
+  private func backUp(_ connection: ConnectionSettings) async throws(Fault) -> Backup.Outcome {
+    var request = Backup.Request(
+      database: database, connection: connection, type: type, label: Self.label(dump.path), job: nil, run: run,
+      keep: nil)
+    request.retention = retention
+    let time = dump.taken
+    return try await Backup(
+      request, settings: settings.backup, stores: stores, history: .init(takenTimes: taken),
+      context: OperationContext(now: { time }, report: report), logger: logger
+    ).run()
+  }
+}

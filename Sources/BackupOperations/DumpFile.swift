@@ -1,0 +1,219 @@
+package import Faults
+package import Foundation
+import Glibc
+import PostgresArchive
+package import PostgresTools
+
+/// A dump that something else made with pg_dump: one file, or a directory-format archive, packed or not. What can be told of it without
+/// loading it.
+package struct DumpFile: Sendable, Equatable {
+  package enum Kind: String, Sendable, Codable {
+    case plain
+    case custom
+    case tar
+    case directory
+  }
+
+  package let path: String
+  package let kind: Kind
+  /// Of a packed file, what unpacks it to standard output; nil where it is not packed.
+  let unpacker: String?
+  package let bytes: Int64
+  /// The database's name, where the dump has it.
+  package let database: String?
+  /// When it was made: by the dump's own words (the hour of the machine that made it), else the file's time.
+  package let taken: Date
+  /// The server's version that the dump names.
+  package let serverVersion: String?
+  /// `SET client_encoding`, in which the text is.
+  let encoding: String
+  /// Roles that it gives things to.
+  let roles: [String]
+
+  package var serverMajor: Int { serverVersion.flatMap { Int($0.prefix { $0.isNumber }) } ?? 0 }
+
+  /// What unpacks a file that begins so, by its magic number.
+  private static let packers: [(magic: [UInt8], program: String)] = [
+    ([0x1F, 0x8B], "gzip"), ([0x28, 0xB5, 0x2F, 0xFD], "zstd"), ([0x42, 0x5A, 0x68], "bzip2"),
+    ([0xFD, 0x37, 0x7A, 0x58, 0x5A, 0x00], "xz"),
+  ]
+
+  /// Looks into a file.
+  ///
+  /// - Throws: `E-ADOPT-REFUSED` where it is no dump of one database, or one that was cut off.
+  package init(_ path: String, programs: ClientPrograms) async throws(Fault) {
+    var status = stat()
+    guard stat(path, &status) == 0 else {
+      throw Self.refused(path, "can't be read", String(cString: strerror(errno)))
+    }
+    self.path = path
+    let isFolder = status.st_mode & S_IFMT == S_IFDIR
+    let magic = isFolder ? [] : try Self.begin(of: path)
+    unpacker = Self.packers.first { magic.starts(with: $0.magic) }?.program
+    let head = isFolder ? "" : try await Self.shell("\(Self.reading(unpacker)) | head -c 65536", path)
+    if isFolder {
+      guard access("\(path)/toc.dat", R_OK) == 0 else {
+        throw Self.refused(path, "is a folder without toc.dat: no archive of pg_dump's directory format", nil)
+      }
+      kind = .directory
+    } else if head.hasPrefix("PGDMP") {
+      kind = .custom
+    } else if head.hasPrefix("toc.dat\0") {
+      kind = .tar
+    } else if head.prefix(400).contains("-- PostgreSQL database dump\n") {
+      kind = .plain
+    } else if head.prefix(400).contains("-- PostgreSQL database cluster dump") {
+      throw Self.refused(path, "is pg_dumpall's text of a whole server", "load it into a server, and back that up")
+    } else {
+      throw Self.refused(path, "is no dump that pg_dump makes", nil)
+    }
+    bytes = isFolder ? Self.size(of: path) : Int64(status.st_size)
+    let attributes = try? FileManager.default.attributesOfItem(atPath: path)
+    let fileTime = attributes?[.modificationDate] as? Date ?? Date(timeIntervalSince1970: 0)
+    let text: String
+    if kind == .plain {
+      // psql takes the end of a file for the end of a COPY: half a dump would load well.
+      let end = try await Self.shell("\(Self.reading(unpacker)) | tail -c 4096", path)
+      guard end.contains("\n-- PostgreSQL database dump complete\n") else {
+        throw Self.refused(path, "is not whole", "its last line, 'PostgreSQL database dump complete', is missing")
+      }
+      serverVersion = Self.value(after: "-- Dumped from database version ", in: head)
+      database = Self.connected(head)
+      taken = Self.value(after: "-- Started on ", in: head).flatMap(Self.time) ?? fileTime
+      // Lines of rows may look like statements: then a role is made too many, on a server that is thrown away.
+      text = try await Self.shell(
+        "\(Self.reading(unpacker)) | grep -aE '^(SET client_encoding|ALTER |GRANT |REVOKE |CREATE POLICY |SET SESSION AUTHORIZATION )' | grep -aE '( OWNER TO | TO | FROM | ROLE |AUTHORIZATION |client_encoding)' || true",
+        path)
+    } else {
+      let program = try await programs.program("pg_restore", forServer: 13)
+      let list = try await Self.shell(Self.restoring(program.path, "--list", unpacker), path)
+      serverVersion = Self.value(after: ";     Dumped from database version: ", in: list)
+      database = Self.value(after: ";     dbname: ", in: list)
+      taken = Self.value(after: "; Archive created at ", in: list).flatMap(Self.time) ?? fileTime
+      text = try await Self.shell(
+        Self.restoring(program.path, "--schema-only --file=-", unpacker), path)
+    }
+    encoding = Self.value(after: "SET client_encoding = '", in: text).map { String($0.prefix { $0 != "'" }) } ?? "UTF8"
+    roles = Self.roles(in: text)
+  }
+
+  /// The shell words that put the plain dump on standard output. The path is `$1`, so that no shell reads it.
+  static func reading(_ unpacker: String?) -> String { unpacker.map { "\($0) -dc <\"$1\"" } ?? "cat <\"$1\"" }
+
+  /// A script that runs pg_restore on the dump.
+  func restoring(_ program: String, _ arguments: String) -> String {
+    Self.restoring(program, arguments, unpacker)
+  }
+
+  private static func restoring(_ program: String, _ arguments: String, _ unpacker: String?) -> String {
+    unpacker == nil ? "'\(program)' \(arguments) \"$1\"" : "\(reading(unpacker)) | '\(program)' \(arguments)"
+  }
+
+  var reading: String { Self.reading(unpacker) }
+
+  // MARK: - Reading text
+
+  private static func value(after prefix: String, in text: String) -> String? {
+    guard let start = text.range(of: prefix)?.upperBound else { return nil }
+    let value = text[start...].prefix { !$0.isNewline }.trimmingCharacters(in: .whitespaces)
+    return value.isEmpty ? nil : String(value.prefix(200))
+  }
+
+  /// `\connect name`, of a dump with `--create`.
+  private static func connected(_ head: String) -> String? {
+    guard let line = value(after: "\n\\connect ", in: head) else { return nil }
+    if let quoted = line.range(of: "dbname='") {
+      return String(line[quoted.upperBound...].prefix { $0 != "'" })
+    }
+    var rest = line[...]
+    return SQLName.read(&rest)
+  }
+
+  /// `2026-11-20 02:00:01 UTC`: what stands for the zone is that of the machine which prints, and not of the one which dumped.
+  private static func time(_ text: String) -> Date? {
+    let numbers = text.split { !$0.isASCII || !$0.isNumber }.prefix(6).compactMap { Int32($0) }
+    guard numbers.count == 6, (1990...2200).contains(numbers[0]) else { return nil }
+    var broken = tm()
+    (broken.tm_year, broken.tm_mon, broken.tm_mday) = (numbers[0] - 1900, numbers[1] - 1, numbers[2])
+    (broken.tm_hour, broken.tm_min, broken.tm_sec) = (numbers[3], numbers[4], numbers[5])
+    broken.tm_isdst = -1
+    let seconds = mktime(&broken)
+    return seconds < 0 ? nil : Date(timeIntervalSince1970: Double(seconds))
+  }
+
+  /// The roles that statements give things to, or take them from.
+  static func roles(in text: String) -> [String] {
+    var found: Set<String> = []
+    for line in text.split(whereSeparator: \.isNewline) {
+      let marks: [String] =
+        if line.hasPrefix("ALTER DEFAULT PRIVILEGES ") {
+          [" FOR ROLE ", " TO ", " FROM "]
+        } else if line.hasPrefix("ALTER ") {
+          [" OWNER TO "]
+        } else if line.hasPrefix("GRANT ") || line.hasPrefix("CREATE POLICY ") {
+          [" TO "]
+        } else if line.hasPrefix("REVOKE ") {
+          [" FROM "]
+        } else if line.hasPrefix("SET SESSION AUTHORIZATION ") {
+          ["SET SESSION AUTHORIZATION "]
+        } else {
+          []
+        }
+      for mark in marks {
+        guard let range = mark == " FOR ROLE " ? line.firstRange(of: mark) : line.ranges(of: mark).last else {
+          continue
+        }
+        var rest = line[range.upperBound...]
+        while let name = SQLName.read(&rest) {
+          found.insert(name)
+          guard rest.hasPrefix(", ") else { break }
+          rest = rest.dropFirst(2)
+        }
+      }
+    }
+    let none: Set<String> = ["PUBLIC", "public", "CURRENT_USER", "SESSION_USER", "DEFAULT", "postgres"]
+    return found.subtracting(none).filter { !$0.hasPrefix("pg_") }.sorted()
+  }
+
+  // MARK: - Files and programs
+
+  private static func begin(of path: String) throws(Fault) -> [UInt8] {
+    let file = open(path, O_RDONLY | O_CLOEXEC)
+    guard file >= 0 else { throw refused(path, "can't be read", String(cString: strerror(errno))) }
+    defer { close(file) }
+    var bytes = [UInt8](repeating: 0, count: 16)
+    let count = read(file, &bytes, bytes.count)
+    return Array(bytes.prefix(max(0, count)))
+  }
+
+  private static func size(of folder: String) -> Int64 {
+    let names = (try? FileManager.default.contentsOfDirectory(atPath: folder)) ?? []
+    return names.reduce(0) { sum, name in
+      var status = stat()
+      return stat("\(folder)/\(name)", &status) == 0 ? sum + Int64(status.st_size) : sum
+    }
+  }
+
+  /// Runs a script with the path as `$1`, and gives what it prints, up to 16 MiB of it.
+  private static func shell(_ script: String, _ path: String) async throws(Fault) -> String {
+    do {
+      let output = try await ClientProcess(
+        path: "/bin/bash", arguments: ["-o", "pipefail", "-c", script, "adopt", path]
+      ).capture(limit: 16 << 20)
+      // 141: `head` has read enough, and the unpacker was told by a signal.
+      guard output.status.isSuccess || output.status == .exited(141) else {
+        throw refused(
+          path, "can't be read to its end", output.complaint.isEmpty ? output.status.text : output.complaint)
+      }
+      return String(decoding: output.standardOutput, as: UTF8.self)
+    } catch {
+      throw Fault(error)
+    }
+  }
+
+  static func refused(_ path: String, _ what: String, _ cause: String?) -> Fault {
+    Fault(
+      .adoptRefused, "'\(path)' \(what).", cause: cause,
+      hint: "it stays as it is; pgbackupctl adopt --help tells what can be adopted")
+  }
+}

@@ -1,0 +1,128 @@
+import Foundation
+import TestSupport
+import Testing
+
+/// Dumps of the time before become backups like any other; what is none, or is not whole, is refused with the reason.
+@Suite struct AdoptCommandTests {
+  private let folder = TemporaryFolder()
+
+  private func start(_ connect: String) throws -> DaemonProcess {
+    let daemon = try DaemonProcess(
+      """
+      databases: { shop: { connect: "\(connect)" } }
+      jobs: { manual: }
+      drill: { folder: \(folder.file("drills")) }
+      daemon: { state: \(folder.file("state")), socket: \(folder.file("control.sock")) }
+      """, in: folder)
+    try daemon.waitFor("READY=1")
+    return daemon
+  }
+
+  @Test func everyFormat() throws {
+    let cluster = try PrivateCluster.shared()
+    let database = try cluster.makeDatabase("old", sample: 1)
+    let owner = "Odd, owner \(database)"
+    try cluster.sql(
+      database,
+      """
+      CREATE ROLE "\(owner)"; CREATE TABLE "text lines" (line text); ALTER TABLE "text lines" OWNER TO "\(owner)";
+      INSERT INTO "text lines" VALUES (E'\\\\connect nowhere'), ('CREATE DATABASE x'), ('SET client_encoding = ''LATIN1'';');
+      GRANT SELECT ON portal.users TO "\(owner)";
+      """)
+    let dumps = folder.file("dumps")
+    try Shell.must("mkdir", [dumps])
+    func dump(_ name: String, _ arguments: [String], _ packer: String? = nil) throws {
+      try Shell.must(
+        "\(cluster.binaries)/pg_dump", ["-d", cluster.conninfo(database), "-f", "\(dumps)/\(name)"] + arguments)
+      if let packer { try Shell.must(packer, ["-q", "\(dumps)/\(name)"]) }
+    }
+    try dump("plain.sql", [])
+    try dump("create.sql", ["--create", "--clean", "--if-exists"], "gzip")
+    try dump("inserts.sql", ["--inserts"], "xz")
+    try dump("custom.dump", ["-Fc"])
+    try dump("packed.dump", ["-Fc", "-Z0"], "bzip2")
+    try dump("folder", ["-Fd", "-j", "2"])
+    try dump("archive.tar", ["-Ft"])
+    let names = [
+      "archive.tar", "create.sql.gz", "custom.dump", "folder", "inserts.sql.xz", "packed.dump.bz2", "plain.sql",
+    ]
+    // What is no whole dump.
+    let plain = try String(contentsOfFile: "\(dumps)/plain.sql", encoding: .utf8)
+    _ = try folder.write("dumps/cut.sql", String(plain.prefix(plain.count * 2 / 3)))
+    _ = try folder.write("dumps/notes.txt", "remember the milk\n")
+    try Shell.must(
+      "\(cluster.binaries)/pg_dumpall",
+      ["-d", cluster.conninfo("postgres"), "--globals-only", "-f", "\(dumps)/all.sql"])
+    let daemon = try start(cluster.conninfo(database))
+
+    let listed = try daemon.ctl("adopt", dumps, "--list")
+    #expect(listed.status == 0, "\(listed.errors)")
+    #expect(names.allSatisfy(listed.output.contains))
+    for word in ["is not whole", "is no dump", "a whole server", "can be adopted", "15."] {
+      #expect(listed.output.contains(word), "\(word): \(listed.output)")
+    }
+    let adopted = try daemon.ctl("adopt", dumps, "--database", "shop")
+    #expect(adopted.status == 4, "\(adopted.output)\(adopted.errors)")
+    #expect(
+      names.allSatisfy { adopted.output.contains("\(dumps)/\($0)\n  shop/") }, "\(adopted.output)\(adopted.errors)")
+    #expect(adopted.errors.contains("cut.sql") && adopted.errors.contains("E-ADOPT-REFUSED"))
+    #expect(try Shell.must("ls", [folder.file("drills")]) == "", "no server stays")
+
+    // Seven backups, each as whole as one of our own: verified, and the same in every table.
+    #expect(try daemon.ctl("verify", "--all", "--level", "archive").status == 0)
+    let list = try daemon.ctl("list", "--json").output
+    let backups = try #require(
+      try JSONSerialization.jsonObject(with: Data(list.utf8)) as? [[String: Any]])
+    let ids = backups.compactMap { $0["id"] as? String }
+    #expect(ids.count == names.count, "\(list)")
+    let rows = try cluster.sql(database, "SELECT count(*) FROM portal.views").filter(\.isNumber)
+    for id in ids {
+      let same = try daemon.ctl("diff", ids[0], id)
+      #expect(same.status == 0 && !same.output.contains("changed"), "\(id): \(same.output)\(same.errors)")
+      let lines = try daemon.ctl("extract", id, "--table", "public.text lines")
+      #expect(lines.output.contains("\\\\connect nowhere") && lines.output.contains("CREATE DATABASE x"), "\(id)")
+    }
+    let target = "\(database)_back"
+    let restored = try daemon.ctl("restore", ids[2], "--into", target)
+    #expect(restored.status == 0, "\(restored.errors)")
+    #expect(try cluster.sql(target, "SELECT count(*) FROM portal.views").filter(\.isNumber) == rows)
+    #expect(
+      try cluster.sql(target, "SELECT tableowner FROM pg_tables WHERE tablename = 'text lines'") == "\(owner)\n")
+    // Once is enough.
+    let again = try daemon.ctl("adopt", "\(dumps)/plain.sql")
+    #expect(again.status == 0 && again.output.contains("adopted before, as shop/"), "\(again.output)\(again.errors)")
+    #expect(try daemon.ctl("status").output.contains("shop"))
+  }
+
+  /// A dump is data: psql's own commands in it are refused, and nothing of it is kept.
+  @Test func aDumpWithCommands() throws {
+    let cluster = try PrivateCluster.shared()
+    let database = try cluster.makeDatabase("old", sample: nil)
+    try Shell.must("mkdir", [folder.file("dumps")])
+    let mark = folder.file("mark")
+    for (name, line) in [
+      ("shell", "\\! touch '\(mark)'"), ("late", "SELECT 1 \\g |touch '\(mark)'"),
+      ("free", "\\unrestrict\n\\! touch '\(mark)'"),
+    ] {
+      _ = try folder.write(
+        "dumps/\(name).sql",
+        """
+        --
+        -- PostgreSQL database dump
+        --
+        -- Dumped from database version 15.1
+        \(line)
+        --
+        -- PostgreSQL database dump complete
+        --
+
+        """)
+    }
+    let daemon = try start(cluster.conninfo(database))
+    let refused = try daemon.ctl("adopt", folder.file("dumps"), "--database", "shop")
+    #expect(refused.status == 4, "\(refused.output)\(refused.errors)")
+    #expect(refused.errors.contains("restrict"), "\(refused.errors)")
+    #expect(!FileManager.default.fileExists(atPath: mark))
+    #expect(try daemon.ctl("list", "--json").output.filter { !$0.isWhitespace } == "[]")
+  }
+}

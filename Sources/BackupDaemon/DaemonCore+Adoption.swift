@@ -22,7 +22,7 @@ extension DaemonCore {
     for path in try Self.files(at: command.path) {
       var one = AdoptableDump(path: path)
       do throws(Fault) {
-        let dump = try await DumpFile(path, programs: programs)
+        let dump = try await DumpFile(path, programs: programs, isQuick: true)
         (one.kind, one.bytes, one.taken) = (dump.kind.rawValue, dump.bytes, dump.taken)
         (one.serverVersion, one.database) = (dump.serverVersion, command.database ?? dump.database)
       } catch {

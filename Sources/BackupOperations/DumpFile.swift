@@ -40,8 +40,9 @@ package struct DumpFile: Sendable, Equatable {
 
   /// Looks into a file.
   ///
+  /// - Parameter isQuick: reads no packed file to its end: whether that is whole, and whose its things are, is then not known.
   /// - Throws: `E-ADOPT-REFUSED` where it is no dump of one database, or one that was cut off.
-  package init(_ path: String, programs: ClientPrograms) async throws(Fault) {
+  package init(_ path: String, programs: ClientPrograms, isQuick: Bool = false) async throws(Fault) {
     var status = stat()
     guard stat(path, &status) == 0 else {
       throw Self.refused(path, "can't be read", String(cString: strerror(errno)))
@@ -70,28 +71,34 @@ package struct DumpFile: Sendable, Equatable {
     bytes = isFolder ? Self.size(of: path) : Int64(status.st_size)
     let attributes = try? FileManager.default.attributesOfItem(atPath: path)
     let fileTime = attributes?[.modificationDate] as? Date ?? Date(timeIntervalSince1970: 0)
-    let text: String
+    var text = ""
     if kind == .plain {
       // psql takes the end of a file for the end of a COPY: half a dump would load well.
-      let end = try await Self.shell("\(Self.reading(unpacker)) | tail -c 4096", path)
-      guard end.contains("\n-- PostgreSQL database dump complete\n") else {
-        throw Self.refused(path, "is not whole", "its last line, 'PostgreSQL database dump complete', is missing")
+      if !isQuick || unpacker == nil {
+        let end = try await Self.shell("\(Self.reading(unpacker, seeking: true)) tail -c 4096", path)
+        guard end.contains("\n-- PostgreSQL database dump complete\n") else {
+          throw Self.refused(path, "is not whole", "its last line, 'PostgreSQL database dump complete', is missing")
+        }
       }
       serverVersion = Self.value(after: "-- Dumped from database version ", in: head)
       database = Self.connected(head)
       taken = Self.value(after: "-- Started on ", in: head).flatMap(Self.time) ?? fileTime
       // Lines of rows may look like statements: then a role is made too many, on a server that is thrown away.
-      text = try await Self.shell(
-        "\(Self.reading(unpacker)) | grep -aE '^(SET client_encoding|ALTER |GRANT |REVOKE |CREATE POLICY |SET SESSION AUTHORIZATION )' | grep -aE '( OWNER TO | TO | FROM | ROLE |AUTHORIZATION |client_encoding)' || true",
-        path)
+      if !isQuick {
+        text = try await Self.shell(
+          "\(Self.reading(unpacker)) | grep -aE '^(SET client_encoding|ALTER |GRANT |REVOKE |CREATE POLICY |SET SESSION AUTHORIZATION )' | grep -aE '( OWNER TO | TO | FROM | ROLE |AUTHORIZATION |client_encoding)' || true",
+          path)
+      }
     } else {
       let program = try await programs.program("pg_restore", forServer: 13)
       let list = try await Self.shell(Self.restoring(program.path, "--list", unpacker), path)
       serverVersion = Self.value(after: ";     Dumped from database version: ", in: list)
       database = Self.value(after: ";     dbname: ", in: list)
       taken = Self.value(after: "; Archive created at ", in: list).flatMap(Self.time) ?? fileTime
-      text = try await Self.shell(
-        Self.restoring(program.path, "--schema-only --file=-", unpacker), path)
+      if !isQuick {
+        text = try await Self.shell(
+          Self.restoring(program.path, "--schema-only --file=-", unpacker), path)
+      }
     }
     encoding = Self.value(after: "SET client_encoding = '", in: text).map { String($0.prefix { $0 != "'" }) } ?? "UTF8"
     roles = Self.roles(in: text)
@@ -99,6 +106,11 @@ package struct DumpFile: Sendable, Equatable {
 
   /// The shell words that put the plain dump on standard output. The path is `$1`, so that no shell reads it.
   static func reading(_ unpacker: String?) -> String { unpacker.map { "\($0) -dc <\"$1\"" } ?? "cat <\"$1\"" }
+
+  /// The same before a program that may seek, where there is something to seek in.
+  private static func reading(_ unpacker: String?, seeking: Bool) -> String {
+    unpacker == nil ? "<\"$1\"" : "\(reading(unpacker)) |"
+  }
 
   /// A script that runs pg_restore on the dump.
   func restoring(_ program: String, _ arguments: String) -> String {

@@ -21,6 +21,7 @@ cleanup() {
   for process in $daemon $sealing $sending $server; do { kill "$process" 2>/dev/null && wait "$process" 2>/dev/null; } || true; done
   [ ! -d "$folder/pg/data" ] || "${as_user[@]}" "$bin/pg_ctl" -D "$folder/pg/data" stop -m immediate -s || true
   rm -rf "$folder"
+  for offset in 1 3 5 7; do rm -f /tmp/seaweedfs-*-$((20000 + $$ % 20000 + offset)).sock; done
 }
 trap cleanup EXIT
 trap 'exit 130' INT TERM
@@ -95,7 +96,8 @@ mkdir "$folder/s3"
 .build/python/bin/weed -logdir="$folder" server -dir="$folder/s3" -ip=127.0.0.1 -ip.bind=127.0.0.1 -master.telemetry=false \
   -master.volumeSizeLimitMB=1024 -volume.max=100 -s3 -s3.config="$folder/s3.json" -s3.port=$port -s3.port.grpc=$((port + 1)) \
   -master.port=$((port + 2)) -master.port.grpc=$((port + 3)) -volume.port=$((port + 4)) -volume.port.grpc=$((port + 5)) \
-  -filer.port=$((port + 6)) -filer.port.grpc=$((port + 7)) >"$folder/s3.log" 2>&1 &
+  -filer.port=$((port + 6)) -filer.port.grpc=$((port + 7)) \
+  -filer.localSocket="$folder/filer.sock" -s3.localSocket="$folder/s3.sock" >"$folder/s3.log" 2>&1 &
 server=$!
 curl -sS --retry 60 --retry-delay 1 --retry-all-errors -o /dev/null --user bench:bench-secret --aws-sigv4 aws:amz:us-east-1:s3 $s3/
 aws() { $tools/bin/aws --endpoint-url $s3 "$@"; }

@@ -194,11 +194,11 @@ import Testing
   }
 
   @Test func aCancelledRestoreLeavesNothing() throws {
+    let store = TemporaryFolder()
+    defer { withExtendedLifetime(store) {} }
     let fixture = try start(
       scale: 20,
-      extra:
-        "stores: { slow: { path: \"\(TemporaryFolderPath.make())\", rate_limit: 4MiB/s } }\nbackup: { compression: none }"
-    )
+      extra: "stores: { slow: { path: \"\(store.path)\", rate_limit: 4MiB/s } }\nbackup: { compression: none }")
     let daemon = fixture.daemon
     #expect(try daemon.ctl("backup", "shop").status == 0)
     let begun = try #require(
@@ -291,8 +291,9 @@ import Testing
   /// Killed in the middle: the live database is as it was, and what was half-made is swept.
   @Test func aKilledRestoreLeavesNothing() throws {
     let folder = TemporaryFolder()
-    let store = TemporaryFolderPath.make()
-    let extra = "stores: { slow: { path: \"\(store)\", rate_limit: 4MiB/s } }\nbackup: { compression: none }"
+    let store = TemporaryFolder()
+    defer { withExtendedLifetime(store) {} }
+    let extra = "stores: { slow: { path: \"\(store.path)\", rate_limit: 4MiB/s } }\nbackup: { compression: none }"
     let fixture = try start(scale: 20, extra: extra, folder: folder)
     #expect(try fixture.daemon.ctl("backup", "shop").status == 0)
     #expect(try fixture.daemon.ctl("restore", "latest", "--force", "--no-wait").status == 0)
@@ -322,16 +323,5 @@ extension RestoreCommandTests.Fixture {
     let place = try #require(bytes.range(of: Data("\t\(text)\t".utf8)))
     bytes[place.lowerBound + 2] ^= 1
     try bytes.write(to: URL(filePath: path))
-  }
-}
-
-/// A store's folder outside of a daemon's own, gone with the process.
-enum TemporaryFolderPath {
-  private static let root = TemporaryFolder()
-
-  static func make() -> String {
-    let path = root.file(UUID().uuidString)
-    mkdir(path, 0o700)
-    return path
   }
 }

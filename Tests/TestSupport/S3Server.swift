@@ -49,6 +49,7 @@ package final class S3Server: Sendable {
       [
         program, "-logdir=\(folder.path)", "server", "-dir=\(folder.file("data"))", "-ip=127.0.0.1",
         "-ip.bind=127.0.0.1", "-master.volumeSizeLimitMB=512", "-volume.max=2000", "-master.telemetry=false", "-s3",
+        "-filer.localSocket=\(folder.file("filer.sock"))", "-s3.localSocket=\(folder.file("s3.sock"))",
         "-s3.config=\(identities)", "-s3.domainName=s3.localhost", "-s3.autoCreateBucket=false",
         "-s3.port.https=\(ports[0])",
         "-s3.cert.file=\(folder.file("server.crt"))", "-s3.key.file=\(folder.file("server.key"))",
@@ -59,8 +60,8 @@ package final class S3Server: Sendable {
       "/bin/sh",
       [
         "-c",
-        #"folder=$1; shift; "$@" >"$folder/log" 2>&1 </dev/null & server=$!; cat >/dev/null; kill -KILL $server; wait $server; rm -rf "$folder""#,
-        "sh", folder.path,
+        #"folder=$1 ports=$2; shift 2; "$@" >"$folder/log" 2>&1 </dev/null & server=$!; cat >/dev/null; kill -KILL $server; wait $server; rm -rf "$folder"; for port in $ports; do rm -f /tmp/seaweedfs-*-"$port".sock; done"#,
+        "sh", folder.path, ports.map(String.init).joined(separator: " "),
       ] + server,
       // Server-side encryption needs a key.
       environment: ["WEED_S3_SSE_KEK": String(repeating: "07", count: 32)], input: reader)

@@ -122,7 +122,8 @@ let package = Package(
     room(
       "BackupDaemon",
       [
-        "AgeEncryption", "ArtifactFormat", "BackupCatalog", "BackupOperations", "ControlAPI", "CronSchedule", "Faults",
+        "AgeEncryption", "ArtifactFormat", "BackupCatalog", "BackupOperations", "ControlAPI", "CPlatform",
+        "CronSchedule", "Faults",
         "MetricsText", "Notifications", "OutsidePrograms", "Pages", "PostgresTools", "QueueExecution",
         "Storage", "SystemdSupport", "Units", heap, httpTypes, hummingbird, hummingbirdCore, lifecycle, logging,
         nioCore,

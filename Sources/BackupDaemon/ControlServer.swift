@@ -1,3 +1,4 @@
+import CPlatform
 import ControlAPI
 package import Faults
 import Glibc
@@ -78,15 +79,17 @@ package struct ControlServer: Service {
     let server = try await ServerBootstrap(group: group)
       .childChannelOption(ChannelOptions.allowRemoteHalfClosure, value: true)
       .bind(socket) { channel in http.setup(channel: channel, logger: logger) }
-    await withGracefulShutdownHandler {
-      await withDiscardingTaskGroup { connections in
+    let failure = await withGracefulShutdownHandler {
+      await withDiscardingTaskGroup { connections -> (any Error)? in
+        defer { connections.cancelAll() }
         do {
           try await server.executeThenClose { inbound in
             for try await connection in inbound {
               connections.addTask {
                 open.add(connection.channel, of: try? await connection.channel.peer().get().uid)
                 await http.handle(value: connection, logger: logger)
-                open.remove(connection.channel)
+                // What a flood has taken is given back when it is over.
+                if open.remove(connection.channel) { cplatform_trim_heap() }
               }
             }
           }
@@ -94,13 +97,16 @@ package struct ControlServer: Service {
           // The daemon could not start, and says so itself.
         } catch {
           logger.error("the control socket failed", metadata: ["cause": "\(error)"])
+          return error
         }
-        connections.cancelAll()
+        return nil
       }
     } onGracefulShutdown: {
       server.channel.close(promise: nil)
     }
     try? await group.shutdownGracefully()
+    // A daemon that nobody can talk to has failed: systemd starts another.
+    if let failure { throw failure }
   }
 }
 

@@ -122,6 +122,9 @@ extension DaemonCore {
     var record = LedgerRecord(.runFinished, at: now())
     record.describe(report)
     record.detail = ["file": path]
+    if let canceller = cancellers.removeValue(forKey: report.id), report.state == .aborted {
+      record.detail = RunHistory.cancelled(by: canceller)
+    }
     await append(record)
     var fields: Logger.Metadata = ["run": "\(report.id)", "database": "\(report.database)", "file": "\(path)"]
     if let fault = report.fault {

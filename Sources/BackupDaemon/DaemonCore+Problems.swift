@@ -23,6 +23,9 @@ extension DaemonCore {
     problems += last.compactMap { run in
       Self.failed(run).map { Problem($0, database: run.database, job: run.job) }
     }
+    problems += cutRestores(catalog).compactMap { run in
+      run.fault.map { Problem($0, database: run.database, job: run.job) }
+    }
     problems += databases.compactMap { database in
       Self.overdue(database).map { Problem($0, database: database.name, aspect: "rpo") }
     }
@@ -45,6 +48,14 @@ extension DaemonCore {
       atRisk(database, nextDrill: nextDrill, time).map { Problem($0.fault, database: database.name, aspect: $0.aspect) }
     }
     return problems + Self.undelivered(await courier.reports)
+  }
+
+  /// Restores that the daemon has died in: the database may lack its place. A backup that came later shows that it is there.
+  private func cutRestores(_ catalog: Catalog) -> [RunReport] {
+    board.lastOfEach.filter { run in
+      guard run.job == Self.restoreJob, run.state == .interrupted, let finished = run.finished else { return false }
+      return !catalog.backups.contains { $0.id.database == run.database && $0.manifest.finished > finished }
+    }
   }
 
   /// Backups that were made and that nobody has deleted, and that no store knows any more: somebody took away their manifests.

@@ -69,6 +69,9 @@ extension DaemonCore {
     var record = LedgerRecord(.runFinished, at: now())
     record.describe(report)
     record.detail = report.restore.map(Self.detail)
+    if let canceller = cancellers.removeValue(forKey: report.id), report.state == .aborted {
+      record.detail = RunHistory.cancelled(by: canceller)
+    }
     await append(record)
     var fields: Logger.Metadata = ["run": "\(report.id)", "database": "\(report.database)"]
     if let backup = report.backup { fields["backup"] = "\(backup)" }
@@ -128,7 +131,8 @@ extension DaemonCore {
     }
     logger.notice(
       "a run is asked to end", metadata: ["run": "\(run)", "by": "\(caller.map { "uid \($0.uid)" } ?? "")"])
-    if let restore = restores[run] { restore.cancel() } else { await runners[report.job]?.cancel(run) }
+    cancellers[run] = caller
+    if let restore = restores[run] { restore.cancel() } else { await runners[report.job]?.cancel(run, by: caller) }
     return report
   }
 

@@ -30,13 +30,14 @@ extension DaemonCore {
   }
 
   private func begin(_ due: ScheduleTable.Due) async {
-    if await ledger.history.jobs[due.job]?.doneAhead == due.instant {
+    if await ledger.history.jobs[due.job]?.doneAhead.contains(due.instant) == true {
       await skip(due.job, due.instant, "it was done already, before the clock was corrected")
       return
     }
     switch due.kind {
-    case .onTime:
-      await beginScheduled(due.job, due: due.instant, reason: "schedule \(due.instant.rfc3339)")
+    case .onTime(let earlier):
+      await beginScheduled(
+        due.job, due: due.instant, reason: "schedule \(due.instant.rfc3339)" + Self.besides(earlier))
     case .late(let earlier):
       await beginScheduled(due.job, due: due.instant, reason: Self.catchUp(due.instant, earlier))
     case .skipped(let earlier):
@@ -57,8 +58,11 @@ extension DaemonCore {
   }
 
   static func catchUp(_ instant: Date, _ earlier: Int) -> String {
-    "catch-up of \(instant.rfc3339)" + (earlier > 0 ? " (and \(earlier) before it)" : "")
+    "catch-up of \(instant.rfc3339)" + besides(earlier)
   }
+
+  /// Instants that one run makes up for together with its own.
+  private static func besides(_ earlier: Int) -> String { earlier > 0 ? " (and \(earlier) before it)" : "" }
 
   /// A run that was due and will not be: told, and never silent.
   func skip(
@@ -70,13 +74,18 @@ extension DaemonCore {
     await append(record)
     logger.warning(
       .runSkipped, "a scheduled run is skipped",
-      metadata: ["job": "\(job)", "due": "\(due.rfc3339)", "reason": "\(reason)"])
+      metadata: [
+        "job": "\(job)", "database": "\((databases ?? []).joined(separator: ", "))", "due": "\(due.rfc3339)",
+        "reason": "\(reason)",
+      ])
   }
 
   /// Runs a job for a due instant on all its databases.
   func beginScheduled(_ name: String, due: Date, reason: String) async {
     let plan = plan
-    guard let job = try? plan.job(name) else { return }
+    guard let job = try? plan.job(name) else {
+      return await skip(name, due, "the job is not in the configuration any more")
+    }
     let options = RunOptions(reason: reason, due: due, attempt: 1)
     let entries = plan.databases(of: job)
     await recordDue(job, options, entries.map(\.name))
@@ -132,6 +141,17 @@ extension DaemonCore {
       Task { await self.beginScheduled(job, pattern: pattern, plan, options) }
       return
     }
+    guard entries.contains(where: { $0.includes != nil }) else {
+      return await begin(retry, entries, job, plan, options)
+    }
+    // A server that does not answer holds up nobody else.
+    Task { await self.begin(retry, entries, job, plan, options) }
+  }
+
+  private func begin(
+    _ retry: RetryTable.Retry, _ entries: [DaemonPlan.Database], _ job: DaemonPlan.Job, _ plan: DaemonPlan,
+    _ options: RunOptions
+  ) async {
     let found = await resolve(entries, for: job)
     for (_, fault) in found.failed { await concludeUnstarted(job.name, retry.database, options, fault) }
     guard found.failed.isEmpty else { return }
@@ -142,6 +162,12 @@ extension DaemonCore {
         job.name, retry.database, RunOptions(reason: retry.reason, due: retry.due),
         Fault(.databaseMissing, "'\(retry.database)' is not there any more.", hint: "pgbackupctl status"))
     }
+  }
+
+  private func quietUntil(_ job: String) -> Date? {
+    let time = now()
+    guard let end = plan.timings[job]?.afterQuiet(time), end > time else { return nil }
+    return end
   }
 
   /// When a failed scheduled run is tried again; nil where it is not.
@@ -208,25 +234,30 @@ extension DaemonCore {
 
   // MARK: - On demand
 
-  /// Begins a job on all its databases. A database that can't be listed or is busy is told of and does not stop the others;
-  /// where nothing could be begun, the first reason is thrown.
+  /// Begins a job on all its databases. A database that can't be listed or is busy does not stop the others: its report is that of a run
+  /// that failed before it began. Where nothing could be begun, the first reason is thrown.
   func run(job name: String, options: RunOptions) async throws(Fault) -> [RunReport] {
     try refuseWhileStopping()
     let plan = plan
     let job = try plan.job(name)
     let found = await resolve(plan.databases(of: job), for: job)
     var begun: [RunReport] = []
-    var faults = found.failed.map(\.fault)
+    var faults = found.failed
     for database in found.members {
       do throws(Fault) {
         try refuseWhileStopping()
         begun.append(try await runner(name).begin(database, plan: plan, options: options))
       } catch {
-        faults.append(error)
+        faults.append((database.name, error))
       }
     }
-    if let first = faults.first, begun.isEmpty { throw first }
-    for fault in faults { logger.warning(.runFailed, fault, metadata: ["job": "\(name)"]) }
+    if let first = faults.first?.fault, begun.isEmpty { throw first }
+    for (database, fault) in faults {
+      logger.warning(.runFailed, fault, metadata: ["job": "\(name)", "database": "\(database)"])
+      var report = RunReport(job: name, database: database, options, asked: now())
+      (report.state, report.fault, report.finished) = (.failed, fault, now())
+      begun.append(report)
+    }
     return begun
   }
 
@@ -290,6 +321,7 @@ extension DaemonCore {
         ledgerHead: { [ledger] in await ledger.head },
         verified: { [weak self] in await self?.note($0, run: $1) },
         lastVerified: { [weak self] in await self?.ledger.history.looked ?? [:] },
+        quietUntil: { [weak self] in await self?.quietUntil($0) },
         afterRun: { [weak self] in
           await self?.watch(.recent)
           await self?.settleStores()

@@ -32,8 +32,11 @@ extension DaemonCore {
       await record(name, nil)
     }
     guard afterStart else {
-      for dropped in await scheduler.replace(timings) {
-        await skip(dropped.job, dropped.instant, "its schedule was changed before it began")
+      let (dropped, givenUp) = await scheduler.replace(timings)
+      for due in dropped { await skip(due.job, due.instant, "its schedule was changed before it began") }
+      for retry in givenUp {
+        await skip(
+          retry.job, retry.due, "its schedule was taken away before it was tried again", databases: [retry.database])
       }
       return
     }
@@ -78,9 +81,18 @@ extension DaemonCore {
   /// Runs that a dead daemon began and nobody ended.
   func concludeInterrupted() async {
     for begun in await ledger.history.open.values.sorted(by: { $0.sequence < $1.sequence }) {
-      let fault = Fault(
-        .runInterrupted, "The daemon died in this run; nothing of it was kept.",
-        hint: "journalctl -u pgbackupd, for why it died")
+      let fault =
+        begun.job == Self.restoreJob
+        ? Fault(
+          .runInterrupted, "The daemon died in this restore; what it had made beside the live database is dropped.",
+          cause:
+            "where it was one in place, the live database may be gone; its safety backup has the type 'pre-restore'",
+          hint:
+            "psql -l; where the database is missing: pgbackupctl rollback \(begun.database ?? "DB"), else restore the newest pre-restore of pgbackupctl list \(begun.database ?? "DB")"
+        )
+        : Fault(
+          .runInterrupted, "The daemon died in this run; nothing of it was kept.",
+          hint: "journalctl -u pgbackupd, for why it died")
       var record = LedgerRecord(.runFinished, at: now())
       (record.job, record.database, record.run, record.by) = (begun.job, begun.database, begun.run, begun.by)
       (record.reason, record.due, record.attempt) = (begun.reason, begun.due, begun.attempt)
@@ -156,7 +168,8 @@ extension DaemonCore {
     logger.notice(
       .zonesChanged, "the rules of a time zone have changed; schedules follow",
       metadata: ["jobs": "\(changed.joined(separator: ", "))"])
-    await installSchedules(afterStart: false)
+    // In turn with reloads: who comes later has the newer schedules.
+    try? await reloads.run { () async throws(Fault) in await self.installSchedules(afterStart: false) }
     await reportStatus()
   }
 }

@@ -24,6 +24,8 @@ package actor DaemonCore {
   var standingProblems: [String: Fault] = [:]
   var runners: [String: JobRunner] = [:]
   var isStopping = false
+  /// Who has asked restores to end.
+  var cancellers: [String: Caller] = [:]
   /// gpg has a secret key here that opens the backups.
   var opensByGPG = false
   /// The copying between stores that was asked for last.
@@ -66,7 +68,7 @@ package actor DaemonCore {
   let logTail: LogTail
   private let reload: @Sendable () throws(Fault) -> DaemonPlan
   private let changes = TaskChain()
-  private let reloads = TaskChain()
+  let reloads = TaskChain()
 
   /// - Parameters:
   ///   - zone: the rules of a job's zone as its file says now; nil where it can't be read.

@@ -17,6 +17,8 @@ package struct DaemonPlan: Sendable {
     /// For a pattern over a server: whether one of its databases is meant. `connection` is then that of a maintenance
     /// database.
     package var includes: (@Sendable (String) -> Bool)?
+    /// That pattern in words.
+    package var pattern: String?
     /// Who restores; the one of `connection` where nil.
     package var restoreConnection: ConnectionSettings?
     /// What has to be true of it in a drill: SQL.
@@ -90,6 +92,8 @@ package struct DaemonPlan: Sendable {
   package var alerts: [ChannelSettings] = []
   /// Commands around runs.
   package var hooks = Hooks()
+  /// What a reload may change of a store besides its place, in words that tell no secret.
+  package var storeSettings: [String: String] = [:]
   /// Settings that a reload can't change, by their names.
   package var fixed: [String: String] = [:]
   /// What opens encrypted files here; empty where that is another host's.
@@ -177,19 +181,32 @@ package struct DaemonPlan: Sendable {
 }
 
 extension DaemonPlan.Database {
+  /// How long a server may take to name its databases.
+  private static let patience = Duration.seconds(30)
+
   /// The databases that this entry stands for: itself, or what its pattern finds on the server now.
+  ///
+  /// - Throws: also where the server takes the connection and then says nothing: nobody waits for that.
   func resolve() async throws(Fault) -> [DaemonPlan.Database] {
     guard let includes else { return [self] }
-    let session = try await PostgresSession.connect(connection)
-    let names: [String]
-    do throws(Fault) {
-      names = try await session.databaseNames()
-      await session.close()
-    } catch {
-      await session.close()
-      throw error
+    let connection = connection
+    let asking = Task { () -> Result<[String], Fault> in
+      do throws(Fault) {
+        let session = try await PostgresSession.connect(connection)
+        return .success(
+          try await session.use { session throws(Fault) in try await session.databaseNames() })
+      } catch {
+        return .failure(error)
+      }
     }
-    return names.filter(includes).map(member)
+    guard let answer = await withDeadline(Self.patience, { await asking.value }) else {
+      asking.cancel()
+      throw Fault(
+        .databaseUnreachable,
+        "The server of '\(name)' has not named its databases within \(Self.patience.configurationText).",
+        cause: connection.summary, hint: "psql there: does it answer 'SELECT 1'?")
+    }
+    return try answer.get().filter(includes).map(member)
   }
 
   /// One database of the server that a pattern is about.
@@ -244,8 +261,21 @@ extension DaemonPlan {
       }
     }
     for database in new.databases {
-      if let old = databases.first(where: { $0.name == database.name }), old.connection != database.connection {
+      guard let old = databases.first(where: { $0.name == database.name }) else { continue }
+      if old.connection != database.connection {
         changes.append("database '\(database.name)': the connection is now \(database.connection.summary)")
+      }
+      if old.restoreConnection != database.restoreConnection {
+        changes.append(
+          "database '\(database.name)': restore_connect is now \(database.restoreConnection?.summary ?? "the connection")"
+        )
+      }
+      if old.pattern != database.pattern {
+        changes.append(
+          "database '\(database.name)': the databases that it stands for are now \(database.pattern ?? "itself")")
+      }
+      if old.assertions != database.assertions {
+        changes.append("database '\(database.name)': its assertions have changed")
       }
     }
     if backup != new.backup || identities != new.identities || trustedKeys != new.trustedKeys {
@@ -273,9 +303,13 @@ extension DaemonPlan {
         changes.append("alert channel '\(channel.name)' has changed")
       }
     }
+    for (name, settings) in new.storeSettings.sorted(by: { $0.key < $1.key }) {
+      if let old = storeSettings[name], old != settings { changes.append("store '\(name)': its settings have changed") }
+    }
     if quorum != new.quorum { changes.append("quorum is now \(new.quorum)") }
     for (key, value) in new.fixed.sorted(by: { $0.key < $1.key }) where fixed[key] != value {
-      changes.append("\(key) needs a restart: \(fixed[key] ?? "none") is still in force")
+      let former = key.hasSuffix("password") ? "the former one" : fixed[key] ?? "none"
+      changes.append("\(key) needs a restart: \(former) is still in force")
     }
     return changes
   }

@@ -56,6 +56,8 @@ struct RunSurroundings: Sendable {
   /// Takes note of what a placement turned out to be, in a run.
   let verified: @Sendable (Verification, _ run: String) async -> Void
   let lastVerified: @Sendable () async -> [PlacementKey: Date]
+  /// When the quiet hours end that a job is in now, by the configuration in force; nil where it is in none.
+  let quietUntil: @Sendable (_ job: String) async -> Date?
   /// Called after each run that changed a store.
   let afterRun: @Sendable () async -> Void
 }
@@ -76,6 +78,10 @@ actor JobRunner {
     var holdsSlot = false
     var abandonTimer: DispatchTimer?
     var stallTimer: DispatchTimer?
+    /// Who has asked it to end.
+    var canceller: Caller?
+    /// Waits for the end of its quiet hours.
+    var isPostponed = false
   }
 
   private let executor: QueueExecutor
@@ -102,7 +108,9 @@ actor JobRunner {
   ) async throws(Fault) -> RunReport {
     let job: DaemonPlan.Job
     if let own { job = own } else { job = try plan.job(name) }
-    let others = runs.values.map(\.report).filter { $0.database == database.name }
+    // One that waits for the end of its quiet hours keeps nobody from wanting it now.
+    let others = runs.values.filter { $0.report.database == database.name && !($0.isPostponed && options.due == nil) }
+      .map(\.report)
     if let other = others.first, options.due == nil {
       throw Fault(
         .runConflict, "Job '\(name)' on '\(database.name)' is \(other.state.rawValue) already.",
@@ -144,7 +152,10 @@ actor JobRunner {
   func pulse() {}
 
   /// Asks one run to stop, because somebody wants it.
-  func cancel(_ id: String) { handle(id, .stop(.requested)) }
+  func cancel(_ id: String, by caller: Caller?) {
+    runs[id]?.canceller = caller
+    handle(id, .stop(.requested))
+  }
 
   /// Asks all runs to stop.
   func cancelAll() {
@@ -209,10 +220,16 @@ actor JobRunner {
       surroundings.logger.notice(
         .runPostponed, "a queued run waits for the end of its quiet hours",
         metadata: ["job": "\(name)", "database": "\(database)", "run": "\(id)", "until": "\(end.rfc3339)"])
-      // By the wall clock, which may be moved meanwhile.
-      while surroundings.now() < end {
+      let reason = runs[id]?.report.reason ?? ""
+      runs[id]?.isPostponed = true
+      runs[id]?.report.reason = "\(reason), after quiet hours at \(end.rfc3339)"
+      if let report = runs[id]?.report { surroundings.board.post(report) }
+      // By the wall clock, which may be moved meanwhile, and by the hours that are in force then.
+      while surroundings.now() < end, let until = await surroundings.quietUntil(name), until > surroundings.now() {
         try await Task.sleep(for: .seconds(min(10, max(0.1, end.timeIntervalSince(surroundings.now())))))
       }
+      runs[id]?.isPostponed = false
+      runs[id]?.report.reason = reason
       ticket = await slots.enter(database)
     }
   }
@@ -306,6 +323,9 @@ actor JobRunner {
     var record = LedgerRecord(.runFinished, at: run.report.finished ?? surroundings.now())
     record.describe(run.report)
     record.detail = outcome?.detail
+    if state == .aborted, let canceller = run.canceller {
+      record.detail = RunHistory.cancelled(by: canceller)
+    }
     await surroundings.append(record)
     surroundings.board.post(run.report)
   }

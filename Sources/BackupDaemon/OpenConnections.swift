@@ -16,6 +16,8 @@ final class OpenConnections: Sendable {
   private struct State {
     var connections: [ObjectIdentifier: Connection] = [:]
     var last = 0
+    /// The most at once since there was none.
+    var peak = 0
 
     mutating func next() -> Int {
       last += 1
@@ -25,6 +27,7 @@ final class OpenConnections: Sendable {
 
   /// More than operators and monitors need, and few enough to cost nothing.
   private static let limit = 64
+  private static let many = 8
 
   private let state = Mutex(State())
 
@@ -33,6 +36,7 @@ final class OpenConnections: Sendable {
     let victim: (any Channel)? = state.withLock { state in
       let own = ObjectIdentifier(channel)
       state.connections[own] = Connection(channel: channel, uid: uid, number: state.next())
+      state.peak = max(state.peak, state.connections.count)
       guard state.connections.count > Self.limit else { return nil }
       let most = Dictionary(grouping: state.connections.values, by: \.uid).max {
         ($0.value.count, $0.key ?? 0) < ($1.value.count, $1.key ?? 0)
@@ -44,8 +48,14 @@ final class OpenConnections: Sendable {
     victim?.close(promise: nil)
   }
 
-  func remove(_ channel: any Channel) {
-    state.withLock { _ = $0.connections.removeValue(forKey: ObjectIdentifier(channel)) }
+  /// Returns whether that was the last of many.
+  func remove(_ channel: any Channel) -> Bool {
+    state.withLock { state in
+      state.connections[ObjectIdentifier(channel)] = nil
+      guard state.connections.isEmpty else { return false }
+      defer { state.peak = 0 }
+      return state.peak > Self.many
+    }
   }
 
   func beginRequest(_ channel: any Channel) { count(channel, 1) }

@@ -45,8 +45,12 @@ package struct RetryTable: Sendable {
   /// A new run of the job makes up for what was to be tried again.
   package mutating func drop(job: String) { retries.removeAll { $0.job == job } }
 
-  /// Keeps only the jobs that are still configured.
-  package mutating func keep(jobs: Set<String>) { retries.removeAll { !jobs.contains($0.job) } }
+  /// Keeps only the jobs that are still configured. Returns the retries of the others, which are given up.
+  package mutating func keep(jobs: Set<String>) -> [Retry] {
+    let dropped = retries.filter { !jobs.contains($0.job) }
+    retries.removeAll { !jobs.contains($0.job) }
+    return dropped
+  }
 
   /// The clock was set back to `now`, by a step that is a correction: waits stay as long as they were, and what will be due again
   /// by the schedule is not tried again besides.

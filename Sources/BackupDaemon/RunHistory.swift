@@ -1,4 +1,5 @@
 package import BackupCatalog
+import ControlAPI
 package import Foundation
 
 /// What the ledger says about schedules: which due instant each job was last told of, which of its databases still lack their
@@ -11,8 +12,12 @@ package struct RunHistory: Sendable {
     package var lastDue: Date?
     /// Databases whose run for `lastDue` has neither succeeded nor failed for good.
     package var remaining: Set<String> = []
-    /// The last due instant that was done before the clock was corrected to a time before it: it is not done twice.
-    package var doneAhead: Date?
+    /// The last due instants that were done, the newest at the end.
+    package var done: [Date] = []
+    /// Due instants that were done before the clock was corrected to a time before them: they are not done twice.
+    package var doneAhead: Set<Date> = []
+    /// Those whose runs had begun then, with the databases that still lacked theirs.
+    package var beganAhead: [Date: Set<String>] = [:]
     /// Of those, the ones to be tried again, and when.
     package var retries: [String: Retry] = [:]
 
@@ -90,7 +95,8 @@ package struct RunHistory: Sendable {
         var job = old
         job.since = record.time
         if let due = job.lastDue, due > record.time {
-          if job.remaining.isEmpty { job.doneAhead = due }
+          if job.remaining.isEmpty { job.doneAhead.insert(due) } else { job.beganAhead[due] = job.remaining }
+          job.doneAhead.formUnion(job.done.filter { $0 > record.time })
           (job.lastDue, job.remaining, job.retries) = (nil, [], [:])
         }
         jobs[name] = job
@@ -171,12 +177,35 @@ package struct RunHistory: Sendable {
     if committed[backup]?.isEmpty == true { committed[backup] = nil }
   }
 
+  /// A clock that is put right by more runs than that has done none of them twice in any case that was seen.
+  private static let remembered = 100
+  private static let cancelledBy = "cancelled_by"
+
+  /// The detail of a run's last record that says who has ended it.
+  static func cancelled(by caller: Caller) -> [String: String] {
+    [cancelledBy: "uid \(caller.uid), pid \(caller.pid)"]
+  }
+
   private mutating func conclude(_ record: LedgerRecord) {
-    guard let name = record.job, let database = record.database, let due = record.due, var job = jobs[name],
-      job.lastDue == due
-    else { return }
+    guard let name = record.job, let database = record.database, let due = record.due, var job = jobs[name] else {
+      return
+    }
+    if record.result == "succeeded", job.beganAhead[due] != nil {
+      job.beganAhead[due]?.remove(database)
+      if job.beganAhead[due]?.isEmpty == true {
+        job.beganAhead[due] = nil
+        job.doneAhead.insert(due)
+      }
+      jobs[name] = job
+    }
+    guard job.lastDue == due else { return }
     switch record.result {
     case "succeeded":
+      job.remaining.remove(database)
+      job.retries[database] = nil
+      if job.remaining.isEmpty { job.done = (job.done + [due]).suffix(Self.remembered) }
+    case "aborted" where record.detail?[Self.cancelledBy] != nil:
+      // Whoever has stopped it does not want it to come back by itself.
       job.remaining.remove(database)
       job.retries[database] = nil
     case "failed":

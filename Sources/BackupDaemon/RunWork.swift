@@ -49,6 +49,8 @@ struct RunWork: Sendable {
   func run() async throws -> RunOutcome {
     try Task.checkCancellation()
     let catalog = await surroundings.keeper.refresh()
+    // A store may have taken so long that the run was given up meanwhile: it is on record as over.
+    try Task.checkCancellation()
     var record = LedgerRecord(.runStarted, at: surroundings.now())
     record.describe(report)
     await surroundings.append(record)
@@ -105,12 +107,14 @@ struct RunWork: Sendable {
 
   var context: OperationContext {
     let (board, status, clock, id) = (surroundings.board, surroundings.status, clock, report.id)
-    return OperationContext(now: surroundings.now) { progress in
-      let progress = RunReport.Progress(progress)
-      clock.note(progress)
-      board.progress(id, progress)
-      status.progressed(board, id, phase: progress.phase)
-    }
+    return OperationContext(
+      now: surroundings.now,
+      report: { progress in
+        let progress = RunReport.Progress(progress)
+        clock.note(progress)
+        board.progress(id, progress)
+        status.progressed(board, id, phase: progress.phase)
+      }, alive: { clock.touch() })
   }
 
   // MARK: - Backup

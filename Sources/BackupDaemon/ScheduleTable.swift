@@ -13,7 +13,8 @@ import Units
 package struct ScheduleTable: Sendable {
   package struct Due: Sendable, Hashable {
     package enum Kind: Sendable, Hashable {
-      case onTime
+      /// Not late, or by so little that it is no matter; `earlier` ones fell due in the same moment and have no run of their own.
+      case onTime(earlier: Int)
       /// Late; one run for this instant and for `earlier` ones that were missed too.
       case late(earlier: Int)
       /// Too late for the job's `catchUp`: it does not run.
@@ -24,7 +25,7 @@ package struct ScheduleTable: Sendable {
     package let instant: Date
     package let kind: Kind
 
-    package init(job: String, instant: Date, kind: Kind = .onTime) {
+    package init(job: String, instant: Date, kind: Kind = .onTime(earlier: 0)) {
       self.job = job
       self.instant = instant
       self.kind = kind
@@ -147,7 +148,7 @@ package struct ScheduleTable: Sendable {
       let (last, earlier) = Self.lastDue(from: first, job.timing, at: now)
       let isLate = now.timeIntervalSince(job.timing.start(of: first)) > Self.grace
       let lateness = now.timeIntervalSince(job.timing.start(of: last))
-      var kind = Due.Kind.onTime
+      var kind = Due.Kind.onTime(earlier: earlier)
       if isLate {
         let limit = job.timing.catchUp?.inSeconds ?? Self.grace
         kind = lateness <= limit ? .late(earlier: earlier) : .skipped(earlier: earlier)

@@ -43,14 +43,14 @@ actor Scheduler {
   }
 
   /// Puts a set of jobs into force, and the timers with it.
-  /// Returns what was due and is dropped, because its job has another schedule now.
+  /// Returns what was due and is dropped, because its job has another schedule now, and what was to be tried again of jobs that have none.
   @discardableResult
   func replace(
     _ timings: [String: JobTiming], anchors: [String: Date] = [:], retries added: [RetryTable.Retry] = []
-  ) -> [ScheduleTable.Due] {
-    guard !isStopped else { return [] }
+  ) -> (dropped: [ScheduleTable.Due], givenUp: [RetryTable.Retry]) {
+    guard !isStopped else { return ([], []) }
     let dropped = table.replace(timings, anchors: anchors, at: now())
-    retries.keep(jobs: Set(timings.keys))
+    let givenUp = retries.keep(jobs: Set(timings.keys))
     for retry in added { retries.add(retry) }
     if timer == nil {
       timer = DispatchTimer(queue: executor.queue) { @Sendable [weak self] in
@@ -63,7 +63,7 @@ actor Scheduler {
     } else {
       fire()
     }
-    return dropped
+    return (dropped, givenUp)
   }
 
   /// Tries a failed run again later, unless its job is due by then anyway. Returns when.

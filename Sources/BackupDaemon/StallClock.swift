@@ -21,6 +21,9 @@ final class StallClock: Sendable {
     }
   }
 
+  /// Notes that the work gets on, although no figure shows it.
+  func touch() { state.withLock { $0.advanced = DispatchTime.now().uptimeNanoseconds } }
+
   /// For how long nothing has changed, and in which phase.
   var standstill: (duration: Duration, phase: String) {
     state.withLock {

@@ -163,14 +163,19 @@ package struct Drill: Sendable {
     var outcome = try await restore.run()
     outcome.phases.insert(contentsOf: began, at: 0)
     let restored = connection.database(outcome.database)
+    let watch = ServerWatch(restored, alive: context.alive)
     if !assertions.isEmpty {
       phases.begin(.assertions)
-      try await PostgresSession.connect(restored).use { session in
-        for assertion in assertions { try await check(assertion, session) }
+      try await watch.during {
+        try await PostgresSession.connect(restored).use { session in
+          for assertion in assertions { try await check(assertion, session) }
+        }
       }
     }
     phases.begin(.amcheck)
-    let relations = try await PostgresSession.connect(restored).use { session in try await amcheck(session) }
+    let relations = try await watch.during {
+      try await PostgresSession.connect(restored).use { session in try await amcheck(session) }
+    }
     let later = phases.end().dropFirst(began.count)
     outcome.phases += relations == nil ? later.filter { $0.name != RunProgress.Phase.amcheck.rawValue } : Array(later)
     let proof = Proof(

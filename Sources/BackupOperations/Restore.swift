@@ -256,10 +256,12 @@ struct RestoreRun: Sendable {
     try await loadBlocks(blocks, statements: entries == nil ? preparation.toc.dataStatements : [], program, loading)
     try await preparation.setSequences(session)
 
+    let watch = ServerWatch(restore.maintenance.database(name), alive: restore.context.alive)
     phases.begin(.indexes)
-    try await program.make(.postData, head: head, entries: entries, jobs: request.jobs)
+    let (preparation, jobs) = (preparation, request.jobs)
+    try await watch.during { try await program.make(.postData, head: head, entries: entries, jobs: jobs) }
     phases.begin(.statistics)
-    try await preparation.analyze(name)
+    try await watch.during { try await preparation.analyze(name) }
 
     let proving = phases.begin(.proof, expected: tables.compactMap(\.bytes).reduce(0, +))
     var provable = contents

@@ -42,9 +42,15 @@ package struct RunProgress: Sendable, Codable, Equatable {
 package struct OperationContext: Sendable {
   package let now: @Sendable () -> Date
   package let report: @Sendable (RunProgress) -> Void
+  /// Told now and then that work gets on of which no figure tells: a server that makes an index.
+  package let alive: @Sendable () -> Void
 
-  package init(now: @escaping @Sendable () -> Date, report: @escaping @Sendable (RunProgress) -> Void) {
+  package init(
+    now: @escaping @Sendable () -> Date, report: @escaping @Sendable (RunProgress) -> Void,
+    alive: @escaping @Sendable () -> Void = {}
+  ) {
     self.now = now
     self.report = report
+    self.alive = alive
   }
 }

@@ -3,9 +3,11 @@ import Dispatch
 package import Faults
 import Glibc
 import QueueExecution
+import Synchronization
 import Units
 
-/// One libpq connection. Calls block its own queue and nobody else; a cancelled task cancels the running query.
+/// One libpq connection. Calls block its own queue and nobody else; a cancelled task cancels the running query, and hangs up where the
+/// server does not end it.
 package actor PostgresSession {
   /// A result's rows, each value as PostgreSQL's text, NULL as nil.
   package typealias Rows = [[String?]]
@@ -25,6 +27,8 @@ package actor PostgresSession {
     settings.setDefault("keepalives_idle", "60")
     settings.setDefault("keepalives_interval", "15")
     settings.setDefault("keepalives_count", "4")
+    // And one that takes no more of our bytes within a minute.
+    settings.setDefault("tcp_user_timeout", "60000")
     settings["client_encoding"] = "UTF8"
     // Whatever a database or a role has set: how long our statements take is ours to bound.
     let others = settings["options"] ?? getenv("PGOPTIONS").map { String(cString: $0) }
@@ -121,7 +125,11 @@ package actor PostgresSession {
     let queue = executor.queue
     do {
       return try await withTaskCancellationHandler {
-        try await queue.blocking(work)
+        try await queue.blocking {
+          connection.begin()
+          defer { connection.end() }
+          return try work()
+        }
       } onCancel: {
         connection.cancel()
       }
@@ -159,12 +167,35 @@ private final class Connection: @unchecked Sendable {
   private(set) var handle: OpaquePointer?
   private var canceller: OpaquePointer?
 
+  /// What another thread has to know to hang up.
+  private struct Line {
+    var socket: Int32 = -1
+    /// Counts the calls; the same number later is the same call.
+    var call = 0
+    var isBusy = false
+  }
+
+  private let line = Mutex(Line())
+
+  /// How long a server may take to end a query that was cancelled: one that hangs never does.
+  private static let patience = DispatchTimeInterval.seconds(10)
+
+  func begin() {
+    line.withLock { line in
+      line.call += 1
+      line.isBusy = true
+    }
+  }
+
+  func end() { line.withLock { $0.isBusy = false } }
+
   deinit {
     close()
     PQfreeCancel(canceller)
   }
 
   func close() {
+    line.withLock { $0.socket = -1 }
     PQfinish(handle)
     handle = nil
   }
@@ -176,6 +207,15 @@ private final class Connection: @unchecked Sendable {
       guard let canceller else { return }
       withUnsafeTemporaryAllocation(of: CChar.self, capacity: 256) { buffer in
         _ = PQcancel(canceller, buffer.baseAddress, Int32(buffer.count))
+      }
+    }
+    let call = line.withLock { $0.isBusy ? $0.call : nil }
+    guard let call else { return }
+    DispatchQueue.global().asyncAfter(deadline: .now() + Self.patience) { [self] in
+      line.withLock { line in
+        guard line.isBusy, line.call == call, line.socket >= 0 else { return }
+        // libpq's call returns with an error; the descriptor stays its own.
+        shutdown(line.socket, Int32(SHUT_RDWR))
       }
     }
   }
@@ -216,6 +256,7 @@ private final class Connection: @unchecked Sendable {
     PQsetErrorVerbosity(handle, PQERRORS_DEFAULT)
     PQsetNoticeProcessor(handle, { _, _ in }, nil)
     canceller = PQgetCancel(handle)
+    line.withLock { $0.socket = PQsocket(handle) }
   }
 
   /// Drives the connection until it is made, refused, or has taken too long.

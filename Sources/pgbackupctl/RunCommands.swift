@@ -69,6 +69,8 @@ struct RunFollower {
 
   /// Shows one run's progress, and returns it as it ended.
   func toItsEnd(_ run: RunReport) throws -> RunReport {
+    // One that could not even begin.
+    if run.state.isFinal { return run }
     var last = run
     var line = ProgressLine()
     try connection.client.stream(RunReport.self, "/v1/runs/\(run.id)/events") { report in

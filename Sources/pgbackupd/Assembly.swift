@@ -34,6 +34,10 @@ struct Assembly {
           includes: database.pattern.map { pattern in { @Sendable in pattern.matches($0) } },
           restoreConnection: database.restoreConnection)
         planned.assertions = database.assertions
+        planned.pattern = database.pattern.map { pattern in
+          pattern.include.joined(separator: ", ")
+            + (pattern.exclude.isEmpty ? "" : " without \(pattern.exclude.joined(separator: ", "))")
+        }
         return planned
       },
       jobs: configuration.jobs.map { job in
@@ -66,7 +70,13 @@ struct Assembly {
       "daemon.state": configuration.daemon.state, "daemon.socket": configuration.daemon.socket,
       "daemon.monitor_socket": configuration.daemon.monitorSocket ?? "none",
       "metrics.listen": configuration.metrics.map { "\($0.host):\($0.port)" } ?? "none",
+      "metrics.names": configuration.metrics.map { $0.names.joined(separator: ", ") } ?? "none",
+      "metrics.user": configuration.metrics?.user ?? "none",
+      // Another number in each process: it tells a change and nothing else.
+      "metrics.password": "\(configuration.metrics?.password.hashValue ?? 0)",
     ]
+    plan.storeSettings = Dictionary(
+      uniqueKeysWithValues: configuration.stores.map { ($0.name, "\($0)") })
     return plan
   }
 

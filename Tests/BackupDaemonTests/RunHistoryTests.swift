@@ -47,6 +47,32 @@ import Units
     return RestartPlan(history, ["daily": timing], at: now)
   }
 
+  /// Whoever has stopped a run does not want it to come back at the next start; one that a shutdown stopped comes back.
+  @Test func aCancelledRunStaysCancelled() throws {
+    let begun = try [scheduled("2026-11-01T12:00:00Z"), due("2026-11-22T02:00:00Z", ["a"])]
+    var aborted = try finished("a", "2026-11-22T02:00:00Z", "aborted")
+    #expect(plan(begun + [aborted]).retries.count == 1)
+    aborted.detail = ["cancelled_by": "uid 0, pid 1"]
+    #expect(plan(begun + [aborted]).retries.isEmpty)
+  }
+
+  /// The clock was two days ahead when it was put right: what was done in those days, or was at it then and ended well, is not done again.
+  @Test func whatWasDoneAheadIsNotDoneAgain() throws {
+    var history = RunHistory()
+    var correction = LedgerRecord(.clockCorrected, at: try at("2026-11-22T01:00:00Z"))
+    correction.reason = "set back"
+    for record in try [
+      scheduled("2026-11-01T12:00:00Z"), due("2026-11-22T02:00:00Z", ["a"]),
+      finished("a", "2026-11-22T02:00:00Z", "succeeded"), due("2026-11-23T02:00:00Z", ["a"]),
+      finished("a", "2026-11-23T02:00:00Z", "succeeded"), due("2026-11-24T02:00:00Z", ["a", "b"]),
+      finished("a", "2026-11-24T02:00:00Z", "succeeded"), correction,
+    ] { history.apply(record) }
+    let ahead = try Set([at("2026-11-22T02:00:00Z"), at("2026-11-23T02:00:00Z")])
+    #expect(history.jobs["daily"]?.doneAhead == ahead)
+    history.apply(try finished("b", "2026-11-24T02:00:00Z", "succeeded"))
+    #expect(history.jobs["daily"]?.doneAhead == ahead.union([try at("2026-11-24T02:00:00Z")]))
+  }
+
   @Test func aNewJobHasNoPast() {
     let plan = plan([])
     #expect(plan.anchors.isEmpty)

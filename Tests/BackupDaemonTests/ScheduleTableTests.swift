@@ -122,7 +122,7 @@ private func at(_ text: String) throws -> Date { try #require(Date(rfc3339: text
     #expect(try table.next?.start == at("2026-11-23T17:00:00Z"))
     #expect(
       table.takeDue(at: try at("2026-11-23T17:00:00Z")) == [
-        .init(job: "hourly", instant: try at("2026-11-23T17:00:00Z"), kind: .onTime)
+        .init(job: "hourly", instant: try at("2026-11-23T17:00:00Z"), kind: .onTime(earlier: 9))
       ])
   }
 

@@ -253,7 +253,7 @@ private struct VirtualWorld {
       }
     }
     table.replace(timings, at: wall)
-    retries.keep(jobs: Set(timings.keys))
+    _ = retries.keep(jobs: Set(timings.keys))
     latest = max(latest, wall)
     fire()
   }

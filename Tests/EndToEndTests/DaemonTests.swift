@@ -124,6 +124,31 @@ import Testing
     #expect(backup.status == 0, "\(backup.errors)")
   }
 
+  /// A server that lets everybody in and then says nothing holds up its own databases and nobody else's: what falls due on them fails, with
+  /// the reason, and the daemon ends when it is asked to.
+  @Test func aServerThatFallsSilent() throws {
+    let folder = TemporaryFolder()
+    let cluster = try PrivateCluster.shared()
+    let own = cluster.conninfo(try cluster.makeDatabase())
+    let silent = try PortForwarder(
+      to: "\(cluster.host)/.s.PGSQL.\(PrivateCluster.port)", silentFrom: "pg_database", in: folder)
+    let daemon = try DaemonProcess(
+      """
+      databases:
+        main: { connect: "host=127.0.0.1 port=\(silent.port) user=postgres dbname=postgres", include: "*" }
+        shop: { connect: "\(own)" }
+      jobs: { all: , manual: }
+      daemon: { state: \(folder.file("state")), socket: \(folder.file("control.sock")) }
+      """, in: folder)
+    try daemon.waitFor("READY=1")
+    #expect(try daemon.ctl("backup", "shop").status == 0)
+    let all = try daemon.ctl("run", "all")
+    #expect(all.status == 8, "\(all.output)\(all.errors)")
+    #expect(all.output.contains("shop/") && all.errors.contains("has not named its databases"), "\(all.errors)")
+    daemon.signal(SIGTERM)
+    #expect(daemon.waitForExit() == 0)
+  }
+
   /// A TCP port that takes connections and never says a word.
   private static func listenSilently() throws -> (socket: Int32, port: UInt16) {
     let listener = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)

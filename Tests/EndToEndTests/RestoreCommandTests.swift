@@ -312,6 +312,44 @@ import Testing
     #expect(try again.others == [])
     #expect(try again.rows("portal.users") == 40_000)
   }
+
+  /// Killed when the live database has lost its name to a restore in place, or is gone: the next start tells it, and what brings it back.
+  @Test(arguments: [false, true]) func aKilledRestoreInPlace(_ isDropped: Bool) throws {
+    let folder = TemporaryFolder()
+    let store = TemporaryFolder()
+    defer { withExtendedLifetime(store) {} }
+    let extra = "stores: { slow: { path: \"\(store.path)\", rate_limit: 8MiB/s } }\nbackup: { compression: none }"
+    let fixture = try start(scale: 10, extra: extra, folder: folder)
+    #expect(try fixture.daemon.ctl("backup", "shop").status == 0)
+    try fixture.cluster.sql(fixture.database, "CREATE TABLE later AS SELECT 1 AS id")
+    #expect(try fixture.daemon.ctl("restore", "latest", "--in-place", "--force", "--no-wait").status == 0)
+    let name = isDropped ? "\(fixture.database)_before%" : fixture.database
+    let gone = "SELECT count(*) FROM pg_database WHERE datname LIKE '\(name)'"
+    while isDropped, try fixture.cluster.sql("postgres", gone) == "0\n" {}
+    while try fixture.cluster.sql("postgres", gone) != "0\n" {}
+    fixture.daemon.signal(SIGKILL)
+    #expect(fixture.daemon.waitForExit() == -SIGKILL)
+    let again = try start(extra: extra, folder: folder, database: fixture.database)
+    let status = try again.daemon.ctl("status")
+    #expect(status.status == 10 && status.output.contains("died in this restore"), "\(status.output)")
+    #expect(status.output.contains("pgbackupctl rollback shop"), "\(status.output)")
+    if isDropped {
+      let list = try #require(
+        try JSONSerialization.jsonObject(with: Data(try again.daemon.ctl("list", "shop", "--json").output.utf8))
+          as? [[String: Any]])
+      let safety = try #require(list.first { $0["type"] as? String == "pre-restore" }?["id"] as? String)
+      let restored = try again.daemon.ctl("restore", safety, "--force")
+      #expect(restored.status == 0, "\(restored.errors)")
+    } else {
+      let back = try again.daemon.ctl("rollback", "shop", "--force")
+      #expect(back.status == 0, "\(back.errors)")
+    }
+    #expect(try again.rows("later") == 1)
+    #expect(try again.rows("portal.users") == 20_000)
+    #expect(try again.daemon.ctl("backup", "shop").status == 0)
+    let healed = try again.daemon.ctl("status")
+    #expect(healed.status == 0, "\(healed.output)")
+  }
 }
 
 extension RestoreCommandTests.Fixture {

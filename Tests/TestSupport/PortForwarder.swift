@@ -4,13 +4,22 @@ import Glibc
 /// A port that leads to another one, and can be closed and opened again: a server that goes away and comes back.
 package final class PortForwarder {
   package let port: Int
-  private let target: Int
+  private let target: String
+  private let word: String?
   private let folder: TemporaryFolder
   private var process: ChildProcess?
 
-  package init(to target: Int, in folder: TemporaryFolder) throws {
+  package convenience init(to target: Int, in folder: TemporaryFolder) throws {
+    try self.init(to: "\(target)", in: folder)
+  }
+
+  /// - Parameters:
+  ///   - target: a port, or a socket's path.
+  ///   - word: a connection falls silent from a request with it on.
+  package init(to target: String, silentFrom word: String? = nil, in folder: TemporaryFolder) throws {
     port = try FreePorts.take(1)[0]
     self.target = target
+    self.word = word
     self.folder = folder
     try restart()
   }
@@ -21,7 +30,8 @@ package final class PortForwarder {
     defer { close(log) }
     process = try ChildProcess(
       "\(repositoryRoot)/.build/python/bin/python",
-      ["\(repositoryRoot)/Tests/TestSupport/forward.py", "\(port)", "\(target)"], output: lines.writer,
+      ["\(repositoryRoot)/Tests/TestSupport/forward.py", "\(port)", target] + (word.map { [$0] } ?? []),
+      output: lines.writer,
       errors: log)
     lines.closeWriter()
     // The whole line, and its reader kept until then: print() may write it in two pieces.

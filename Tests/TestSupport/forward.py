@@ -1,13 +1,17 @@
-"""forward.py PORT TARGET: leads connections to PORT on to TARGET, both on the loopback address; prints a line when it listens."""
+"""forward.py PORT TARGET [WORD]: leads connections to PORT on to TARGET, both on the loopback address, or TARGET the path of a socket;
+prints a line when it listens. From a request with WORD on it hands nothing on: the connection stays, and is silent."""
 import asyncio
 import sys
 
-port, target = int(sys.argv[1]), int(sys.argv[2])
+port, target = int(sys.argv[1]), sys.argv[2]
+word = sys.argv[3].encode() if len(sys.argv) > 3 else None
 
 
 async def pump(reader, writer):
     try:
         while data := await reader.read(65536):
+            if word and word in data:
+                await asyncio.Event().wait()
             writer.write(data)
             await writer.drain()
     except OSError:
@@ -18,7 +22,10 @@ async def pump(reader, writer):
 
 async def connected(reader, writer):
     try:
-        other_reader, other_writer = await asyncio.open_connection("127.0.0.1", target)
+        if target.startswith("/"):
+            other_reader, other_writer = await asyncio.open_unix_connection(target)
+        else:
+            other_reader, other_writer = await asyncio.open_connection("127.0.0.1", int(target))
     except OSError:
         writer.close()
         return

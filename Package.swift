@@ -147,7 +147,8 @@ let package = Package(
       [
         "AgeEncryption", "ArtifactFormat", "BackupCatalog", "BackupConfiguration", "BackupDaemon", "BackupOperations",
         "ControlAPI", "CPlatform", "Faults",
-        "CronSchedule", "MetricsText", "PostgresTools", "Storage", "StoreAssembly", "SystemdSupport", "Units",
+        "CronSchedule", "MetricsText", "OutsidePrograms", "PostgresTools", "Storage", "StoreAssembly", "SystemdSupport",
+        "Units",
         argumentParser, coreMetrics, lifecycle, logging,
         unixSignals,
       ]),

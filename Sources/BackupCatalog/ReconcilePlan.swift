@@ -79,7 +79,10 @@ package struct ReconcilePlan: Sendable {
       deletes.append(
         Step(action: .sweep(leftover), reason: "no manifest, and unchanged since \(leftover.lastChanged.rfc3339)"))
     }
-    for upload in unfinished where now.timeIntervalSince(upload.lastChanged) > Self.leftoverAge {
+    for upload in unfinished
+    where Self.isOurs(upload, busy: busy, unknown: unknown)
+      && now.timeIntervalSince(upload.lastChanged) > Self.leftoverAge
+    {
       deletes.append(
         Step(action: .abort(upload), reason: "unfinished, and nothing has come since \(upload.lastChanged.rfc3339)"))
     }
@@ -95,6 +98,17 @@ package struct ReconcilePlan: Sendable {
 
   package var copies: [Step] {
     steps.filter { if case .copy = $0.action { true } else { false } }
+  }
+
+  /// Others may use the same bucket: only what would have become a file of a backup is ours to give up.
+  private static func isOurs(_ upload: Catalog.Unfinished, busy: Set<String>, unknown: Set<String>) -> Bool {
+    let parts = upload.key.split(separator: "/", omittingEmptySubsequences: false)
+    // What a check of the store has begun, and died in.
+    if upload.key == ".pgbackupd-check" { return !unknown.contains(upload.store) }
+    guard parts.count == 4, let layout = BackupLayout(folder: parts.prefix(3).joined(separator: "/")) else {
+      return false
+    }
+    return !busy.contains(layout.id.database) && !unknown.contains(upload.store)
   }
 
   /// The stores that a backup belongs in now.

@@ -313,13 +313,14 @@ package struct ConfigurationReader {
       }
     }
     dump.gpg = values["gpg"].flatMap(gpg)
-    if values["recipients"] == nil, values["gpg"] == nil {
-      section.report("'recipients' is missing: name at least one, age1…")
+    // Without recipients of its own gpg only opens what was sealed before.
+    if values["recipients"] == nil, dump.gpg?.recipients.isEmpty ?? true {
+      section.report("'recipients' is missing: name at least one, age1…, or gpg's")
     }
     if Set(recipients.map(\.isPostQuantum)).count > 1 {
       values["recipients"]?.report("a post-quantum recipient (age1pq1…) protects nothing beside one that is none")
     }
-    if values["gpg"] != nil, recipients.contains(where: \.isPostQuantum) {
+    if dump.gpg?.recipients.isEmpty == false, recipients.contains(where: \.isPostQuantum) {
       values["recipients"]?.report("a post-quantum recipient (age1pq1…) protects nothing beside GnuPG, which has none")
     }
     if !recipients.isEmpty { dump.encryption = .age(recipients) }
@@ -342,11 +343,22 @@ package struct ConfigurationReader {
         GnuPG.fingerprint,
         "is no fingerprint of an OpenPGP key: 40 digits, as 'gpg --list-keys --fingerprint' shows them")
     }
-    if values["recipients"] == nil {
-      section.report("'recipients' is missing: name at least one key by its fingerprint")
+    func path(_ name: String) -> String? {
+      guard let node = values[name], let path = node.text() else { return nil }
+      guard path.hasPrefix("/") else {
+        node.report("'\(path)' is no absolute path")
+        return nil
+      }
+      return path
     }
-    return GnuPG(
-      recipients: recipients, home: values["home"]?.text(), passphraseFile: values["passphrase_file"]?.text())
+    if let path = path("passphrase_file") {
+      do throws(Fault) {
+        _ = try surroundings.keyFile(path)
+      } catch {
+        values["passphrase_file"]?.report(error.message)
+      }
+    }
+    return GnuPG(recipients: recipients, home: path("home"), passphraseFile: path("passphrase_file"))
   }
 
   private func verifyingKey(_ node: ConfigurationNode) -> VerifyingKey? {

@@ -62,14 +62,20 @@ extension DaemonCore {
     var unfinished: [Catalog.Unfinished] = []
     if withUnfinished {
       let known = plan.stores.filter { !unknown.contains($0.name) }
-      unfinished = await Reconcile(stores: known, policy: plan.retention).unfinished()
+      let answer = await Reconcile(stores: known, policy: plan.retention).unfinished()
+      unfinished = answer.uploads
+      for (store, fault) in answer.faults where !mute.contains(store) {
+        mute.insert(store)
+        logger.warning(.storeUnusable, fault, metadata: ["store": "\(store)", "what": "its unfinished uploads"])
+      }
+      mute.formIntersection(answer.faults.keys)
     }
     let made = ReconcilePlan(
       catalog, policy: plan.retention, stores: plan.stores.map(\.name), unknown: unknown, at: now(),
       unfinished: unfinished, busy: busy.union(board.active.map(\.database)))
     // What nobody wants any more is no trouble any more.
     let wanted = Set(made.steps.map(Self.name))
-    failedSteps = failedSteps.filter { wanted.contains($0.key) }
+    failedSteps = failedSteps.filter { wanted.contains($0.key) || !withUnfinished && $0.key.hasPrefix("abort ") }
     return made
   }
 

@@ -75,20 +75,28 @@ extension DaemonCore {
       opensHere: opensByGPG || !own.isDisjoint(with: holders))
   }
 
-  /// Asks gpg, where backups' keys are sealed with it: whether it can do so, and whether it could open them here.
+  /// Asks gpg, where backups' keys are sealed with it: whether it can do so, and whether it could open them here. It may take a minute, and
+  /// keys may come, go and expire: asked at the start, after a reload and every hour.
   func lookAtKeys() async {
+    keysLookedAt = SystemClock.running()
     guard let gpg = plan.backup.gpg else {
       (opensByGPG, standingProblems["encryption"]) = (false, nil)
       return
     }
-    opensByGPG = await gpg.hasSecretKey()
     do throws(Fault) {
-      try await gpg.check()
+      opensByGPG = try await gpg.check()
       standingProblems["encryption"] = nil
     } catch {
+      opensByGPG = false
+      if standingProblems["encryption"] == nil { logger.error("\(error)") }
       standingProblems["encryption"] = error
-      logger.error("\(error)")
     }
+  }
+
+  /// Called at each beat.
+  func lookAtKeysWhenDue() async {
+    guard plan.backup.gpg != nil, SystemClock.running() - keysLookedAt >= 3600 else { return }
+    await lookAtKeys()
   }
 
   func jobs() async -> [JobReport] {

@@ -28,11 +28,15 @@ package actor DaemonCore {
   var cancellers: [String: Caller] = [:]
   /// gpg has a secret key here that opens the backups.
   var opensByGPG = false
+  /// In running time.
+  var keysLookedAt: TimeInterval = 0
   /// The copying between stores that was asked for last.
   var copying: Task<[Reconcile.Result], Never>?
   let copies = CopyBoard()
   /// What reconcile could not do the last time that it tried, by step.
   var failedSteps: [String: Fault] = [:]
+  /// Stores that can't tell of unfinished uploads, which was logged.
+  var mute: Set<String> = []
   /// Restores that are going on, by their runs.
   var restores: [String: Task<Void, Never>] = [:]
   /// What restores have put aside, as it was found last.
@@ -144,7 +148,8 @@ package actor DaemonCore {
   /// Brings the stores in order after a start: what expired while nobody looked, leftovers, and runs that only the catalog shows
   /// to be missing. Not part of `start`: a slow store must not delay readiness.
   package func settle() async {
-    await lookAtKeys()
+    // On the side: a gpg that hangs holds up nobody.
+    Task { await self.lookAtKeys() }
     await sweepDrills()
     await catchUpFromCatalog()
     await settleStores()
@@ -193,6 +198,7 @@ package actor DaemonCore {
           await self?.followZones()
           await self?.watchWhenDue()
           await self?.settleStoresWhenDue()
+          await self?.lookAtKeysWhenDue()
         }
       })
   }
@@ -283,7 +289,7 @@ package actor DaemonCore {
     await keeper.use(new.stores, trusted: new.trustedKeys)
     await slots.setLimit(new.parallelRuns)
     await installSchedules(afterStart: false)
-    if gpg != new.backup.gpg { await lookAtKeys() }
+    if gpg != nil || new.backup.gpg != nil { Task { await self.lookAtKeys() } }
     var record = LedgerRecord(.configurationReloaded, at: now())
     record.by = caller
     record.detail = Dictionary(uniqueKeysWithValues: changes.enumerated().map { ("change.\($0 + 1)", $1) })

@@ -148,6 +148,8 @@ package struct Backup: Sendable {
   }
 
   private func run(on session: PostgresSession) async throws -> Outcome {
+    // Before the snapshot, which would wait for gpg.
+    let sealed = try await SealedEncryption(settings.encryption, gpg: settings.gpg)
     let snapshot = try await Snapshot.export(
       on: session, lockWaitMilliseconds: Int64(settings.lockWait.inSeconds * 1000))
     let started = context.now()
@@ -157,7 +159,6 @@ package struct Backup: Sendable {
     let dumpProgram = try await programs.program("pg_dump", forServer: server.major)
     let globalsProgram = try await programs.program("pg_dumpall", forServer: server.major)
     let (usable, refused) = try await checkStores(server)
-    let sealed = try await SealedEncryption(settings.encryption, gpg: settings.gpg)
 
     let layout = try await BackupLayout.free(
       request.database, request.type, from: started, taken: history.takenTimes, in: usable)
@@ -171,7 +172,9 @@ package struct Backup: Sendable {
     let written = WrittenObjects()
     let term = RetentionTerm(request, layout)
     let expected =
-      history.last.map { UInt64(clamping: $0.artifact.file.size) } ?? UInt64(clamping: server.databaseBytes)
+      history.last.map { UInt64(clamping: $0.artifact.file.size) }
+      // A third of the database at most, as a rule: indexes are no part of it, and rows compress. What parts of uploads are sized by.
+      ?? UInt64(clamping: server.databaseBytes / 3)
     var fan = try await FanOut(key, into: usable, dropped: refused) { store in
       UploadOptions(expectedBytes: expected, retainUntil: term.end(in: store))
     }
@@ -212,8 +215,10 @@ package struct Backup: Sendable {
       (outcome.cost, outcome.warnings) = (dumped.cost, dumped.warnings)
       return outcome
     } catch {
-      await fan.abort()
-      if let reason = await written.remove() {
+      // Also where the run was cancelled: what it has written must not stay where it costs.
+      let wreck = fan
+      await uncancelled { await wreck.abort() }
+      if let reason = await uncancelled({ await written.remove() }) {
         logger.warning(
           "leftovers of a failed backup stay until they are swept",
           metadata: ["store": "\(reason.store)", "backup": "\(layout.id)", "cause": "\(reason.reason)"])

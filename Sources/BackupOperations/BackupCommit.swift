@@ -49,7 +49,8 @@ struct BackupCommit {
         done.append(store.name)
       } catch {
         dropped[store.name] = (error as? StorageError)?.fault ?? Fault(error)
-        _ = await written.remove(from: store.name)
+        let name = store.name
+        _ = await uncancelled { await written.remove(from: name) }
       }
     }
     guard !done.isEmpty else {

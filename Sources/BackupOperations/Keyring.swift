@@ -39,7 +39,6 @@ package struct Keyring: Sendable, Equatable, ExpressibleByArrayLiteral {
     guard let encryption = manifest.encryption, let key = encryption.key, let gpg else { return identities }
     let own = Set(identities.compactMap { $0.recipient?.description })
     guard own.isDisjoint(with: encryption.recipients) else { return identities }
-    if let known = opened.identities.withLock({ $0[key.file.sha256] }) { return identities + [known] }
     let place = "'\(manifest.layout.path(key.file.name))' in store '\(store.name)'"
     let sealed: [UInt8]
     let object = try Backup.key(manifest.layout, key.file.name)
@@ -53,6 +52,8 @@ package struct Keyring: Sendable, Equatable, ExpressibleByArrayLiteral {
         .artifactDamaged, "\(place) is not what was written: its SHA-256 differs from the manifest's.",
         hint: "pgbackupctl show \(manifest.id)")
     }
+    // Only after its bytes have shown that they are still there: what is remembered opens nothing for anybody else.
+    if let known = opened.identities.withLock({ $0[key.file.sha256] }) { return identities + [known] }
     let text = String(decoding: try await gpg.decrypt(sealed), as: UTF8.self)
     do throws(AgeError) {
       let found = try AgeIdentity.identities(inFile: text)

@@ -31,7 +31,9 @@ struct ObjectCopy {
       try await send(through: upload, progress)
       try await upload.finish()
     } catch {
-      await upload.abort()
+      // What has come is good, unless the source was not: the next try goes on there.
+      let isDamaged = (error as? Fault)?.code == .artifactDamaged
+      await uncancelled { if isDamaged { await upload.abort() } else { await upload.leave() } }
       throw error
     }
   }

@@ -48,17 +48,22 @@ package struct Reconcile: Sendable {
     }
   }
 
-  /// Uploads into these stores that nobody here is at. A store that can't tell has none: much can be done in it all the same.
-  package func unfinished() async -> [Catalog.Unfinished] {
+  /// Uploads into these stores that nobody here is at, and the stores that can't tell: much can be done in them all the same.
+  package func unfinished() async -> (uploads: [Catalog.Unfinished], faults: [String: Fault]) {
     var found: [Catalog.Unfinished] = []
+    var faults: [String: Fault] = [:]
     for store in stores {
-      found += ((try? await store.unfinished()) ?? []).map { upload in
-        Catalog.Unfinished(
-          store: store.name, key: upload.key, upload: upload.id,
-          lastChanged: Date(timeIntervalSince1970: upload.lastChanged))
+      do throws(StorageError) {
+        found += try await store.unfinished().map { upload in
+          Catalog.Unfinished(
+            store: store.name, key: upload.key, upload: upload.id,
+            lastChanged: Date(timeIntervalSince1970: upload.lastChanged))
+        }
+      } catch {
+        faults[store.name] = error.fault
       }
     }
-    return found
+    return (found, faults)
   }
 
   private func remove(_ folder: String, from name: String, _ step: ReconcilePlan.Step) async -> Result? {

@@ -104,7 +104,7 @@ package struct SharedBackup: Sendable {
         try await Presence(manifest).check(in: store)
         done.append(store.name)
       } catch {
-        _ = await written.remove()
+        _ = await uncancelled { await written.remove() }
         try Task.checkCancellation()
         dropped[store.name] = (error as? StorageError)?.fault ?? Fault(error)
       }

@@ -51,6 +51,8 @@ package struct Verify: Sendable {
       for file in manifest.files { try await checkSize(file) }
       if verification.level == .archive {
         try await checkArchive(&verification)
+        // The one file that opening the others may do without.
+        if let key = manifest.encryption?.key { try await checkSum(key.file) }
       } else {
         for file in manifest.files { try await checkSum(file) }
       }

@@ -27,6 +27,7 @@ package enum FaultCode: String, Sendable, Codable, CaseIterable {
   // keys
   case keyMissing = "E-KEY-MISSING"
   case keyInvalid = "E-KEY-INVALID"
+  case keyFailed = "E-KEY-FAILED"
 
   // stores
   case storeMissing = "E-STORE-MISSING"
@@ -116,7 +117,7 @@ extension FaultCode {
     case .databaseQuery, .dumpFailed, .dumpLockTimeout, .dumpStalled, .loadExceeded, .globalsFailed, .archiveMalformed,
       .storeFull,
       .storeFailed, .formatTooNew, .ledgerFailed, .runTimeout, .runStalled, .restoreFailed, .swapFailed, .drillFailed,
-      .hookFailed, .internal:
+      .hookFailed, .keyFailed, .internal:
       .failed
     }
   }

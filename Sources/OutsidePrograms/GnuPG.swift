@@ -1,4 +1,5 @@
 package import Faults
+import Glibc
 import Units
 
 /// `gpg(1)`, for those whose keys are OpenPGP's: it encrypts and opens small things. Keys are named by their whole fingerprints, so that it
@@ -32,48 +33,63 @@ package struct GnuPG: Sendable, Hashable {
 
   /// Encrypts to all recipients.
   ///
-  /// - Throws: `E-KEY-MISSING` with gpg's own words where it lacks a public key, or may not use it.
+  /// - Throws: `E-KEY-MISSING` with gpg's own words where it lacks a public key, or may not use it; `E-TOOL-MISSING` and `E-KEY-FAILED` as
+  ///   `gpg` does.
   package func encrypt(_ plain: [UInt8]) async throws(Fault) -> [UInt8] {
     let names = recipients.flatMap { ["--recipient", $0] }
-    do throws(Fault) {
-      return try await gpg(["--trust-model", "always"] + names + ["--encrypt"], plain)
-    } catch {
-      throw Fault(
-        .keyMissing, "gpg can't encrypt to \(recipients.joined(separator: ", ")).", cause: error.cause ?? error.message,
-        hint: "import the public keys: gpg\(home.map { " --homedir \($0)" } ?? "") --import KEY.asc")
-    }
+    return try await gpg(
+      ["--trust-model", "always", "--no-encrypt-to"] + names + ["--encrypt"], plain,
+      "gpg can't encrypt to \(recipients.joined(separator: ", ")).",
+      hint: "import the public keys: gpg\(home.map { " --homedir \($0)" } ?? "") --import KEY.asc")
   }
 
   /// Opens what was encrypted to one of the secret keys here.
   ///
-  /// - Throws: `E-KEY-MISSING` with gpg's own words where there is none, or it is locked.
+  /// - Throws: `E-KEY-MISSING` with gpg's own words where there is none, or it is locked; else as `gpg` does.
   package func decrypt(_ sealed: [UInt8]) async throws(Fault) -> [UInt8] {
     let secret = passphraseFile.map { ["--pinentry-mode", "loopback", "--passphrase-file", $0] } ?? []
-    do throws(Fault) {
-      return try await gpg(secret + ["--decrypt"], sealed)
-    } catch {
-      throw Fault(
-        .keyMissing, "gpg can't open it with a key of this host.", cause: error.cause ?? error.message,
-        hint: "import the secret key, or set 'encryption: gpg: passphrase_file:', or ask on the host that has the key")
-    }
+    return try await gpg(
+      secret + ["--decrypt"], sealed, "gpg can't open it with a key of this host.",
+      hint: "import the secret key, or set 'encryption: gpg: passphrase_file:', or ask on the host that has the key")
   }
 
-  /// Whether a secret key of the recipients is here (as a file, or as the stub of a card). A key that is locked counts.
-  package func hasSecretKey() async -> Bool {
-    for recipient in recipients {
-      if (try? await gpg(["--list-secret-keys", "--with-colons", recipient], [])) != nil { return true }
-    }
-    return false
+  /// Whether what is sealed here can be opened here: with a secret key that nothing locks.
+  ///
+  /// - Throws: what `encrypt` throws.
+  package func check() async throws(Fault) -> Bool {
+    let sealed = try await encrypt([0])
+    return (try? await decrypt(sealed)) == [0]
   }
 
-  /// Throws what `encrypt` would.
-  package func check() async throws(Fault) { _ = try await encrypt([0]) }
-
-  private func gpg(_ arguments: [String], _ input: [UInt8]) async throws(Fault) -> [UInt8] {
+  /// Runs gpg.
+  ///
+  /// - Throws: `E-TOOL-MISSING` where it is not there, `E-KEY-FAILED` where it does not end; else `E-KEY-MISSING`, with its own words.
+  private func gpg(
+    _ arguments: [String], _ input: [UInt8], _ failure: String, hint: String
+  ) async throws(Fault) -> [UInt8] {
     let base = ["gpg", "--quiet", "--no-auto-check-trustdb", "--no-auto-key-locate"]
     let words =
       base + (canAsk ? [] : ["--batch", "--no-tty"]) + (home.map { ["--homedir", $0] } ?? []) + arguments
-    return try await OutsideCommand(words, environment: ["LC_ALL": "C"], timeout: canAsk ? .seconds(600) : .seconds(60))
-      .output(input: input).standardOutput
+    var environment = ["LC_ALL": "C"]
+    // Its input is none of the terminal's: it would not know where to ask.
+    if canAsk, getenv("GPG_TTY") == nil, let name = ttyname(STDIN_FILENO) {
+      environment["GPG_TTY"] = String(cString: name)
+    }
+    do throws(OutsideCommand.Failure) {
+      return try await OutsideCommand(
+        words, environment: environment, timeout: canAsk ? .seconds(600) : .seconds(60)
+      ).attempt(input: input).standardOutput
+    } catch {
+      switch error {
+      case .unrunnable(let reason):
+        throw Fault(.toolMissing, "gpg can't be run.", cause: reason, hint: "apt install gnupg")
+      case .late(let limit):
+        throw Fault(
+          .keyFailed, "gpg did not end within \(limit.configurationText), and was killed.",
+          hint: "run it by hand, as the daemon's user: gpg\(home.map { " --homedir \($0)" } ?? "") --list-secret-keys")
+      case .ended(let status, let lines):
+        throw Fault(.keyMissing, failure, cause: lines.isEmpty ? status : lines.joined(separator: "\n"), hint: hint)
+      }
+    }
   }
 }

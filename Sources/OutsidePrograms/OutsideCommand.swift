@@ -33,31 +33,56 @@ package struct OutsideCommand: Sendable {
     try await output(input: input).lastLines
   }
 
+  /// Why a program has given nothing.
+  package enum Failure: Error, Sendable {
+    case unrunnable(String)
+    /// It was killed.
+    case late(Duration)
+    case ended(status: String, lastLines: [String])
+  }
+
   /// Returns what it printed, up to a mebibyte.
   ///
   /// - Throws: as `run`.
   package func output(input: [UInt8] = []) async throws(Fault) -> Output {
     let program = words.first ?? ""
+    do throws(Failure) {
+      return try await attempt(input: input)
+    } catch {
+      switch error {
+      case .unrunnable(let reason):
+        throw Fault(
+          .hookFailed, "'\(program)' can't be run.", cause: reason, hint: "run it by hand, as the daemon's user")
+      case .late(let limit):
+        throw Fault(.hookFailed, "'\(program)' did not end within \(limit.configurationText), and was killed.")
+      case .ended(let status, let lines):
+        throw Fault(
+          .hookFailed, "'\(program)' ended with \(status).", cause: lines.suffix(8).joined(separator: "\n"),
+          hint: "run it by hand, as the daemon's user")
+      }
+    }
+  }
+
+  /// The same, for who tells the reasons in words of his own.
+  package func attempt(input: [UInt8] = []) async throws(Failure) -> Output {
+    let program = words.first ?? ""
     do {
-      return try await withThrowingTaskGroup(of: Output?.self) { group in
+      return try await withThrowingTaskGroup(of: Output.self) { group in
         group.addTask { try await execute(program, input) }
         group.addTask {
           try await Task.sleep(for: timeout)
-          return nil
+          throw Failure.late(timeout)
         }
         defer { group.cancelAll() }
-        guard let first = try await group.next(), let output = first else {
-          throw Fault(
-            .hookFailed, "'\(program)' did not end within \(timeout.configurationText), and was killed.")
-        }
+        guard let output = try await group.next() else { throw CancellationError() }
         return output
       }
+    } catch let failure as Failure {
+      throw failure
     } catch let fault as Fault {
-      throw fault
+      throw .unrunnable([fault.message, fault.cause].compactMap { $0 }.joined(separator: " "))
     } catch {
-      throw Fault(
-        .hookFailed, "'\(program)' can't be run.", cause: String(describing: error),
-        hint: "run it by hand, as the daemon's user")
+      throw .unrunnable(String(describing: error))
     }
   }
 
@@ -86,9 +111,7 @@ package struct OutsideCommand: Sendable {
       $0.split(whereSeparator: \.isNewline).suffix(20).map(String.init)
     }
     guard case .exited(0) = result.terminationStatus else {
-      throw Fault(
-        .hookFailed, "'\(program)' ended with \(result.terminationStatus).",
-        cause: printed.suffix(8).joined(separator: "\n"), hint: "run it by hand, as the daemon's user")
+      throw Failure.ended(status: "\(result.terminationStatus)", lastLines: printed)
     }
     return Output(standardOutput: result.standardOutput, lastLines: printed)
   }

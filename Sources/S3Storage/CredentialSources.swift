@@ -9,33 +9,45 @@ struct AmbientCredentials {
   /// A profile that the configuration names; nothing else is then looked at.
   var profile: String?
   let region: String
-  let transport: any HTTPTransport
+  let transports: KeyTransports
   let readFile: @Sendable (String) throws -> String
 
   var sources: [any CredentialSource] {
     let file = SharedProfile(
-      environment: environment, profile: profile, region: region, transport: transport, readFile: readFile)
+      environment: environment, profile: profile, region: region, transports: transports, readFile: readFile)
     if profile != nil { return [file] }
     return [
       EnvironmentCredentials(environment: environment),
-      WebIdentity(environment: environment, region: region, transport: transport, readFile: readFile),
+      WebIdentity(environment: environment, region: region, transport: transports.web, readFile: readFile),
       file,
-      ContainerCredentials(environment: environment, transport: transport, readFile: readFile),
-      InstanceCredentials(environment: environment, transport: transport),
+      ContainerCredentials(environment: environment, transport: transports.direct, readFile: readFile),
+      InstanceCredentials(environment: environment, transport: transports.direct),
     ]
   }
+}
+
+/// How those are reached who give keys.
+struct KeyTransports: Sendable {
+  /// To this machine's own surroundings: no proxy has a part in it.
+  let direct: any HTTPTransport
+  /// To the token service: as the environment says, with the system's authorities.
+  let web: any HTTPTransport
+}
+
+extension [String: String] {
+  /// A variable; an empty one is as good as none: so a unit file takes it away.
+  func set(_ name: String) -> String? { self[name].flatMap { $0.isEmpty ? nil : $0 } }
 }
 
 struct EnvironmentCredentials: CredentialSource {
   let environment: [String: String]
 
   func credentials(at now: Date) async throws(CredentialsError) -> S3Credentials? {
-    // Empty is as good as unset: so a unit file takes a variable away.
-    guard let key = environment["AWS_ACCESS_KEY_ID"], let secret = environment["AWS_SECRET_ACCESS_KEY"], !key.isEmpty,
-      !secret.isEmpty
-    else { return nil }
+    guard let key = environment.set("AWS_ACCESS_KEY_ID"), let secret = environment.set("AWS_SECRET_ACCESS_KEY") else {
+      return nil
+    }
     return S3Credentials(
-      accessKey: key, secretKey: Secret(secret), sessionToken: environment["AWS_SESSION_TOKEN"].map(Secret.init))
+      accessKey: key, secretKey: Secret(secret), sessionToken: environment.set("AWS_SESSION_TOKEN").map(Secret.init))
   }
 }
 
@@ -48,7 +60,7 @@ struct WebIdentity: CredentialSource {
   let readFile: @Sendable (String) throws -> String
 
   func credentials(at now: Date) async throws(CredentialsError) -> S3Credentials? {
-    guard let path = environment["AWS_WEB_IDENTITY_TOKEN_FILE"], let role = environment["AWS_ROLE_ARN"] else {
+    guard let path = environment.set("AWS_WEB_IDENTITY_TOKEN_FILE"), let role = environment.set("AWS_ROLE_ARN") else {
       return nil
     }
     guard let token = try? readFile(path) else {
@@ -56,7 +68,7 @@ struct WebIdentity: CredentialSource {
     }
     let fields = [
       ("Action", "AssumeRoleWithWebIdentity"), ("RoleArn", role),
-      ("RoleSessionName", environment["AWS_ROLE_SESSION_NAME"] ?? "pgbackupd"), ("Version", "2011-06-15"),
+      ("RoleSessionName", environment.set("AWS_ROLE_SESSION_NAME") ?? "pgbackupd"), ("Version", "2011-06-15"),
       ("WebIdentityToken", token.trimmingCharacters(in: .whitespacesAndNewlines)),
     ]
     let call = STSCall(environment: environment, region: region, transport: transport)
@@ -72,20 +84,20 @@ struct ContainerCredentials: CredentialSource {
 
   func credentials(at now: Date) async throws(CredentialsError) -> S3Credentials? {
     let url: String
-    if let path = environment["AWS_CONTAINER_CREDENTIALS_RELATIVE_URI"] {
+    if let path = environment.set("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI") {
       url = "http://169.254.170.2" + path
-    } else if let full = environment["AWS_CONTAINER_CREDENTIALS_FULL_URI"] {
+    } else if let full = environment.set("AWS_CONTAINER_CREDENTIALS_FULL_URI") {
       url = full
     } else {
       return nil
     }
     var headers: [(name: String, value: String)] = []
-    if let path = environment["AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE"] {
+    if let path = environment.set("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE") {
       guard let token = try? readFile(path) else {
         throw CredentialsError(reason: "container credentials: the token file '\(path)' can't be read")
       }
       headers = [("Authorization", token.trimmingCharacters(in: .whitespacesAndNewlines))]
-    } else if let token = environment["AWS_CONTAINER_AUTHORIZATION_TOKEN"] {
+    } else if let token = environment.set("AWS_CONTAINER_AUTHORIZATION_TOKEN") {
       headers = [("Authorization", token)]
     }
     let request = HTTPRequest("GET", url, headers: headers, replyLimit: .mebibytes(1), timeout: .seconds(5))
@@ -101,7 +113,7 @@ struct InstanceCredentials: CredentialSource {
 
   func credentials(at now: Date) async throws(CredentialsError) -> S3Credentials? {
     if environment["AWS_EC2_METADATA_DISABLED"]?.lowercased() == "true" { return nil }
-    let base = environment["AWS_EC2_METADATA_SERVICE_ENDPOINT"] ?? "http://169.254.169.254"
+    let base = environment.set("AWS_EC2_METADATA_SERVICE_ENDPOINT") ?? "http://169.254.169.254"
     let asked = HTTPRequest(
       "PUT", base + "/latest/api/token", headers: [("X-aws-ec2-metadata-token-ttl-seconds", "300")],
       replyLimit: .mebibytes(1), timeout: .seconds(2))

@@ -1,8 +1,8 @@
 /// How large the parts of a multipart upload are: a pure rule. S3 takes 10,000 parts of at most 5 GiB, of which all but the last have
 /// at least 5 MiB ("Amazon S3 multipart upload limits"), and an object has at most 5 TiB.
 ///
-/// Small parts cost little memory; where it is known how much will come, they are as small as 4,000 of them allow. From the 5,001st on
-/// they double every 500 parts, so that what was guessed wrong, or not at all, still ends below the limits.
+/// Small parts cost little memory; where it is known how much will come, they are as small as 5,500 of them allow. From the 5,501st on
+/// they double every 450 parts, so that what was guessed wrong, or not at all, still ends below the limits.
 struct PartSizes: Sendable {
   /// Of the first parts, in bytes.
   let first: Int
@@ -12,14 +12,14 @@ struct PartSizes: Sendable {
   private static let largest = 4 << 30
 
   init(expectedBytes: UInt64?) {
-    let wanted = Int(min(expectedBytes ?? 0, 5 << 40)) / 4000
+    let wanted = Int(min(expectedBytes ?? 0, 5 << 40)) / 5500
     // A whole number of MiB, so that the same guess gives the same parts.
     first = max(Self.smallest, ((wanted + (1 << 20) - 1) >> 20) << 20)
   }
 
   /// The size of a part; the first is number 1.
   func size(of number: Int) -> Int {
-    let doublings = max(0, (number - 5001) / 500 + (number > 5000 ? 1 : 0))
+    let doublings = max(0, (number - 5501) / 450 + (number > 5500 ? 1 : 0))
     return min(Self.largest, max(first, first << min(doublings, 12)))
   }
 }

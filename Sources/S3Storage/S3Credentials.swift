@@ -28,22 +28,42 @@ package struct CredentialsError: Error, Sendable, Equatable {
 actor CredentialKeeper {
   private let sources: [any CredentialSource]
   private var current: S3Credentials?
+  /// When the current ones are to be renewed; nil for lasting ones.
+  private var renewal: Date?
+  private var asking: Task<Result<S3Credentials, CredentialsError>, Never>?
 
-  /// AWS renews instance credentials five minutes before their end at the latest.
+  /// AWS renews instance credentials five minutes before their end at the latest. What lives shorter has half of its life.
   private static let margin: TimeInterval = 300
 
   init(_ sources: [any CredentialSource]) { self.sources = sources }
 
   /// - Parameter refused: credentials that the server took for expired; others are looked for.
   func credentials(at now: Date, refused: S3Credentials? = nil) async throws(CredentialsError) -> S3Credentials {
-    if let current, current != refused, current.expires.map({ now < $0.addingTimeInterval(-Self.margin) }) ?? true {
-      return current
+    if let current, current != refused, renewal.map({ now < $0 }) ?? true { return current }
+    // Everybody waits for the one answer, and then looks at it: it may be the one that was refused.
+    if let asking {
+      let found = try await asking.value.get()
+      if found != refused { return found }
     }
+    let asked = Task { () -> Result<S3Credentials, CredentialsError> in
+      do throws(CredentialsError) {
+        return .success(try await self.ask(at: now, refused: refused))
+      } catch {
+        return .failure(error)
+      }
+    }
+    asking = asked
+    defer { if asking == asked { asking = nil } }
+    return try await asked.value.get()
+  }
+
+  private func ask(at now: Date, refused: S3Credentials?) async throws(CredentialsError) -> S3Credentials {
     var reasons: [String] = []
     for source in sources {
       do throws(CredentialsError) {
         guard let found = try await source.credentials(at: now) else { continue }
         current = found
+        renewal = found.expires.map { $0.addingTimeInterval(-min(Self.margin, $0.timeIntervalSince(now) / 2)) }
         return found
       } catch {
         reasons.append(error.reason)

@@ -31,19 +31,22 @@ package struct S3Store: ObjectStore {
   ) {
     self.init(
       name: name, settings: settings, transport: transport, environment: environment, readFile: readFile,
-      retry: RetryPolicy(), now: now)
+      retry: RetryPolicy(), now: now,
+      // Whoever gives keys is asked directly: the store's proxy and its authorities are the store's.
+      keys: KeyTransports(direct: CurlTransport(.init(proxy: "")), web: CurlTransport()))
   }
 
   init(
     name: String, settings: S3Settings, transport: any HTTPTransport, environment: [String: String],
-    readFile: @escaping @Sendable (String) throws -> String, retry: RetryPolicy, now: @escaping @Sendable () -> Date
+    readFile: @escaping @Sendable (String) throws -> String, retry: RetryPolicy, now: @escaping @Sendable () -> Date,
+    keys: KeyTransports? = nil
   ) {
     self.name = name
     let sources: [any CredentialSource] =
       settings.credentials.map { [FixedCredentials(value: $0)] }
       ?? AmbientCredentials(
-        environment: environment, profile: settings.profile, region: settings.region, transport: transport,
-        readFile: readFile
+        environment: environment, profile: settings.profile, region: settings.region,
+        transports: keys ?? KeyTransports(direct: transport, web: transport), readFile: readFile
       ).sources
     client = S3Client(
       store: name, settings: settings, transport: transport, keeper: CredentialKeeper(sources), retry: retry, now: now)
@@ -158,19 +161,28 @@ package struct S3Store: ObjectStore {
 
   package func unfinished() async throws(StorageError) -> [UnfinishedUpload] {
     var found: [UnfinishedUpload] = []
-    for upload in try await multiparts(prefix: fullKey("")) where !uploads.contains(upload.id) {
-      // Old is not dead: a slow line may take days, and adds parts meanwhile.
-      let last = try await parts(of: upload).compactMap(\.modified).max()
+    let prefix = fullKey("")
+    let listed = try await multiparts(prefix: prefix)
+    for upload in listed.uploads where !uploads.contains(upload.id) {
+      var last = upload.begun
+      do throws(StorageError) {
+        // Old is not dead: a slow line may take days, and adds parts meanwhile.
+        last = max(last, try await parts(of: upload).compactMap(\.modified).max() ?? last)
+      } catch  where error.kind == .missing {
+        // Ended by somebody since the listing.
+        continue
+      }
       found.append(
         UnfinishedUpload(
-          key: upload.key, id: upload.id, lastChanged: max(upload.begun, last ?? upload.begun).timeIntervalSince1970))
+          key: String(upload.key.dropFirst(prefix.count)), id: upload.id,
+          lastChanged: last.timeIntervalSince1970 - listed.skew))
     }
     return found
   }
 
   package func abort(_ upload: UnfinishedUpload) async throws(StorageError) {
     guard !uploads.contains(upload.id) else { return }
-    _ = try await send(S3Request(method: "DELETE", key: upload.key, query: [("uploadId", upload.id)]))
+    _ = try await send(S3Request(method: "DELETE", key: fullKey(upload.key), query: [("uploadId", upload.id)]))
   }
 
   package func availableSpace() async throws(StorageError) -> ByteCount? { nil }
@@ -310,13 +322,19 @@ struct StoredPart {
 }
 
 extension S3Store {
-  func multiparts(prefix: String) async throws(StorageError) -> [MultipartUpload] {
+  /// The unfinished uploads, and by how many seconds the server's clock is ahead of ours.
+  func multiparts(
+    prefix: String
+  ) async throws(StorageError) -> (uploads: [MultipartUpload], skew: TimeInterval) {
     var found: [MultipartUpload] = []
+    var skew: TimeInterval = 0
     var markers: [(name: String, value: String)] = []
     repeat {
-      let reply = try document(
-        try await send(S3Request(method: "GET", query: [("uploads", ""), ("prefix", prefix)] + markers)),
-        of: "ListMultipartUploads", root: "ListMultipartUploadsResult")
+      let response = try await send(S3Request(method: "GET", query: [("uploads", ""), ("prefix", prefix)] + markers))
+      if let date = response.headers["date"].flatMap(Date.init(http:)) {
+        skew = date.timeIntervalSince(client.now())
+      }
+      let reply = try document(response, of: "ListMultipartUploads", root: "ListMultipartUploadsResult")
       for entry in reply.all("Upload") {
         guard let key = entry["Key"]?.text, key.hasPrefix(prefix), let id = entry["UploadId"]?.text,
           let begun = entry["Initiated"].flatMap({ Date(rfc3339: $0.text) })
@@ -330,7 +348,7 @@ extension S3Store {
       guard reply["IsTruncated"]?.text == "true", next.map(\.value) != markers.map(\.value) else { break }
       markers = next
     } while !markers.isEmpty
-    return found
+    return (found, skew)
   }
 
   func parts(of upload: MultipartUpload) async throws(StorageError) -> [StoredPart] {

@@ -84,6 +84,14 @@ actor S3Upload: ObjectUpload {
     end()
   }
 
+  func leave() async {
+    guard options.canResume else { return await abort() }
+    guard !hasEnded else { return }
+    for part in inFlight { part.cancel() }
+    for part in inFlight { _ = try? await part.value }
+    end()
+  }
+
   private func requireOpen() throws(StorageError) {
     if let failure { throw failure }
     if hasEnded { throw StorageError(.failed, store: store.name, key: key, reason: "the upload has ended") }
@@ -170,7 +178,7 @@ extension S3Upload {
 
   private func begin() async throws(StorageError) {
     if options.canResume,
-      let old = try await store.multiparts(prefix: store.fullKey(key.path))
+      let old = try await store.multiparts(prefix: store.fullKey(key.path)).uploads
         .filter({ $0.key == store.fullKey(key.path) && !store.uploads.contains($0.id) }).max(by: { $0.begun < $1.begun }
         )
     {

@@ -12,12 +12,12 @@ struct SharedProfile: CredentialSource {
   let environment: [String: String]
   let profile: String?
   let region: String
-  let transport: any HTTPTransport
+  let transports: KeyTransports
   let readFile: @Sendable (String) throws -> String
 
   func credentials(at now: Date) async throws(CredentialsError) -> S3Credentials? {
-    let isMeant = profile != nil || environment["AWS_PROFILE"]?.isEmpty == false
-    let name = profile ?? environment["AWS_PROFILE"].flatMap { $0.isEmpty ? nil : $0 } ?? "default"
+    let isMeant = profile != nil || environment.set("AWS_PROFILE") != nil
+    let name = profile ?? environment.set("AWS_PROFILE") ?? "default"
     if isMeant { return try await resolve(name, below: [], at: now) }
     // Nobody has asked for this profile: that it is not there, or holds a region alone, says nothing.
     let values = values(name)
@@ -28,7 +28,7 @@ struct SharedProfile: CredentialSource {
   private static let sources = ["aws_access_key_id", "role_arn", "credential_process"]
 
   private func path(_ variable: String, _ file: String) -> String? {
-    environment[variable].flatMap { $0.isEmpty ? nil : $0 } ?? environment["HOME"].map { "\($0)/.aws/\(file)" }
+    environment.set(variable) ?? environment["HOME"].map { "\($0)/.aws/\(file)" }
   }
 
   private var credentialsPath: String? { path("AWS_SHARED_CREDENTIALS_FILE", "credentials") }
@@ -64,7 +64,7 @@ struct SharedProfile: CredentialSource {
         web["AWS_WEB_IDENTITY_TOKEN_FILE"] = token
         web["AWS_ROLE_ARN"] = role
         web["AWS_ROLE_SESSION_NAME"] = values["role_session_name"]
-        let source = WebIdentity(environment: web, region: region, transport: transport, readFile: readFile)
+        let source = WebIdentity(environment: web, region: region, transport: transports.web, readFile: readFile)
         if let found = try await source.credentials(at: now) { return found }
       }
       let base: S3Credentials
@@ -97,8 +97,9 @@ struct SharedProfile: CredentialSource {
   ) throws(CredentialsError) -> (any CredentialSource)? {
     switch place {
     case "Environment": EnvironmentCredentials(environment: environment)
-    case "EcsContainer": ContainerCredentials(environment: environment, transport: transport, readFile: readFile)
-    case "Ec2InstanceMetadata": InstanceCredentials(environment: environment, transport: transport)
+    case "EcsContainer":
+      ContainerCredentials(environment: environment, transport: transports.direct, readFile: readFile)
+    case "Ec2InstanceMetadata": InstanceCredentials(environment: environment, transport: transports.direct)
     default: throw failure("'\(place)' is no credential_source")
     }
   }
@@ -116,7 +117,7 @@ struct SharedProfile: CredentialSource {
     ]
     if let id = values["external_id"] { fields.append(("ExternalId", id)) }
     if let seconds = values["duration_seconds"] { fields.append(("DurationSeconds", seconds)) }
-    let call = STSCall(environment: environment, region: values["region"] ?? region, transport: transport)
+    let call = STSCall(environment: environment, region: values["region"] ?? region, transport: transports.web)
     return try await call.credentials("AssumeRole", fields, signedBy: base, at: now, for: "role '\(role)'")
   }
 
@@ -183,7 +184,7 @@ struct STSCall {
   func credentials(
     _ action: String, _ fields: [(String, String)], signedBy signer: S3Credentials?, at now: Date, for what: String
   ) async throws(CredentialsError) -> S3Credentials {
-    let endpoint = environment["AWS_ENDPOINT_URL_STS"] ?? "https://sts.\(region).amazonaws.com"
+    let endpoint = environment.set("AWS_ENDPOINT_URL_STS") ?? "https://sts.\(region).amazonaws.com"
     let body = Array(fields.map { "\($0)=\(PercentEncoding.encode($1))" }.joined(separator: "&").utf8)
     var headers: [(name: String, value: String)] = [("Content-Type", "application/x-www-form-urlencoded")]
     if let signer, let url = URL(string: endpoint), let host = url.host() {
@@ -197,7 +198,16 @@ struct STSCall {
     }
     let request = HTTPRequest(
       "POST", endpoint + "/", headers: headers, body: body, replyLimit: .mebibytes(1), timeout: .seconds(30))
-    let response = try await request.sent(over: transport, from: what)
+    var response = try await request.sent(over: transport, from: what)
+    // A busy token service is asked again, as a busy store is.
+    for wait in [0.5, 1, 2] where response.status >= 500 || response.status == 429 {
+      do {
+        try await Task.sleep(for: .seconds(wait))
+      } catch {
+        throw CredentialsError(reason: "\(what): cancelled")
+      }
+      response = try await request.sent(over: transport, from: what)
+    }
     let reply = try? S3Document(response.body)
     guard response.status == 200, let found = reply?["\(action)Result"]?["Credentials"],
       let key = found["AccessKeyId"]?.text, let secret = found["SecretAccessKey"]?.text

@@ -65,14 +65,16 @@ package protocol ObjectUpload: Sendable {
   func finish() async throws(StorageError)
   /// Leaves nothing behind; never fails, and is harmless after `finish` or a failed `write`.
   func abort() async
+  /// Ends it where another upload of the same bytes will go on with what has come already, in a store that can; else as `abort`.
+  func leave() async
 }
 
 /// An upload that somebody has begun.
 package struct UnfinishedUpload: Sendable, Hashable {
-  /// As the store names it, prefix and all.
+  /// As `ObjectKey` has it; of other programs it may be any text.
   package let key: String
   package let id: String
-  /// When its last bytes came. Seconds since 1970, by the store's clock.
+  /// When its last bytes came. Seconds since 1970, by our clock, whatever the store's shows.
   package let lastChanged: Double
 
   package init(key: String, id: String, lastChanged: Double) {
@@ -80,6 +82,10 @@ package struct UnfinishedUpload: Sendable, Hashable {
     self.id = id
     self.lastChanged = lastChanged
   }
+}
+
+extension ObjectUpload {
+  package func leave() async { await abort() }
 }
 
 /// What a store may be told of an upload besides its bytes.

@@ -73,6 +73,7 @@ private struct ThrottledUpload: ObjectUpload {
   }
   func finish() async throws(StorageError) { try await upload.finish() }
   func abort() async { await upload.abort() }
+  func leave() async { await upload.leave() }
 }
 
 private actor Throttle {

@@ -7,6 +7,7 @@ import CronSchedule
 import Faults
 import Foundation
 import Glibc
+import OutsidePrograms
 import StoreAssembly
 import Units
 
@@ -20,7 +21,7 @@ struct Assembly {
     settings.compression = configuration.dump.compression
     settings.signingKey = key
     settings.encryption = configuration.dump.encryption
-    settings.gpg = configuration.dump.gpg
+    settings.gpg = configuration.dump.gpg.flatMap { $0.recipients.isEmpty ? nil : $0 }
     settings.workers = configuration.dump.workers
     settings.lockWait = configuration.dump.lockWait
     settings.stallAfter = configuration.dump.stallAfter

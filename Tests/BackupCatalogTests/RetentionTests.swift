@@ -156,12 +156,22 @@ struct SplitMix: RandomNumberGenerator {
         store: "local", folder: "shop/daily/new", files: ["x"], lastChanged: now.addingTimeInterval(-3600)))
     let plan = ReconcilePlan(all, policy: Self.policy(["local": 7]), stores: ["local"], at: now)
     #expect(plan.steps.count == 2)
-    let uploads = [3600.0, 90_000].map { age in
-      Catalog.Unfinished(store: "offsite", key: "shop/x", upload: "\(age)", lastChanged: now.addingTimeInterval(-age))
+    let folder = "shop/daily/20261122T020000Z"
+    let uploads = [
+      ("\(folder)/x", 3600.0), ("\(folder)/x", 90_000), ("videos/holiday.mp4", 90_000), ("a/b/c/d", 90_000),
+    ]
+    .map { key, age in
+      Catalog.Unfinished(store: "offsite", key: key, upload: "\(age)", lastChanged: now.addingTimeInterval(-age))
     }
-    let aborting = ReconcilePlan(
-      catalog([]), policy: Self.policy(["local": 7]), stores: ["local"], at: now, unfinished: uploads)
-    #expect(aborting.steps.map(\.action) == [.abort(uploads[1])])
+    func aborting(busy: Set<String> = [], unknown: Set<String> = []) -> [ReconcilePlan.Action] {
+      ReconcilePlan(
+        catalog([]), policy: Self.policy(["local": 7]), stores: ["local"], unknown: unknown, at: now,
+        unfinished: uploads, busy: busy
+      ).steps.map(\.action)
+    }
+    // Others may use the same bucket, and a run that goes on has its own.
+    #expect(aborting() == [.abort(uploads[1])])
+    #expect(aborting(busy: ["shop"]) == [] && aborting(unknown: ["offsite"]) == [])
     guard case .delete(let manifest, "local") = plan.steps[0].action, case .sweep(let leftover) = plan.steps[1].action
     else {
       Issue.record("one delete, one sweep")

@@ -183,8 +183,9 @@ private func problems(_ text: String) -> [String] {
       "databases: { a: postgresql://h/a }\nencryption: { gpg: { recipients: backup@example.com } }",
       "is no fingerprint of an OpenPGP key"
     ),
-    ("databases: { a: postgresql://h/a }\nencryption: { gpg: {} }", "name at least one key by its fingerprint"),
+    ("databases: { a: postgresql://h/a }\nencryption: { gpg: {} }", "name at least one, age1…, or gpg's"),
     ("databases: { a: postgresql://h/a }\nencryption: { gpg: { recipients: 1122334455667788 } }", "is no fingerprint"),
+    ("databases: { a: postgresql://h/a }\nencryption: { gpg: { home: gnupg } }", "is no absolute path"),
     (
       "databases: { a: postgresql://h/a }\nencryption: { recipients: AGE-SECRET-KEY-1QQQ }",
       "an identity is no recipient"

@@ -250,6 +250,34 @@ func connection(_ cluster: PrivateCluster, _ database: String, user: String = "p
     #expect(await workshop.catalog().backups.map(\.id.database) == [name])
   }
 
+  /// Whenever a run is cancelled, it takes away what it has written, also from a store that a cancelled task can't ask.
+  @Test func aCancelledRunLeavesNothingBehindANetwork() async throws {
+    let cluster = try PrivateCluster.shared()
+    let connection = try connection(cluster, try cluster.makeDatabase(sample: 1))
+    let first = Workshop()
+    let whole = FaultyStore(first.store, .none)
+    _ = try await first.backup(connection, stores: [whole]).run()
+    #expect(whole.allCalls > 10)
+    for position in 0..<whole.allCalls {
+      let workshop = Workshop()
+      let work = Mutex<Task<Backup.Outcome, any Error>?>(nil)
+      let store = FaultyStore(workshop.store, .cancelsAt(call: position) { work.withLock { $0?.cancel() } })
+      let (begin, begun) = AsyncStream<Void>.makeStream()
+      let task = Task {
+        for await _ in begin { break }
+        return try await workshop.backup(connection, stores: [store]).run()
+      }
+      work.withLock { $0 = task }
+      begun.yield()
+      // One that was committed before it heard of it is whole.
+      if case .success = await task.result {
+        #expect(await workshop.catalog().backups.first?.isGood == true, "\(position)")
+      } else {
+        #expect(workshop.files == [], "\(position)")
+      }
+    }
+  }
+
   /// A cancelled run leaves nothing.
   @Test func aCancelledRunLeavesNothing() async throws {
     let cluster = try PrivateCluster.shared()

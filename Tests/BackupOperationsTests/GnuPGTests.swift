@@ -57,8 +57,8 @@ final class GnuPGHome: Sendable {
     #expect(key.recipients == [owner.fingerprint])
     #expect(manifest.encryption?.holders == [owner.fingerprint, "\(try #require(escrow.recipient))"])
     #expect(manifest.encryption?.recipients.count == 2)
-    #expect(await host.gpg.hasSecretKey() == false)
-    #expect(await owner.gpg.hasSecretKey())
+    #expect(try await host.gpg.check() == false)
+    #expect(try await owner.gpg.check())
 
     let store = workshop.store
     func open(_ keys: Keyring) async throws -> Int {
@@ -88,12 +88,19 @@ final class GnuPGHome: Sendable {
     #expect(shallow.level == .checksum)
     #expect(shallow.note?.contains("No secret key") == true, "\(shallow.note ?? "")")
     #expect(shallow.fault == nil)
+    // Also by who has opened it before, and by who needs it not.
+    let known = Keyring(gpg: owner.gpg)
+    #expect(try await open(known) == tables)
+    #expect(try await verify(known).fault == nil)
     let path = workshop.folder.file("store/\(manifest.layout.path(key.file.name))")
     var bytes = try Data(contentsOf: URL(filePath: path))
     bytes[bytes.count / 2] ^= 1
     try bytes.write(to: URL(filePath: path))
     #expect(try await verify(Keyring(gpg: owner.gpg)).fault?.code == .artifactDamaged)
-    #expect(try await verify([]).fault?.code == .artifactDamaged)
+    for keys in [[], [escrow], known] as [Keyring] {
+      #expect(try await verify(keys).fault?.code == .artifactDamaged)
+    }
+    await #expect(throws: Fault.self) { try await open(known) }
   }
 
   /// Nothing is dumped that nobody could open.
@@ -129,6 +136,8 @@ final class GnuPGHome: Sendable {
     var locked = GnuPG(recipients: [String(fingerprint)], home: folder.path)
     let sealed = try await locked.encrypt([1, 2, 3])
     try Shell.must("gpgconf", ["--homedir", folder.path, "--kill", "all"])
+    // A key that nobody can unlock here opens nothing.
+    #expect(try await locked.check() == false)
     locked.passphraseFile = try folder.write("wrong", "guessed\n", mode: 0o600)
     await #expect(throws: Fault.self) { try await locked.decrypt(sealed) }
     locked.passphraseFile = try folder.write("right", "not guessed\n", mode: 0o600)

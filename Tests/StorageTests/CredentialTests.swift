@@ -37,7 +37,8 @@ private func reply(_ text: String, _ status: Int = 200) -> HTTPResponse {
   ) async throws -> S3Credentials {
     struct Missing: Error {}
     let sources = AmbientCredentials(
-      environment: environment, profile: profile, region: "eu-central-1", transport: transport,
+      environment: environment, profile: profile, region: "eu-central-1",
+      transports: KeyTransports(direct: transport, web: transport),
       readFile: { path in
         guard let text = files[path] else { throw Missing() }
         return text

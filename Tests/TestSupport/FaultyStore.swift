@@ -17,6 +17,8 @@ package final class FaultyStore: ObjectStore {
     case losesAnswerOf(call: Int)
     /// The nth call, if it is a read, gives other bytes than are there.
     case liesAt(call: Int)
+    /// The nth call of any kind cancels whom it is told to; and as over a network, nothing can be asked by a task that is cancelled.
+    case cancelsAt(call: Int, @Sendable () -> Void)
     case none
   }
 
@@ -27,7 +29,7 @@ package final class FaultyStore: ObjectStore {
   }
 
   private let store: any ObjectStore
-  private let fault: Fault
+  fileprivate let fault: Fault
   private let state = Mutex(State())
 
   package init(_ store: any ObjectStore, _ fault: Fault) {
@@ -67,6 +69,10 @@ package final class FaultyStore: ObjectStore {
     let number = state.withLock { state in
       state.calls += 1
       return state.calls - 1
+    }
+    if case .cancelsAt(let position, let cancel) = fault {
+      if position == number { cancel() }
+      guard !Task.isCancelled else { throw injected(number) }
     }
     switch fault {
     case .failsAt(number): throw injected(number)
@@ -139,5 +145,8 @@ private struct FaultyUpload: ObjectUpload {
     try await store.call { _ throws(StorageError) in try await upload.finish() }
   }
 
-  func abort() async { await upload.abort() }
+  func abort() async {
+    if case .cancelsAt = store.fault, Task.isCancelled { return }
+    await upload.abort()
+  }
 }

@@ -133,8 +133,17 @@ struct S3Client: Sendable {
       request.method, address.base + address.path + (text.isEmpty ? "" : "?\(text)"),
       // Else libcurl names a form's type for every body, unsigned.
       headers: headers + (request.headers.contains { $0.name == "Content-Type" } ? [] : [("Content-Type", "")]),
-      body: request.body, replyLimit: request.replyLimit)
+      body: request.body, replyLimit: request.replyLimit, timeout: Self.limit(request))
   }
+
+  /// How long a request may take in all: what drips for hours holds up everybody else's bytes. Slower lines than this carry no backups.
+  private static func limit(_ request: S3Request) -> Duration {
+    let bytes = max(Int64(request.body.count), request.replyLimit.bytes)
+    return .seconds(120 + bytes / slowest)
+  }
+
+  /// Bytes a second.
+  private static let slowest: Int64 = 16 << 10
 }
 
 extension S3Failure {

@@ -20,8 +20,6 @@ package struct S3Store: ObjectStore {
 
   private var settings: S3Settings { client.settings }
 
-  /// Unfinished uploads that nobody has added to for so long are dead.
-
   /// - Parameters:
   ///   - environment: where credentials are looked for when the settings have none.
   ///   - now: the wall clock, for signatures.

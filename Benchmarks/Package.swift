@@ -18,6 +18,8 @@ let package = Package(
     .package(url: "https://github.com/apple/swift-collections.git", from: "1.6.0"),
     .package(url: "https://github.com/apple/swift-crypto.git", from: "4.5.0"),
     .package(url: "https://github.com/apple/swift-metrics.git", from: "2.13.0"),
+    .package(url: "https://github.com/apple/swift-system.git", from: "1.8.0"),
+    .package(url: "https://github.com/swiftlang/swift-subprocess.git", from: "1.0.2"),
   ],
   targets: [
     .systemLibrary(name: "CCurl", pkgConfig: "libcurl"),
@@ -42,9 +44,15 @@ let package = Package(
     .target(name: "Storage", dependencies: ["CPlatform", "Faults", "QueueExecution", "Units"], swiftSettings: settings),
     .target(name: "HTTPTransport", dependencies: ["CCurl", "QueueExecution", "Units"], swiftSettings: settings),
     .target(
+      name: "OutsidePrograms",
+      dependencies: [
+        "CPlatform", "Faults", "Units", .product(name: "Subprocess", package: "swift-subprocess"),
+        .product(name: "SystemPackage", package: "swift-system"),
+      ], swiftSettings: settings),
+    .target(
       name: "S3Storage",
       dependencies: [
-        "HTTPTransport", "Storage", "Units", .product(name: "CoreMetrics", package: "swift-metrics"),
+        "Faults", "HTTPTransport", "OutsidePrograms", "Storage", "Units", .product(name: "CoreMetrics", package: "swift-metrics"),
         .product(name: "Crypto", package: "swift-crypto"),
       ],
       swiftSettings: settings),

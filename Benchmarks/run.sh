@@ -34,7 +34,7 @@ median() { sort -n | awk '{v[NR] = $1} END {print NR % 2 ? v[(NR + 1) / 2] : (v[
 status() { awk -v field="$1:" '$1 == field {print $2}' "/proc/$daemon/status"; }
 
 note "Building the benchmark (once) …"
-swift build --package-path Benchmarks -c release 2>&1 | tail -n 1 >&2
+swift build --package-path Benchmarks -c release >"$folder/build" 2>&1 || { grep -E 'error' "$folder/build" >&2; exit 1; }
 micro=Benchmarks/.build/release/micro
 
 PGBACKUPD_TEST_PYTHON=1 scripts/setup.sh >&2

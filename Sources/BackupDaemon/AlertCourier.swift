@@ -30,6 +30,8 @@ actor AlertCourier {
   /// What is older tells nobody anything new.
   static let patience = Duration.seconds(86_400)
   private static let longestPause = 900.0
+  /// Of a message that others wait behind, before they are tried.
+  private static let tries = 2
 
   /// - Parameter folder: in the state directory.
   init(folder: String, now: @escaping @Sendable () -> Date, logger: Logger) {
@@ -106,11 +108,23 @@ actor AlertCourier {
   // MARK: - One channel
 
   private func serve(_ name: String, _ wakes: AsyncStream<Void>) async {
+    var refusals: [String: Int] = [:]
     for await _ in wakes {
       var pause = 5.0
       while !Task.isCancelled, let file = waiting(name).first {
         guard let channel = lines[name]?.channel else { return }
         if await deliver(file, channel) {
+          refusals[file] = nil
+          pause = 5
+          continue
+        }
+        refusals[file, default: 0] += 1
+        // Where the next one gets through, it is the message that is not taken: it must not keep those behind it for a day.
+        if let count = refusals[file], count >= Self.tries, let other = waiting(name).dropFirst().first,
+          await deliver(other, channel)
+        {
+          refusals[file] = nil
+          drop(file, of: name, "it was refused \(count) times, and others are taken")
           pause = 5
           continue
         }

@@ -101,7 +101,9 @@ package struct IncidentBook: Codable, Sendable, Equatable {
       for channel in channels where channel.wants(incident.topics, database: incident.database) {
         let last = incident.told[channel.name]
         if let last {
-          guard let every = channel.every, now.timeIntervalSince(last) >= every.inSeconds else { continue }
+          // A clock that was set back makes nobody wait for the difference.
+          let waited = now.timeIntervalSince(last)
+          guard let every = channel.every, waited >= every.inSeconds || waited < 0 else { continue }
         } else if first.fault.code == .alertUndelivered, first.store == channel.name {
           // A channel that takes no messages takes none about that.
           continue

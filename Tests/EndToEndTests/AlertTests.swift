@@ -99,6 +99,26 @@ import Testing
     #expect(!daemon.log.contains("dead-secret-2"))
   }
 
+  /// A message that a channel does not take, whatever its reason, keeps those behind it no longer than two tries.
+  @Test func aRefusedMessageHoldsUpNobody() throws {
+    let (folder, sinks, cluster) = (TemporaryFolder(), try Sinks(), try PrivateCluster.shared())
+    let connect = cluster.conninfo(try cluster.makeDatabase("shop"))
+    let daemon = try DaemonProcess(
+      """
+      databases: { strange: { connect: "\(connect)" }, shop: { connect: "\(connect)" } }
+      jobs: { manual: }
+      daemon: { state: \(folder.file("state")), socket: \(folder.file("control.sock")) }
+      alerts: { on: [success], webhook: { url: "\(sinks.url("picky-strange"))" } }
+      """, in: folder)
+    try daemon.waitFor("READY=1")
+    #expect(try daemon.ctl("backup", "strange").status == 0)
+    #expect(try daemon.ctl("backup", "shop").status == 0)
+    var bodies: [String] = []
+    while !bodies.contains(where: { $0.contains("'shop'") }) { bodies.append(try sinks.next().body ?? "") }
+    #expect(bodies.count == 3 && bodies.dropLast().allSatisfy { $0.contains("'strange'") }, "\(bodies)")
+    while !daemon.log.contains("was refused 2 times") {}
+  }
+
   /// `alert test` tells who took it, and why another did not; a refused file and a reload are told to who wants them.
   @Test func testsAndReloads() throws {
     let (folder, sinks, cluster) = (TemporaryFolder(), try Sinks(), try PrivateCluster.shared())

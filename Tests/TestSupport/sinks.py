@@ -1,7 +1,8 @@
 """A mail server and an HTTP server that take what pgbackupd sends, and say so line by line on standard output as JSON.
 
 Mail (aiosmtpd): STARTTLS and AUTH are required on the first port, TLS from the first byte on the second, nothing on the third.
-HTTP: the path's first part says what happens: /ok, /fail (500, repeats the path), /redirect, /hang, /drip, /flaky-N (fails N times).
+HTTP: the path's first part says what happens: /ok, /fail (500, repeats the path), /redirect, /hang, /drip, /flaky-N (fails N times),
+/picky-WORD (400 for what has WORD in it).
 """
 import asyncio, base64, collections, http.server, json, ssl, sys, threading
 
@@ -40,6 +41,8 @@ class Requests(http.server.BaseHTTPRequestHandler):
             with lock:
                 failures[self.path] += 1
                 status = 503 if failures[self.path] <= int(mode[6:]) else 200
+        elif mode.startswith("picky-") and mode[6:] in body.decode():
+            status, answer = 400, b"invalid_payload"
         elif mode == "fail":
             status, answer = 500, f"no such hook {self.path}".encode()
         self.send_response(302 if mode == "redirect" else status)

@@ -26,6 +26,8 @@ actor CatalogKeeper {
   private let readings = TaskChain()
   /// Running time, which no step of the clock moves.
   private var readAt: UInt64?
+  /// Counts what this daemon has changed in the stores.
+  private var changes = 0
   private let patience: Duration
   /// Folders of backups that turned out damaged when they were read, by their stores: sizes alone don't show it.
   private var damaged: [String: Set<String>] = [:]
@@ -61,8 +63,14 @@ actor CatalogKeeper {
     return await refresh()
   }
 
+  /// This daemon has changed what a store holds: what was read before is old, however new it is.
+  func outdate() {
+    changes += 1
+    readAt = nil
+  }
+
   private func read() async {
-    let (stores, keys) = (stores, trusted)
+    let (stores, keys, begun) = (stores, trusted, changes)
     await withTaskGroup(of: Void.self) { group in
       for store in stores { group.addTask { await self.read(store, keys) } }
     }
@@ -75,7 +83,7 @@ actor CatalogKeeper {
       }
     }
     catalog = merged.accepting(accepted)
-    readAt = DispatchTime.now().uptimeNanoseconds
+    readAt = changes == begun ? DispatchTime.now().uptimeNanoseconds : nil
   }
 
   private func read(_ store: any ObjectStore, _ keys: [VerifyingKey]) async {

@@ -29,7 +29,7 @@ extension DaemonCore {
   }
 
   /// Looks at what is wrong now, and tells those who want to know what has changed. One look at a time: an old one must not undo a newer.
-  func watch(_ freshness: Freshness = .known) async {
+  func watch(_ freshness: Freshness = .watched) async {
     guard !isStopping, !plan.alerts.isEmpty else { return }
     guard !isWatching else {
       watchAgain = true
@@ -93,9 +93,9 @@ extension DaemonCore {
 
   /// A run has begun or ended: for dead-man pings, and for who wants to hear of successes.
   func announce(_ record: LedgerRecord) async {
-    guard !plan.alerts.isEmpty, let job = record.job, let database = record.database,
-      plan.jobs.contains(where: { $0.name == job })
-    else { return }
+    guard !plan.alerts.isEmpty, let job = record.job, let database = record.database else { return }
+    guard job != Self.restoreJob else { return await announceRestore(record, of: database) }
+    guard plan.jobs.contains(where: { $0.name == job }) else { return }
     let kind: Notice.Kind
     switch (record.kind, record.result) {
     case (.runStarted, _): kind = .runBegan
@@ -125,6 +125,23 @@ extension DaemonCore {
     guard kind == .runSucceeded else { return }
     notice.kind = .event
     for channel in plan.alerts where channel.wants([.success], database: database) {
+      await courier.post(notice, to: channel.name)
+    }
+  }
+
+  /// A restore is no job: nothing repeats it, so that nothing would ever be over, and no dead-man ping waits for it.
+  private func announceRestore(_ record: LedgerRecord, of database: String) async {
+    guard record.kind == .runFinished, let result = record.result, ["succeeded", "failed"].contains(result) else {
+      return
+    }
+    let target = record.detail?["target"].map { " into '\($0)'" } ?? ""
+    let notice = Notice(
+      id: record.run ?? Self.newID(), kind: .event, topic: result == "failed" ? .failure : .success, time: record.time,
+      host: HostName.current, code: record.fault?.code.rawValue,
+      sentence: "A restore of \(record.backup.map { "\($0)" } ?? "'\(database)'")\(target) \(result)."
+        + (record.fault.map { " \($0.message)" } ?? ""),
+      cause: record.fault?.cause, database: database, job: Self.restoreJob, next: record.fault?.hint)
+    for channel in plan.alerts where channel.wants([notice.topic], database: database) {
       await courier.post(notice, to: channel.name)
     }
   }

@@ -113,6 +113,8 @@ extension DaemonCore {
     guard !found.isEmpty else {
       throw Fault(.backupMissing, "There is no damaged backup '\(id)'.", hint: "pgbackupctl status")
     }
+    removing.formUnion(found.map(\.id))
+    defer { removing.removeAll() }
     for damaged in found {
       guard let store = plan.stores.first(where: { $0.name == damaged.store }) else { continue }
       do throws(StorageError) {
@@ -163,6 +165,8 @@ extension DaemonCore {
     }
     try refuseUnread(catalog, "delete", backup)
     let stores = plan.stores.filter { store in backup.placements.contains { $0.store == store.name } }
+    removing.insert(backup.id)
+    defer { removing.removeAll() }
     // Those that may refuse it first: as long as nothing has gone, nothing is lost.
     for store in stores.filter({ !($0 is LocalStore) }) + stores.filter({ $0 is LocalStore }) {
       do throws(StorageError) {

@@ -8,8 +8,8 @@ import Units
 /// What is wrong, each with what it is about: for `status`, for alerts, for metrics.
 extension DaemonCore {
   func problems(
-    _ catalog: Catalog, _ decisions: [RetentionDecision], _ databases: [StatusReport.Database],
-    _ stores: [StatusReport.Store], _ last: [RunReport], _ time: Date
+    _ catalog: Catalog, _ committed: RunHistory.Committed, _ decisions: [RetentionDecision],
+    _ databases: [StatusReport.Database], _ stores: [StatusReport.Store], _ last: [RunReport], _ time: Date
   ) async -> [Problem] {
     var problems = standingProblems.sorted { $0.key < $1.key }.map { Problem($0.value) }
     problems += stores.compactMap { store in store.fault.map { Problem($0, store: store.name) } }
@@ -36,7 +36,7 @@ extension DaemonCore {
       belowQuorum(decision).map { Problem($0, database: decision.backup.id.database, aspect: "quorum") }
     }
     problems += reconcileProblems.map { Problem($0) }
-    problems += await vanished(catalog).map { Problem($0.fault, database: $0.database) }
+    problems += await vanished(catalog, committed).map { Problem($0.fault, database: $0.database) }
     problems += databases.compactMap { database in
       doubtful(database, catalog).map { Problem($0, database: database.name) }
     }
@@ -59,14 +59,22 @@ extension DaemonCore {
   }
 
   /// Backups that were made and that nobody has deleted, and that no store knows any more: somebody took away their manifests.
-  private func vanished(_ catalog: Catalog) async -> [(database: String, fault: Fault)] {
+  ///
+  /// - Parameter committed: those that were made before the catalog was read.
+  private func vanished(
+    _ catalog: Catalog, _ committed: RunHistory.Committed
+  ) async -> [(database: String, fault: Fault)] {
     let unread = Set(catalog.problems.filter { $0.folder == nil }.map(\.store))
     let readable = Set(plan.stores.map(\.name)).subtracting(unread)
     let known = Set(catalog.backups.map(\.id)).union(
       catalog.problems.compactMap { $0.folder.flatMap(BackupLayout.init(folder:))?.id })
-    return await ledger.history.committed.filter { id, stores in
+    // Which of them are deleted meanwhile is asked in this order: a deletion that ends between the two is on record then.
+    let leaving = removing
+    let staying = await ledger.history.committed
+    return committed.filter { id, stores in
+      guard staying[id] != nil, !leaving.contains(id) else { return false }
       // Where a store can't be read, or is configured no more, nobody knows.
-      !known.contains(id) && stores.isSubset(of: readable)
+      return !known.contains(id) && stores.isSubset(of: readable)
     }.keys.sorted().map { id in
       (
         id.database,

@@ -96,6 +96,8 @@ extension DaemonCore {
       {
         continue
       }
+      if case .delete(let manifest, _) = step.action { removing.insert(manifest.id) }
+      defer { removing.removeAll() }
       guard let result = await reconcile.apply(step) else { continue }
       results.append(result)
       await report(result, by: caller)

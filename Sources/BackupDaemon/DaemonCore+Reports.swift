@@ -22,14 +22,23 @@ extension DaemonCore {
     case recent
     /// Read within the last five minutes, and told of all that this daemon has done since: for whoever asks without end.
     case known
+    /// The same of what the stores hold; whether they are there is asked now, and with more patience: somebody is called out of bed by it.
+    case watched
 
     var limit: Duration {
       switch self {
       case .fresh: .zero
       case .recent: .seconds(30)
-      case .known: .seconds(300)
+      case .known, .watched: .seconds(300)
       }
     }
+
+    /// How old a store's sign of life may be. A disk is asked in no time.
+    func limit(isLocal: Bool) -> Duration {
+      self == .watched ? .zero : isLocal ? min(limit, .seconds(30)) : limit
+    }
+
+    var patience: Duration { self == .watched ? .seconds(20) : .seconds(5) }
   }
 
   /// Everything that is known at one moment.
@@ -43,6 +52,8 @@ extension DaemonCore {
   func status(_ freshness: Freshness = .fresh) async -> StatusReport { await overview(freshness).report }
 
   func overview(_ freshness: Freshness) async -> Overview {
+    // Before the stores are read: what is made while they are is not missed there.
+    let committed = await ledger.history.committed
     let catalog = await keeper.catalog(within: freshness.limit)
     let time = now()
     let decisions = plan.retention.decide(catalog, at: time)
@@ -54,9 +65,9 @@ extension DaemonCore {
     var databases: [StatusReport.Database] = []
     let proofs = await proofs(catalog)
     for name in names { databases.append(await database(name, decisions, proofs, time)) }
-    var stores: [StatusReport.Store] = []
-    for store in plan.stores { stores.append(await self.store(store, catalog, freshness)) }
-    let problems = await problems(catalog, decisions, databases, stores, last.filter(isConfigured), time)
+    let stores = await stores(catalog, freshness)
+    let problems = await problems(
+      catalog, committed, decisions, databases, stores, last.filter(isConfigured), time)
     var report = StatusReport(
       version: Backup.version, now: time, started: started, databases: databases, stores: stores, runs: board.active,
       encryption: encryption, problems: problems.map(\.fault))
@@ -174,6 +185,19 @@ extension DaemonCore {
       bytes: newest.manifest.totals.rowBytes, largestTable: statistics?.largestTableBytes)
   }
 
+  /// All at once: a silent one does not keep the others waiting.
+  private func stores(_ catalog: Catalog, _ freshness: Freshness) async -> [StatusReport.Store] {
+    let stores = plan.stores
+    return await withTaskGroup(of: (Int, StatusReport.Store).self) { group in
+      for (position, store) in stores.enumerated() {
+        group.addTask { (position, await self.store(store, catalog, freshness)) }
+      }
+      var reports: [(Int, StatusReport.Store)] = []
+      for await report in group { reports.append(report) }
+      return reports.sorted { $0.0 < $1.0 }.map(\.1)
+    }
+  }
+
   private func store(
     _ store: any ObjectStore, _ catalog: Catalog, _ freshness: Freshness
   ) async -> StatusReport.Store {
@@ -183,12 +207,11 @@ extension DaemonCore {
     var fault = catalog.problems.first { $0.store == store.name && $0.fault.code == .storeSilent }?.fault
     let running = SystemClock.running()
     if fault == nil {
-      // A disk is asked in no time.
-      let limit = store is LocalStore ? min(freshness.limit, .seconds(30)) : freshness.limit
+      let limit = freshness.limit(isLocal: store is LocalStore)
       if let answer = storeAnswers[store.name], running - answer.at < limit.inSeconds {
         (free, fault) = (answer.free, answer.fault)
       } else {
-        (free, fault) = await ask(store)
+        (free, fault) = await ask(store, freshness.patience)
         storeAnswers[store.name] = (free, fault, running)
       }
     }
@@ -197,9 +220,14 @@ extension DaemonCore {
       storedBytes: held.map(\.manifest.storedBytes).reduce(0, +), freeBytes: free, fault: fault)
   }
 
-  /// The room in a store, or why it can't be used; asked for a moment only.
-  private func ask(_ store: any ObjectStore) async -> (free: Int64?, fault: Fault?) {
-    let answer = await withDeadline(.seconds(5)) { () -> Result<Int64?, StorageError> in
+  /// The room in a store, or why it can't be used; asked for a moment only, and not again while a question that nobody waits for any more
+  /// hangs there.
+  private func ask(_ store: any ObjectStore, _ patience: Duration) async -> (free: Int64?, fault: Fault?) {
+    let place = "\(store.name) \(store.location)"
+    if let ended = hangingQuestions[place], !ended.isSet { return (nil, CatalogKeeper.silence(of: store)) }
+    let ended = Flag()
+    let answer = await withDeadline(patience) { () -> Result<Int64?, StorageError> in
+      defer { ended.set() }
       do throws(StorageError) {
         try await store.check()
         return .success(try await store.availableSpace()?.bytes)
@@ -210,7 +238,9 @@ extension DaemonCore {
     switch answer {
     case .success(let bytes): return (bytes, nil)
     case .failure(let error): return (nil, error.fault)
-    case nil: return (nil, CatalogKeeper.silence(of: store))
+    case nil:
+      hangingQuestions[place] = ended
+      return (nil, CatalogKeeper.silence(of: store))
     }
   }
 }

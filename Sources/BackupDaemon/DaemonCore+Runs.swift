@@ -222,6 +222,8 @@ extension DaemonCore {
   /// Puts a deed on record. Where the ledger can't be written, the deed is done all the same: a full state directory must not stop
   /// backups, but `status` tells until a record is written again.
   func append(_ record: LedgerRecord) async {
+    // First: who knows of the record and reads the catalog then finds there what it tells of.
+    if record.backup != nil, record.kind != .runStarted, record.kind != .backupVerified { await keeper.outdate() }
     do throws(Fault) {
       try await ledger.append(record)
       standingProblems["ledger.write"] = nil

@@ -65,6 +65,10 @@ package actor DaemonCore {
   var watchedAt: TimeInterval = 0
   /// What each store has said last, and when, in running time.
   var storeAnswers: [String: (free: Int64?, fault: Fault?, at: TimeInterval)] = [:]
+  /// What stores were asked last in vain; set once the answer has come.
+  var hangingQuestions: [String: Flag] = [:]
+  /// Backups that are being deleted from a store, and that the ledger does not tell so of yet.
+  var removing: Set<BackupID> = []
   /// The zone rules that a job's schedule has now; they change when the machine's zone files do.
   let zone: @Sendable (DaemonPlan.Job) -> ZoneRules?
   /// The rules of a zone by its name; nil where there are none.

@@ -32,3 +32,10 @@ private final class Answer<Value: Sendable>: Sendable {
     waiting?.resume(returning: value)
   }
 }
+
+/// Something that happens once.
+final class Flag: Sendable {
+  private let value = Mutex(false)
+  var isSet: Bool { value.withLock { $0 } }
+  func set() { value.withLock { $0 = true } }
+}

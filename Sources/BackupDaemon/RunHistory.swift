@@ -73,8 +73,10 @@ package struct RunHistory: Sendable {
   /// turn.
   package private(set) var looked: [PlacementKey: Date] = [:]
 
+  package typealias Committed = [BackupID: Set<String>]
+
   /// Backups that were made, and not deleted since, with the stores that have them.
-  package private(set) var committed: [BackupID: Set<String>] = [:]
+  package private(set) var committed: Committed = [:]
 
   /// The folders of placements that turned out damaged and were not mended since.
   package var damaged: [PlacementKey: String] { verified.filter { !$0.value.isSound }.mapValues(\.folder) }

@@ -16,7 +16,7 @@ package struct NoticeText: Sendable {
     case (.recovered, _): "RECOVERED"
     case (.runBegan, _): "BEGAN"
     case (.runSucceeded, _), (.event, .success): "SUCCEEDED"
-    case (.runFailed, _): "FAILED"
+    case (.runFailed, _), (.event, .failure): "FAILED"
     case (.event, _): "RELOADED"
     case (.opened, .warning): "WARNING"
     case (.reminder, .warning): "STILL IN DOUBT"
@@ -30,6 +30,7 @@ package struct NoticeText: Sendable {
   package var mood: Mood {
     switch (notice.kind, notice.topic) {
     case (.test, _), (.event, .reload), (.runBegan, _): .neutral
+    case (.event, .failure): .bad
     case (.recovered, _), (.runSucceeded, _), (.event, _): .good
     case (_, .warning), (_, .objective): .doubtful
     default: .bad

@@ -19,7 +19,7 @@ import Testing
     return daemon
   }
 
-  private static func json(_ item: Sinks.Item) throws -> [String: Any] {
+  fileprivate static func json(_ item: Sinks.Item) throws -> [String: Any] {
     try #require(try JSONSerialization.jsonObject(with: Data((item.body ?? "").utf8)) as? [String: Any])
   }
 
@@ -116,7 +116,35 @@ import Testing
     var bodies: [String] = []
     while !bodies.contains(where: { $0.contains("'shop'") }) { bodies.append(try sinks.next().body ?? "") }
     #expect(bodies.count == 3 && bodies.dropLast().allSatisfy { $0.contains("'strange'") }, "\(bodies)")
-    while !daemon.log.contains("was refused 2 times") {}
+    #expect(try daemon.ctl("backup", "shop").status == 0)
+    #expect(try sinks.next().body?.contains("'shop'") == true)
+    #expect(daemon.log.contains("was refused 2 times"))
+  }
+
+  /// Somebody who has begun a restore and gone to bed hears how it went; nothing is open behind it.
+  @Test func restoresAreTold() throws {
+    let (folder, sinks, cluster) = (TemporaryFolder(), try Sinks(), try PrivateCluster.shared())
+    let (database, gate) = (try cluster.makeDatabase("shop", sample: 1), folder.file("gate"))
+    let daemon = try Self.daemon(
+      folder, connect: cluster.conninfo(database),
+      """
+      alerts: { on: [failure, success], webhook: { url: "\(sinks.url("ok"))" }, ping: { url: "\(sinks.url("ping"))" } }
+      hooks: { before_restore: ["test ! -e \(gate)"] }
+      """)
+    #expect(try daemon.ctl("backup", "shop").status == 0)
+    _ = try sinks.next("ok")
+    let (into, other) = (database + "_beside", database + "_other")
+    defer { for name in [into, other] { _ = try? cluster.sql("postgres", "drop database if exists \"\(name)\"") } }
+    #expect(try daemon.ctl("restore", "latest", "--into", into, "--force").status == 0)
+    // And nothing between: what has just been made is not missed in a catalog that was read before.
+    let told = try Self.json(try sinks.next("ok"))
+    #expect((told["sentence"] as? String)?.hasSuffix(" into '\(into)' succeeded.") == true, "\(told)")
+    try "".write(toFile: gate, atomically: true, encoding: .utf8)
+    let second = try daemon.ctl("restore", "latest", "--into", other, "--force")
+    #expect(second.status != 0, "\(second.output)\(second.errors)")
+    let failed = try Self.json(try sinks.next("ok"))
+    #expect(failed["kind"] as? String == "event" && failed["topic"] as? String == "failure", "\(failed)")
+    #expect((failed["code"] as? String)?.hasPrefix("E-") == true && failed["next"] as? String != nil, "\(failed)")
   }
 
   /// `alert test` tells who took it, and why another did not; a refused file and a reload are told to who wants them.
@@ -179,5 +207,37 @@ import Testing
     let told = try String(contentsOfFile: out, encoding: .utf8)
     #expect(told.hasPrefix("shop succeeded shop/2"), "\(told)")
     #expect(daemon.log.contains("a hook has run") && daemon.log.contains("done"))
+  }
+}
+
+/// What takes minutes by the clock, beside all else.
+@Suite struct SlowAlertTests {
+  /// A store that goes away between two runs is told within a minute or so, and its return too.
+  @Test func aStoreThatGoesAwayIsTold() throws {
+    let (folder, sinks, cluster) = (TemporaryFolder(), try Sinks(), try PrivateCluster.shared())
+    mkdir(folder.file("store"), 0o700)
+    let daemon = try DaemonProcess(
+      """
+      databases: { shop: { connect: "\(cluster.conninfo(try cluster.makeDatabase("shop")))" } }
+      jobs: { manual: }
+      stores: { local: { path: \(folder.file("store")) } }
+      daemon: { state: \(folder.file("state")), socket: \(folder.file("control.sock")) }
+      alerts: { on: [failure, recovered], webhook: { url: "\(sinks.url("ok"))" } }
+      """, in: folder)
+    try daemon.waitFor("READY=1")
+    #expect(try daemon.ctl("backup", "shop").status == 0)
+    try FileManager.default.moveItem(atPath: folder.file("store"), toPath: folder.file("unplugged"))
+    try "".write(toFile: folder.file("store"), atomically: true, encoding: .utf8)
+    let asked = ContinuousClock.now
+    let opened = try AlertTests.json(try sinks.next("ok"))
+    #expect(opened["store"] as? String == "local" && ContinuousClock.now - asked < .seconds(90), "\(opened)")
+    try FileManager.default.removeItem(atPath: folder.file("store"))
+    try FileManager.default.moveItem(atPath: folder.file("unplugged"), toPath: folder.file("store"))
+    while true {
+      let next = try AlertTests.json(try sinks.next("ok"))
+      guard next["id"] as? String == opened["id"] as? String else { continue }
+      #expect(next["kind"] as? String == "recovered")
+      break
+    }
   }
 }

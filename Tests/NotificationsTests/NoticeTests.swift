@@ -21,6 +21,7 @@ import Units
     (Notice.Kind.opened, NoticeTopic.failure, "FAILED"), (.reminder, .failure, "STILL FAILING"),
     (.recovered, .recovered, "RECOVERED"), (.opened, .warning, "WARNING"), (.opened, .objective, "AT RISK"),
     (.event, .success, "SUCCEEDED"), (.event, .reload, "RELOADED"), (.test, .failure, "TEST"),
+    (.event, .failure, "FAILED"),
   ])
   func words(_ kind: Notice.Kind, _ topic: NoticeTopic, _ word: String) {
     let text = NoticeText(Self.notice(kind, topic))

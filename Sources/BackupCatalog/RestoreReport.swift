@@ -61,12 +61,14 @@ package struct RestorePreview: Sendable, Codable, Equatable {
   package var storedBytes: Int64
   /// SQL that makes roles and tablespaces, without passwords.
   package var globals: [String]
+  /// What somebody has to see to afterwards.
+  package var warnings: [Fault]
   /// About, from the last restore of the same database; nil where there was none.
   package var seconds: Double?
 
   package init(
     backup: BackupID, type: String, taken: Date, server: String, steps: [String], tables: [String], rows: Int64,
-    bytes: Int64, readBytes: Int64, storedBytes: Int64, globals: [String]
+    bytes: Int64, readBytes: Int64, storedBytes: Int64, globals: [String], warnings: [Fault] = []
   ) {
     self.backup = backup
     self.type = type
@@ -79,5 +81,6 @@ package struct RestorePreview: Sendable, Codable, Equatable {
     self.readBytes = readBytes
     self.storedBytes = storedBytes
     self.globals = globals
+    self.warnings = warnings
   }
 }

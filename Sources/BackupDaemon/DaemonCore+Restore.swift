@@ -161,25 +161,33 @@ extension DaemonCore {
   /// nobody waiting.
   func lookForKept() async {
     var found: [StatusReport.Kept] = []
+    var undroppable: [String: Fault] = [:]
     let keep = plan.keepReplaced
     for database in plan.databases {
       let rollback = rollback(of: database)
       let active = board.active.contains { $0.job == Self.restoreJob }
       let lives = database.includes == nil ? [database.connection["dbname"] ?? database.name] : members(of: database)
-      let answer = await withDeadline(.seconds(20)) { () -> Result<([KeptDatabase], [String], [String]), Fault> in
+      let answer = await withDeadline(.seconds(20)) {
+        () -> Result<([KeptDatabase], Rollback.Removal, Rollback.Removal), Fault> in
         do throws(Fault) {
-          var dropped: [String] = []
-          if let keep { dropped = try await rollback.drop(olderThan: keep) }
-          var swept: [String] = []
-          for live in active ? [] : lives { swept += try await rollback.sweepUnfinished(of: live) }
-          return .success((try await rollback.kept(), dropped, swept))
+          var old = Rollback.Removal()
+          if let keep { old = try await rollback.drop(olderThan: keep) }
+          var unfinished = Rollback.Removal()
+          for live in active ? [] : lives {
+            let removal = try await rollback.sweepUnfinished(of: live)
+            unfinished.dropped += removal.dropped
+            unfinished.failed.merge(removal.failed) { $1 }
+          }
+          return .success((try await rollback.kept(), old, unfinished))
         } catch {
           return .failure(error)
         }
       }
-      guard case .success(let (kept, dropped, swept))? = answer else { continue }
-      await tell(.leftoversSwept, .leftoversSwept, swept, of: database, "a database that a restore left unfinished")
-      await tell(.keptDropped, .keptDropped, dropped, of: database, "older than keep_replaced")
+      guard case .success(let (kept, old, unfinished))? = answer else { continue }
+      await tell(
+        .leftoversSwept, .leftoversSwept, unfinished.dropped, of: database, "a database that a restore left unfinished")
+      await tell(.keptDropped, .keptDropped, old.dropped, of: database, "older than keep_replaced")
+      undroppable.merge(old.failed.merging(unfinished.failed) { $1 }) { $1 }
       for one in kept where database.includes != nil || one.live == database.connection["dbname"] {
         let entry = StatusReport.Kept(
           database: database.includes == nil ? database.name : "\(database.name).\(one.live)", name: one.name,
@@ -188,6 +196,8 @@ extension DaemonCore {
       }
     }
     keptDatabases = found
+    standingProblems = standingProblems.filter { !$0.key.hasPrefix("drop ") }
+    for (name, fault) in undroppable { standingProblems["drop \(name)"] = fault }
   }
 
   /// Records and logs databases that were dropped on a server.

@@ -60,6 +60,6 @@ extension RestoreOutcome {
     storedBytesRead = Int64(source.storedBytesRead)
     storedBytes = source.manifest.artifact.file.size
     stores = source.stores
-    warnings = source.faults.sorted { $0.key < $1.key }.map(\.value)
+    warnings += source.faults.sorted { $0.key < $1.key }.map(\.value)
   }
 }

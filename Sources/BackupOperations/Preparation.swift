@@ -16,10 +16,10 @@ struct Preparation: Sendable {
   let names: RestoreNames
   /// Nil where all is restored.
   let selection: TableSelection?
-  private let restore: Restore
+  let restore: Restore
   private let globals: Globals?
 
-  private var request: RestoreRequest { restore.request }
+  var request: RestoreRequest { restore.request }
 
   /// The comment of a database that is being loaded begins so.
   static let unfinishedMark = "Not finished: pgbackupd restores into this "
@@ -61,6 +61,7 @@ struct Preparation: Sendable {
     program = try await ClientPrograms(configured: restore.programs).program("pg_restore", forServer: server.major)
     try checkSelection()
     try checkRights()
+    try checkTies()
     try checkNeeds()
   }
 
@@ -139,15 +140,18 @@ struct Preparation: Sendable {
           hint: "create it, or run the restore with --globals, or with --no-tablespaces")
       }
     }
-    var roles: Set<String> = request.options.withOwners ? toc.owners : []
+    var roles: Set<String> = toc.beneficiaries.union(request.options.withOwners ? toc.owners : [])
     if request.options.withPrivileges { roles.formUnion(toc.grantees) }
     if let role = request.options.role { roles.insert(role) }
     let strangers = roles.subtracting(inventory.roles).filter { !$0.hasPrefix("pg_") }
       .subtracting(request.withGlobals ? globals?.roles ?? [] : []).sorted()
     guard strangers.isEmpty else {
+      let isNeeded = !toc.beneficiaries.isDisjoint(with: strangers)
       throw Fault(
         .roleMissing, "The server does not have the role \(strangers.joined(separator: ", ")).",
-        hint: "create it, or run the restore with --globals, or with --no-owner --no-privileges")
+        cause: isNeeded ? "a policy or a user mapping is for it" : nil,
+        hint: "create it, or run the restore with --globals"
+          + (isNeeded ? "" : ", or with --no-owner --no-privileges"))
     }
   }
 
@@ -280,7 +284,7 @@ struct Preparation: Sendable {
       steps: steps, tables: tables.map { "\($0.schema).\($0.name)" }.sorted(),
       rows: tables.compactMap(\.rows).reduce(0, +), bytes: bytes,
       readBytes: min(stored, Int64(Double(stored) * share)), storedBytes: stored,
-      globals: request.withGlobals ? missingGlobals.map(\.shown) : [])
+      globals: request.withGlobals ? missingGlobals.map(\.shown) : [], warnings: ties)
   }
 
   private var steps: [String] {

@@ -115,6 +115,7 @@ struct RestoreRun: Sendable {
       outcome.database = names.live
       outcome.kept = isThere ? names.kept : nil
       outcome.downtimeSeconds = swap.seconds
+      outcome.warnings = preparation.ties
     }
   }
 

@@ -42,16 +42,24 @@ package struct Rollback: Sendable {
     return outcome
   }
 
-  /// Drops what was kept and is older than it has to be; returns the names.
-  package func drop(olderThan limit: Duration) async throws(Fault) -> [String] {
+  /// What became of databases that were to be dropped: one that can't be stops none of the others.
+  package struct Removal: Sendable {
+    package var dropped: [String] = []
+    package var failed: [String: Fault] = [:]
+
+    package init() {}
+  }
+
+  /// Drops what was kept and is older than it has to be.
+  package func drop(olderThan limit: Duration) async throws(Fault) -> Removal {
     let now = context.now()
     let old = try await kept().filter { now.timeIntervalSince($0.replaced) > Double(limit.components.seconds) }
     return try await drop(old.map(\.name))
   }
 
-  /// Drops what a restore of this database that died has left half-made, where nobody is connected to it; returns the names. One that it
-  /// had no time to mark goes when it is an hour old.
-  package func sweepUnfinished(of live: String) async throws(Fault) -> [String] {
+  /// Drops what a restore of this database that died has left half-made, where nobody is connected to it. One that it had no time to
+  /// mark goes when it is an hour old.
+  package func sweepUnfinished(of live: String) async throws(Fault) -> Removal {
     let now = context.now()
     let left = try await databases().filter { database in
       guard database.connections == 0, database.isOurs, let time = RestoreNames.workTime(database.name, of: live) else {
@@ -63,12 +71,22 @@ package struct Rollback: Sendable {
   }
 
   /// Without FORCE: who looks into one of them today is not thrown out.
-  private func drop(_ names: [String]) async throws(Fault) -> [String] {
-    guard !names.isEmpty else { return [] }
-    return try await PostgresSession.connect(maintenance).use { session throws(Fault) in
-      for name in names { try await session.execute("DROP DATABASE \(SQLName.quoted(name))") }
-      return names
+  private func drop(_ names: [String]) async throws(Fault) -> Removal {
+    var removal = Removal()
+    guard !names.isEmpty else { return removal }
+    try await PostgresSession.connect(maintenance).use { session throws(Fault) in
+      for name in names {
+        do throws(Fault) {
+          try await session.execute("DROP DATABASE \(SQLName.quoted(name))")
+          removal.dropped.append(name)
+        } catch {
+          removal.failed[name] = Fault(
+            error.code, "'\(name)', which a restore has left, can't be dropped.", cause: error.cause ?? error.message,
+            hint: "end what is connected to it or subscribed in it; it is tried again every hour")
+        }
+      }
     }
+    return removal
   }
 
   private func databases() async throws(Fault) -> [PostgresSession.DatabaseFacts] {

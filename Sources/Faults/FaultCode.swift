@@ -62,6 +62,7 @@ package enum FaultCode: String, Sendable, Codable, CaseIterable {
   case drillFailed = "E-DRILL-FAILED"
   case assertionFailed = "E-ASSERTION-FAILED"
   case swapFailed = "E-SWAP-FAILED"
+  case replicationLeft = "E-REPLICATION-LEFT"
   case adoptRefused = "E-ADOPT-REFUSED"
   case rollbackMissing = "E-ROLLBACK-MISSING"
 
@@ -99,7 +100,7 @@ extension FaultCode {
     case .usage: .usage
     case .configInvalid, .configUnreadable, .objectiveMissed, .objectiveAtRisk, .quorumMissed, .clockDoubtful,
       .backupDoubtful,
-      .alertUndelivered:
+      .alertUndelivered, .replicationLeft:
       .problemsFound
     case .databaseUnreachable, .storeMissing, .storeUnreachable, .storeUntrusted, .storeSilent, .daemonUnreachable:
       .unreachable

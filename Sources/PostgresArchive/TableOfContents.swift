@@ -46,6 +46,46 @@ package struct TableOfContents: Sendable {
     return name
   }
 
+  /// Whom row-level security policies and user mappings are for: they can't be made without these roles, whatever owners and grants are
+  /// left out.
+  package var beneficiaries: Set<String> {
+    Set(
+      entries.flatMap { entry -> [String] in
+        switch entry.kind {
+        case "POLICY": entry.definition.map(Self.policyRoles) ?? []
+        case "USER MAPPING": entry.definition.map(Self.mappedRole) ?? []
+        default: []
+        }
+      })
+  }
+
+  /// `CREATE POLICY name ON schema.table [AS RESTRICTIVE] [FOR command] TO role, … USING (…)` (`dumpPolicy` of pg_dump.c); an expression
+  /// may have any text, but stands behind the roles.
+  private static func policyRoles(_ definition: String) -> [String] {
+    var rest = definition[...]
+    guard rest.skip("CREATE POLICY "), SQLName.read(&rest) != nil, rest.skip(" ON "), SQLName.read(&rest) != nil else {
+      return []
+    }
+    while rest.skip(".") { _ = SQLName.read(&rest) }
+    _ = rest.skip(" AS RESTRICTIVE")
+    if rest.skip(" FOR ") { _ = SQLName.read(&rest) }
+    guard rest.skip(" TO ") else { return [] }
+    var roles: [String] = []
+    repeat {
+      guard let role = SQLName.read(&rest) else { break }
+      roles.append(role)
+    } while rest.skip(", ")
+    return roles
+  }
+
+  private static func mappedRole(_ definition: String) -> [String] {
+    var rest = definition[...]
+    guard rest.skip("CREATE USER MAPPING FOR ") else { return [] }
+    let isQuoted = rest.first == "\""
+    guard let role = SQLName.read(&rest), isQuoted || role.lowercased() != "public" else { return [] }
+    return [role]
+  }
+
   // MARK: - The database itself
 
   private var database: TocEntry? { entries.first { $0.kind == "DATABASE" } }
@@ -125,6 +165,13 @@ package struct TableOfContents: Sendable {
 }
 
 extension Substring {
+  /// Whether the text begins so; then that is taken away.
+  fileprivate mutating func skip(_ text: String) -> Bool {
+    guard hasPrefix(text) else { return false }
+    removeFirst(text.count)
+    return true
+  }
+
   fileprivate func trimming(_ character: Character) -> String {
     var rest = self
     while rest.first == character { rest.removeFirst() }

@@ -24,6 +24,13 @@ extension PostgresSession {
     package var comment: String?
     package var bytes: Int64?
     package var connections: Int
+    /// Transactions of two-phase commit that wait there for their second phase: as long as there is one, the database can be neither renamed
+    /// nor dropped.
+    package var preparedTransactions: [String] = []
+    /// Logical replication slots, which belong to this database whatever its name becomes.
+    package var replicationSlots: [String] = []
+    /// As long as there is one, the database can't be dropped.
+    package var subscriptions: [String] = []
   }
 
   package func inventory() async throws(Fault) -> ServerInventory {
@@ -53,11 +60,29 @@ extension PostgresSession {
         bytes: row[4].flatMap { Int64($0) },
         connections: row[5].flatMap { Int($0) } ?? 0)
     }
+    let prepared = try await names("SELECT database, gid FROM pg_catalog.pg_prepared_xacts ORDER BY 2")
+    let slots = try await names(
+      "SELECT database, slot_name FROM pg_catalog.pg_replication_slots WHERE database IS NOT NULL AND NOT temporary ORDER BY 2"
+    )
+    let subscriptions = try await names(
+      "SELECT d.datname, s.subname FROM pg_catalog.pg_subscription s JOIN pg_catalog.pg_database d ON d.oid = s.subdbid ORDER BY 2"
+    )
+    for position in inventory.databases.indices {
+      let name = inventory.databases[position].name
+      inventory.databases[position].preparedTransactions = prepared[name] ?? []
+      inventory.databases[position].replicationSlots = slots[name] ?? []
+      inventory.databases[position].subscriptions = subscriptions[name] ?? []
+    }
     inventory.roles = Set(try await query("SELECT rolname FROM pg_catalog.pg_roles").compactMap { $0[0] })
     inventory.tablespaces = Set(try await query("SELECT spcname FROM pg_catalog.pg_tablespace").compactMap { $0[0] })
     inventory.extensions = Set(
       try await query("SELECT name FROM pg_catalog.pg_available_extensions").compactMap { $0[0] })
     return inventory
+  }
+
+  /// Second columns by the first.
+  private func names(_ query: String) async throws(Fault) -> [String: [String]] {
+    Dictionary(grouping: try await self.query(query)) { $0[0] ?? "" }.mapValues { $0.compactMap { $0[1] } }
   }
 
   /// Ends every other connection to a database; returns how many there were.

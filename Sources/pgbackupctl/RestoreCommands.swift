@@ -148,6 +148,7 @@ enum RestoreText {
       plan.seconds.map { "About \(Duration.seconds($0).spoken), by the last restore of this database." }
         ?? "How long it takes is not known yet: nothing of this database has been restored here.")
     if !plan.globals.isEmpty { lines += ["Roles and tablespaces:"] + plan.globals.map { "  \($0)" } }
+    lines += plan.warnings.map { "but: \($0)" }
     return lines.joined(separator: "\n")
   }
 

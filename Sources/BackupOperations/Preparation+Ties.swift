@@ -1,0 +1,65 @@
+import BackupCatalog
+import Faults
+import PostgresArchive
+import PostgresTools
+
+/// What ties the live database to others: it goes by the database itself, and not by its name.
+extension Preparation {
+  /// The database that leaves its place; nil where none does.
+  private var leaving: PostgresSession.DatabaseFacts? {
+    guard !request.isPartial, [.swap, .inPlace].contains(request.target) else { return nil }
+    return inventory.databases.first { $0.name == names.live }
+  }
+
+  /// What would keep it from leaving, hours later.
+  func checkTies() throws(Fault) {
+    guard let leaving else { return }
+    if let first = leaving.preparedTransactions.first {
+      let count = leaving.preparedTransactions.count
+      throw Fault(
+        .restoreRefused,
+        "'\(leaving.name)' can't be renamed: \(count) prepared transaction\(count == 1 ? " waits" : "s wait") in it.",
+        cause: leaving.preparedTransactions.prefix(5).joined(separator: ", "),
+        hint:
+          "in '\(leaving.name)': COMMIT PREPARED \(SQLName.literal(first)), or ROLLBACK PREPARED; then run the restore again"
+      )
+    }
+    if request.target == .inPlace, !leaving.subscriptions.isEmpty {
+      let list = leaving.subscriptions.joined(separator: ", ")
+      throw Fault(
+        .restoreRefused, "'\(leaving.name)' can't be dropped: it subscribes to publications of others (\(list)).",
+        hint: "restore without --in-place, or drop the subscription first")
+    }
+  }
+
+  /// What the restored database does not get, and somebody has to see to.
+  var ties: [Fault] {
+    guard let leaving else { return [] }
+    var ties: [Fault] = []
+    if !leaving.replicationSlots.isEmpty {
+      let list = leaving.replicationSlots.joined(separator: ", ")
+      ties.append(
+        request.target == .inPlace
+          ? Fault(
+            .replicationLeft, "The logical replication slot \(list) goes with the database that is dropped.",
+            hint: "set up anew what reads from it")
+          : Fault(
+            .replicationLeft,
+            "The logical replication slot \(list) belongs to what was '\(leaving.name)' and holds WAL for it: it does not follow the name.",
+            hint:
+              "make a new one in the restored database for what reads from it, then SELECT pg_drop_replication_slot('…')"
+          )
+      )
+    }
+    if !leaving.subscriptions.isEmpty {
+      ties.append(
+        Fault(
+          .replicationLeft,
+          "The subscription \(leaving.subscriptions.joined(separator: ", ")) goes on in what was '\(leaving.name)'; the restored database's is disabled, as pg_dump makes it.",
+          hint:
+            "in what was '\(leaving.name)': ALTER SUBSCRIPTION … DISABLE; in the restored one: ALTER SUBSCRIPTION … REFRESH PUBLICATION, and ENABLE"
+        ))
+    }
+    return ties
+  }
+}

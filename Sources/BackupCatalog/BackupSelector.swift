@@ -25,7 +25,8 @@ package struct BackupSelector: Sendable, Equatable {
     case ("oldest", let type): choice = .oldest(type: type)
     case ("at", let time?):
       guard let date = Self.time(time) else {
-        throw Fault(.usage, "'\(time)' is not a time; write it as 2026-11-20T14:00:00Z.", hint: "pgbackupctl list")
+        throw Fault(
+          .usage, "'\(time)' is not a time with a zone; write it as 2026-11-20T14:00:00Z.", hint: "pgbackupctl list")
       }
       choice = .at(date)
     case (_, nil):
@@ -39,11 +40,42 @@ package struct BackupSelector: Sendable, Equatable {
     }
   }
 
-  /// A time needs its zone; seconds may be left out.
+  /// The selector with its time in UTC, where it names one by a clock in `zone`: `at:2026-11-20 14:00`. Everything else stays as it is.
+  ///
+  /// What came later must not be in it: of an hour that the clock goes through twice the first one is meant, and a time that it jumps over
+  /// counts from before the jump.
+  package static func absolute(_ text: String, in zone: TimeZone) -> String {
+    let word = text[(text.lastIndex(of: "/").map(text.index(after:)) ?? text.startIndex)...]
+    guard word.hasPrefix("at:"), let parts = Parts(word.dropFirst(3)), parts.zone.isEmpty,
+      let clock = Date(rfc3339: parts.text(zone: "Z"))
+    else { return text }
+    let offsets = [-86_400.0, 86_400].map { Double(zone.secondsFromGMT(for: clock.addingTimeInterval($0))) }
+    let instants = offsets.map { (date: clock.addingTimeInterval(-$0), offset: $0) }.sorted { $0.date < $1.date }
+    let real = instants.first { Double(zone.secondsFromGMT(for: $0.date)) == $0.offset } ?? instants[0]
+    return text[..<word.startIndex] + "at:" + real.date.rfc3339
+  }
+
   private static func time(_ text: String) -> Date? {
     if let date = Date(rfc3339: text) { return date }
-    guard text.hasSuffix("Z") else { return nil }
-    return Date(rfc3339: text.dropLast() + ":00Z")
+    guard let parts = Parts(text[...]), !parts.zone.isEmpty else { return nil }
+    return Date(rfc3339: parts.text(zone: parts.zone))
+  }
+
+  /// `2026-11-20T14:00:00Z`, also with a space for the `T`, without seconds, and without the zone.
+  private struct Parts {
+    let day: Substring
+    let time: Substring
+    let zone: Substring
+
+    init?(_ text: Substring) {
+      guard let match = text.wholeMatch(of: /(\d{4}-\d\d-\d\d)[ Tt](\d\d:\d\d)(:\d\d)?(|[Zz]|[+-]\d\d:\d\d)/) else {
+        return nil
+      }
+      (day, zone) = (match.1, match.4)
+      time = match.2 + (match.3 ?? ":00")
+    }
+
+    func text(zone: Substring) -> String { "\(day)T\(time)\(zone.uppercased())" }
   }
 }
 

@@ -27,7 +27,7 @@ struct ListCommand: AsyncParsableCommand {
 struct ShowCommand: ParsableCommand {
   static let configuration = CommandConfiguration(commandName: "show", abstract: "Shows one backup.")
 
-  @Argument(help: ArgumentHelp(BackupArgument.help)) var id: String
+  @Argument(help: ArgumentHelp(BackupArgument.help), transform: BackupArgument.absolute) var id: String
   @OptionGroup var connection: ConnectionOptions
 
   func run() throws {
@@ -41,7 +41,7 @@ struct ContentsCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "contents", abstract: "Lists a backup's tables with their rows, bytes and fingerprints.")
 
-  @Argument(help: ArgumentHelp(BackupArgument.help)) var id: String
+  @Argument(help: ArgumentHelp(BackupArgument.help), transform: BackupArgument.absolute) var id: String
   @OptionGroup var connection: ConnectionOptions
 
   func run() throws {
@@ -55,7 +55,7 @@ struct PinCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "pin", abstract: "Keeps a backup until it is unpinned, whatever its age.")
 
-  @Argument(help: ArgumentHelp(BackupArgument.help)) var id: String
+  @Argument(help: ArgumentHelp(BackupArgument.help), transform: BackupArgument.absolute) var id: String
   @Option(name: .long, help: "Why.") var note: String?
   @OptionGroup var connection: ConnectionOptions
 
@@ -68,7 +68,7 @@ struct PinCommand: ParsableCommand {
 struct UnpinCommand: ParsableCommand {
   static let configuration = CommandConfiguration(commandName: "unpin", abstract: "Lets a pinned backup age again.")
 
-  @Argument(help: ArgumentHelp(BackupArgument.help)) var id: String
+  @Argument(help: ArgumentHelp(BackupArgument.help), transform: BackupArgument.absolute) var id: String
   @OptionGroup var connection: ConnectionOptions
 
   func run() throws {
@@ -82,7 +82,7 @@ struct AcceptCommand: ParsableCommand {
     commandName: "accept", abstract: "Says that what a backup was flagged for is right.",
     discussion: "From then on the next backups are compared with this one, and the ones before it may expire again.")
 
-  @Argument(help: ArgumentHelp(BackupArgument.help)) var id: String
+  @Argument(help: ArgumentHelp(BackupArgument.help), transform: BackupArgument.absolute) var id: String
   @Option(name: .long, help: "Why.") var note: String?
   @OptionGroup var connection: ConnectionOptions
 
@@ -100,7 +100,7 @@ struct DeleteCommand: ParsableCommand {
       manifest can't be read, goes by its whole name.
       """)
 
-  @Argument(help: ArgumentHelp(BackupArgument.help)) var id: String
+  @Argument(help: ArgumentHelp(BackupArgument.help), transform: BackupArgument.absolute) var id: String
   @Flag(name: .long, help: "Don't ask, and delete also the only good backup of its database.") var force = false
   @OptionGroup var connection: ConnectionOptions
 
@@ -148,5 +148,9 @@ struct ReconcileCommandLine: ParsableCommand {
 }
 
 enum BackupArgument {
-  static let help = "DATABASE/YYYYMMDDTHHMMSSZ, DATABASE/latest, /oldest, /latest:TYPE or /at:TIME."
+  static let help =
+    "DATABASE/YYYYMMDDTHHMMSSZ, DATABASE/latest, /oldest, /latest:TYPE or /at:TIME (such as \"2026-11-20 14:00\", by this machine's clock)."
+
+  /// Times go to the daemon with their zone: it may run in another one.
+  static func absolute(_ text: String) -> String { BackupSelector.absolute(text, in: .current) }
 }

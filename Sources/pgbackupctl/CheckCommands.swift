@@ -14,7 +14,7 @@ struct VerifyCommandLine: ParsableCommand {
       damaged in one store is mended from another. Ends with 9 where anything is damaged.
       """)
 
-  @Argument(help: ArgumentHelp(BackupArgument.help)) var ids: [String] = []
+  @Argument(help: ArgumentHelp(BackupArgument.help), transform: BackupArgument.absolute) var ids: [String] = []
   @Flag(name: .long, help: "All backups.") var all = false
   @Option(name: .long, help: "Only in this store.") var store: [String] = []
   @Option(name: .long, help: "checksum or archive (default: as the job 'verify' has it).") var level: String?
@@ -44,7 +44,9 @@ struct DrillCommandLine: ParsableCommand {
       backup, signed.
       """)
 
-  @Argument(help: ArgumentHelp(BackupArgument.help + " (default: the newest; a database's name is its newest)."))
+  @Argument(
+    help: ArgumentHelp(BackupArgument.help + " (default: the newest; a database's name is its newest)."),
+    transform: BackupArgument.absolute)
   var id: String?
   @Flag(name: .long, help: "Don't wait for the end.") var noWait = false
   @OptionGroup var connection: ConnectionOptions

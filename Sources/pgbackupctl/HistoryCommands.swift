@@ -14,7 +14,7 @@ struct ExtractCommand: AsyncParsableCommand {
       not types. Where the data turns out damaged, the exit status is not 0, and what was written is not whole.
       """)
 
-  @Argument(help: ArgumentHelp(BackupArgument.help)) var id: String
+  @Argument(help: ArgumentHelp(BackupArgument.help), transform: BackupArgument.absolute) var id: String
   @Option(name: .long, help: "The table: NAME or SCHEMA.NAME.") var table: String
   @Option(name: .long, help: "Only these columns, in this order: a,b,c.") var columns: String?
   @Option(name: .long, help: "copy (COPY's text format), csv or json (JSON lines).") var format = "copy"
@@ -58,8 +58,8 @@ struct DiffCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "diff", abstract: "Shows which tables differ between two backups.")
 
-  @Argument(help: ArgumentHelp(BackupArgument.help)) var old: String
-  @Argument(help: ArgumentHelp(BackupArgument.help)) var new: String
+  @Argument(help: ArgumentHelp(BackupArgument.help), transform: BackupArgument.absolute) var old: String
+  @Argument(help: ArgumentHelp(BackupArgument.help), transform: BackupArgument.absolute) var new: String
   @Flag(name: .long, help: "Also the tables that are the same.") var all = false
   @OptionGroup var connection: ConnectionOptions
 

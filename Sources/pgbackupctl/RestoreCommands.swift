@@ -16,7 +16,7 @@ struct RestoreCommandLine: AsyncParsableCommand {
       asks for the database's name; off one it needs --force.
       """)
 
-  @Argument(help: ArgumentHelp(BackupArgument.help)) var id: String
+  @Argument(help: ArgumentHelp(BackupArgument.help), transform: BackupArgument.absolute) var id: String
   @Option(name: .long, help: "Only this table: NAME or SCHEMA.NAME, with * and ?. May be repeated.")
   var table: [String] = []
   @Option(name: .long, help: "Only the tables of this schema, with * and ?. May be repeated.") var schema: [String] = []

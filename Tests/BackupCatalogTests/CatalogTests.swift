@@ -53,6 +53,31 @@ import Units
     #expect(throws: Fault.self) { try age("latest") }
   }
 
+  /// A time without a zone is by the operator's clock; where that has two answers or none, what came later is not in it.
+  @Test(arguments: [
+    ("at:2026-11-20 14:00", "at:2026-11-20T13:00:00Z"), ("shop/at:2026-07-01T14:00:30", "shop/at:2026-07-01T12:00:30Z"),
+    // 02:30 comes twice, at 00:30Z and 01:30Z.
+    ("at:2026-10-25 02:30", "at:2026-10-25T00:30:00Z"), ("at:2026-10-25 03:00", "at:2026-10-25T02:00:00Z"),
+    // 02:30 does not come: the clock jumps at 01:00Z.
+    ("at:2026-03-29 02:30", "at:2026-03-29T00:30:00Z"), ("at:2026-03-29 03:00", "at:2026-03-29T01:00:00Z"),
+    ("at:2026-11-20 14:00Z", "at:2026-11-20 14:00Z"), ("at:2026-02-30 14:00", "at:2026-02-30 14:00"),
+    ("shop/latest", "shop/latest"), ("at:2026-11-20", "at:2026-11-20"),
+    ("chat:2026-11-20 14:00", "chat:2026-11-20 14:00"),
+  ])
+  func timesByTheClock(_ written: String, _ meant: String) throws {
+    let zone = try #require(TimeZone(identifier: "Europe/Berlin"))
+    #expect(BackupSelector.absolute(written, in: zone) == meant)
+  }
+
+  @Test(arguments: ["2026-11-20T13:00Z", "2026-11-20 13:00Z", "2026-11-20 14:00+01:00", "2026-11-20T14:00:00.5+01:00"])
+  func timesWithTheirZone(_ written: String) throws {
+    guard case .at(let date) = try BackupSelector(parsing: "at:\(written)").choice else {
+      Issue.record("\(written) is a time")
+      return
+    }
+    #expect(date.wholeSecond.rfc3339 == "2026-11-20T13:00:00Z")
+  }
+
   static let wrong: [(String, FaultCode)] = [
     ("shop/newest", .usage), ("shop/at:yesterday", .usage), ("shop/at:", .usage), ("", .usage),
     ("shop/latest:monthly", .backupMissing),

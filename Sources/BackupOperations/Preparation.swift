@@ -149,7 +149,7 @@ struct Preparation: Sendable {
       let isNeeded = !toc.beneficiaries.isDisjoint(with: strangers)
       throw Fault(
         .roleMissing, "The server does not have the role \(strangers.joined(separator: ", ")).",
-        cause: isNeeded ? "a policy or a user mapping is for it" : nil,
+        cause: isNeeded ? "a policy, a user mapping or a setting is for it" : nil,
         hint: "create it, or run the restore with --globals"
           + (isNeeded ? "" : ", or with --no-owner --no-privileges"))
     }
@@ -199,7 +199,19 @@ struct Preparation: Sendable {
   }
 
   func makeGlobals() async throws(Fault) {
-    try await run(missingGlobals.map(\.statement))
+    // All roles or none; a tablespace can't be made in a transaction (CREATE TABLESPACE of the manual).
+    let statements = missingGlobals.map(\.statement)
+    let inside = statements.filter { !$0.hasPrefix("CREATE TABLESPACE ") }
+    let outside = statements.filter { $0.hasPrefix("CREATE TABLESPACE ") }
+    let roles = inside.filter { !$0.contains(" TABLESPACE ") }
+    do throws(Fault) {
+      try await run(["BEGIN"] + roles + ["COMMIT"] + outside + inside.filter { $0.contains(" TABLESPACE ") })
+    } catch {
+      throw Fault(
+        error.code, "'\(inventory.role)' could not create the roles and tablespaces that are missing.",
+        cause: error.cause ?? error.message,
+        hint: "create them by hand (--preview shows them), or set 'restore_connect' of the database to a superuser")
+    }
   }
 
   /// Makes an empty database with the archive's encoding and locale. The session that it returns holds the database: as long as somebody

@@ -46,14 +46,15 @@ package struct TableOfContents: Sendable {
     return name
   }
 
-  /// Whom row-level security policies and user mappings are for: they can't be made without these roles, whatever owners and grants are
-  /// left out.
+  /// Whom row-level security policies, user mappings and settings of the database are for: they can't be made without these roles,
+  /// whatever owners and grants are left out.
   package var beneficiaries: Set<String> {
     Set(
       entries.flatMap { entry -> [String] in
         switch entry.kind {
         case "POLICY": entry.definition.map(Self.policyRoles) ?? []
         case "USER MAPPING": entry.definition.map(Self.mappedRole) ?? []
+        case "DATABASE PROPERTIES": entry.definition?.split(separator: "\n").compactMap(Self.settingsRole) ?? []
         default: []
         }
       })
@@ -76,6 +77,13 @@ package struct TableOfContents: Sendable {
       roles.append(role)
     } while rest.skip(", ")
     return roles
+  }
+
+  /// `ALTER ROLE name IN DATABASE …` (`dumpDatabaseConfig` of pg_dump.c).
+  private static func settingsRole(_ line: Substring) -> String? {
+    var rest = line
+    guard rest.skip("ALTER ROLE "), let role = SQLName.read(&rest), rest.hasPrefix(" IN DATABASE ") else { return nil }
+    return role
   }
 
   private static func mappedRole(_ definition: String) -> [String] {

@@ -10,13 +10,15 @@ import Testing
     let database: String
     let daemon: DaemonProcess
 
-    init() throws {
+    /// - Parameter user: who restores.
+    init(user: String = "postgres") throws {
       cluster = try PrivateCluster(settings: ["wal_level=logical", "max_prepared_transactions=5"])
       database = try cluster.makeDatabase("shop")
       try cluster.sql(database, "CREATE TABLE orders AS SELECT i FROM generate_series(1, 100) i")
       daemon = try DaemonProcess(
         """
-        databases: { shop: { connect: "\(cluster.conninfo(database))" } }
+        databases:
+          shop: { connect: "\(cluster.conninfo(database))", restore_connect: "\(cluster.conninfo(database, user: user))" }
         jobs: { manual: }
         restore: { keep_replaced: 1h }
         daemon: { state: \(folder.file("state")), socket: \(folder.file("control.sock")) }
@@ -100,13 +102,38 @@ import Testing
       CREATE ROLE "ward ""7"", all"; CREATE ROLE reader;
       CREATE POLICY "by TO nobody" ON orders AS RESTRICTIVE FOR SELECT TO "ward ""7"", all", reader USING (i > 0);
       """)
+    try fixture.cluster.sql(fixture.database, "ALTER ROLE reader IN DATABASE \(fixture.database) SET work_mem = '7MB'")
     #expect(try daemon.ctl("backup", "shop").status == 0)
     try fixture.cluster.sql(fixture.database, #"DROP POLICY "by TO nobody" ON orders; DROP ROLE "ward ""7"", all""#)
     let refused = try daemon.ctl("restore", "latest", "--no-owner", "--no-privileges", "--force")
     #expect(refused.status == 4, "\(refused.output)\(refused.errors)")
     #expect(refused.errors.contains("E-ROLE-MISSING") && refused.errors.contains(#"the role ward "7", all."#))
+    try fixture.cluster.sql(fixture.database, "DROP ROLE reader")
+    let both = try daemon.ctl("restore", "latest", "--no-owner", "--no-privileges", "--force")
+    #expect(both.errors.contains(#"the role reader, ward "7", all."#), "\(both.errors)")
     #expect(try daemon.ctl("restore", "latest", "--globals", "--force").status == 0)
+    #expect(try fixture.cluster.sql("postgres", "SELECT setconfig FROM pg_db_role_setting") == "{work_mem=7MB}\n")
     #expect(
       try fixture.cluster.sql(fixture.database, "SELECT roles::text FROM pg_policies").contains(#"ward \"7\", all"#))
+  }
+
+  /// Roles come all or not at all.
+  @Test func rolesComeTogether() throws {
+    let fixture = try Fixture(user: "mover")
+    let daemon = fixture.daemon
+    try fixture.cluster.sql(
+      "postgres",
+      """
+      CREATE ROLE mover LOGIN CREATEDB CREATEROLE; GRANT pg_signal_backend TO mover; CREATE ROLE aide;
+      CREATE ROLE boss SUPERUSER; ALTER DATABASE \(fixture.database) OWNER TO mover;
+      """)
+    #expect(try daemon.ctl("backup", "shop").status == 0)
+    try fixture.cluster.sql("postgres", "DROP ROLE aide; DROP ROLE boss")
+    let restore = try daemon.ctl("restore", "latest", "--globals", "--force")
+    #expect(restore.status == 4, "\(restore.output)\(restore.errors)")
+    #expect(restore.errors.contains("'mover' could not create the roles"), "\(restore.errors)")
+    #expect(
+      try fixture.cluster.sql("postgres", "SELECT count(*) FROM pg_roles WHERE rolname IN ('aide', 'boss')") == "0\n")
+    #expect(try fixture.others == [])
   }
 }

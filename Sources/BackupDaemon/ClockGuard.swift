@@ -12,6 +12,8 @@ package struct ClockGuard: Sendable {
   package private(set) var doubt: TimeInterval?
   /// The latest time on record from before.
   private let onRecord: TimeInterval
+  /// Whether the first time that was seen is far behind the last one on record: the machine was off, or its clock is wrong.
+  package let beganAhead: Bool
 
   /// More than daylight saving and a bad oscillator can explain.
   private static let tolerance: TimeInterval = 3 * 3600
@@ -25,6 +27,7 @@ package struct ClockGuard: Sendable {
     self.wall = wall
     self.running = running
     self.onRecord = onRecord ?? 0
+    beganAhead = onRecord.map { wall > $0 + Self.absence } ?? false
     // By how much, nobody knows any more: any large step back is then taken for the mending.
     doubt = isDoubtful ? 0 : nil
   }

@@ -162,16 +162,18 @@ extension DaemonCore {
   func lookForKept() async {
     var found: [StatusReport.Kept] = []
     var undroppable: [String: Fault] = [:]
-    let keep = plan.keepReplaced
+    let keep = isTimeBelieved ? plan.keepReplaced : nil
     for database in plan.databases {
       let rollback = rollback(of: database)
       let active = board.active.contains { $0.job == Self.restoreJob }
-      let lives = database.includes == nil ? [database.connection["dbname"] ?? database.name] : members(of: database)
+      let own = database.connection["dbname"] ?? database.name
+      let lives = database.includes == nil ? [own] : members(of: database)
+      let isOurs = database.includes ?? { $0 == own }
       let answer = await withDeadline(.seconds(20)) {
         () -> Result<([KeptDatabase], Rollback.Removal, Rollback.Removal), Fault> in
         do throws(Fault) {
           var old = Rollback.Removal()
-          if let keep { old = try await rollback.drop(olderThan: keep) }
+          if let keep { old = try await rollback.drop(olderThan: keep, of: isOurs) }
           var unfinished = Rollback.Removal()
           for live in active ? [] : lives {
             let removal = try await rollback.sweepUnfinished(of: live)
@@ -188,16 +190,23 @@ extension DaemonCore {
         .leftoversSwept, .leftoversSwept, unfinished.dropped, of: database, "a database that a restore left unfinished")
       await tell(.keptDropped, .keptDropped, old.dropped, of: database, "older than keep_replaced")
       undroppable.merge(old.failed.merging(unfinished.failed) { $1 }) { $1 }
-      for one in kept where database.includes != nil || one.live == database.connection["dbname"] {
+      for one in kept where isOurs(one.live) {
         let entry = StatusReport.Kept(
           database: database.includes == nil ? database.name : "\(database.name).\(one.live)", name: one.name,
-          replaced: one.replaced, bytes: one.bytes, until: keep.map { one.replaced.addingTimeInterval($0.inSeconds) })
+          replaced: one.replaced, bytes: one.bytes,
+          until: plan.keepReplaced.map { one.replaced.addingTimeInterval($0.inSeconds) })
         if !found.contains(where: { $0.name == entry.name && $0.database == entry.database }) { found.append(entry) }
       }
     }
     keptDatabases = found
     standingProblems = standingProblems.filter { !$0.key.hasPrefix("drop ") }
     for (name, fault) in undroppable { standingProblems["drop \(name)"] = fault }
+  }
+
+  /// Whether a restored database's age may be judged: not while the clock is in doubt, and for an hour not after a start that comes long
+  /// behind all that is on record, until the clock has had time to be set right.
+  private var isTimeBelieved: Bool {
+    standingProblems["clock"] == nil && !(clockGuard.beganAhead && SystemClock.running() - startedRunning < 3600)
   }
 
   /// Records and logs databases that were dropped on a server.

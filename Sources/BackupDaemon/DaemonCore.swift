@@ -44,6 +44,8 @@ package actor DaemonCore {
   /// Running time, in seconds.
   var reconciledAt: TimeInterval = 0
   var clockGuard: ClockGuard
+  /// Running time, in seconds.
+  let startedRunning: TimeInterval
   /// Scheduled jobs that the ledger knew nothing of at the start.
   var unknownJobs: Set<String> = []
 
@@ -98,7 +100,8 @@ package actor DaemonCore {
     self.namedZone = namedZone
     self.reload = reload
     started = now()
-    clockGuard = ClockGuard(wall: started.timeIntervalSince1970, running: SystemClock.running())
+    startedRunning = SystemClock.running()
+    clockGuard = ClockGuard(wall: started.timeIntervalSince1970, running: startedRunning)
     slots = DumpSlots(limit: plan.parallelRuns)
     keeper = CatalogKeeper(stores: plan.stores, trusted: plan.trustedKeys)
     status = StatusLine(notifier)

@@ -190,7 +190,7 @@ extension DaemonPlan.Database {
   func resolve() async throws(Fault) -> [DaemonPlan.Database] {
     guard let includes else { return [self] }
     let connection = connection
-    let asking = Task { () -> Result<[String], Fault> in
+    let asking = Task { () -> Result<[(name: String, comment: String?)], Fault> in
       do throws(Fault) {
         let session = try await PostgresSession.connect(connection)
         return .success(
@@ -206,7 +206,9 @@ extension DaemonPlan.Database {
         "The server of '\(name)' has not named its databases within \(Self.patience.configurationText).",
         cause: connection.summary, hint: "psql there: does it answer 'SELECT 1'?")
     }
-    return try answer.get().filter(includes).map(member)
+    // What restores have put aside, or are loading, is no database of its own.
+    return try answer.get().filter { !RestoreNames.isOurs($0.name, comment: $0.comment) }.map(\.name).filter(includes)
+      .map(member)
   }
 
   /// One database of the server that a pattern is about.

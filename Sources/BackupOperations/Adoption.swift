@@ -104,35 +104,43 @@ package struct Adoption: Sendable {
       )
     }
     let connection = maintenance.database(name)
-    let script: String
-    let program: ClientProgram
+    let complaint: String?
     if dump.kind == .plain {
-      program = try await programs.program("psql", forServer: major)
-      script = Self.plain(dump.reading, program.path)
+      complaint = try await loadText(into: connection, try await programs.program("psql", forServer: major))
     } else {
-      program = try await programs.program("pg_restore", forServer: major)
+      let program = try await programs.program("pg_restore", forServer: major)
       let jobs = dump.unpacker == nil && dump.kind != .tar ? " --jobs=\(settings.jobs)" : ""
-      script = dump.restoring(program.path, "--exit-on-error --no-password --no-tablespaces\(jobs) --dbname=\"$2\"")
+      let script = dump.restoring(
+        program.path, "--exit-on-error --no-password --no-tablespaces\(jobs) --dbname=\"$2\"")
+      let output = try await ClientProcess(
+        path: "/bin/bash", arguments: ["-o", "pipefail", "-c", script, "adopt", dump.path, connection.conninfo]
+      ).capture(limit: 16 << 20)
+      complaint = output.status.isSuccess ? nil : output.complaint.isEmpty ? output.status.text : output.complaint
     }
-    let output = try await ClientProcess(
-      path: "/bin/bash", arguments: ["-o", "pipefail", "-c", script, "adopt", dump.path, connection.conninfo, key]
-    ).capture(limit: 16 << 20)
-    guard output.status.isSuccess else {
+    guard complaint == nil else {
       throw Fault(
         .adoptRefused, "'\(dump.path)' does not load.",
-        cause: output.complaint.isEmpty ? output.status.text : output.complaint,
+        cause: complaint,
         hint: "an extension that is missing here has to be installed; else look into the file")
     }
     return connection
   }
 
-  /// psql with its own commands shut off: a dump is data, and no script. What it says of databases is left out, it has one already; its own
-  /// `\restrict` gives way to ours.
-  private static func plain(_ reading: String, _ psql: String) -> String {
-    let filter =
-      #"LC_ALL=C sed -e '/^\\restrict /d;/^\\unrestrict /d;/^\\connect /d' -e '1,/^COPY /{/^\(CREATE\|DROP\|ALTER\) DATABASE /d}'"#
-    return #"{ printf '\\restrict %s\n' "$3"; \#(reading) | \#(filter); }"#
-      + " | '\(psql)' -X -q --no-password -v ON_ERROR_STOP=1 -d \"$2\" -f - -o /dev/null"
+  /// psql with its own commands shut off: a dump is data, and no script. Its own `\restrict` gives way to ours. Returns what psql complains
+  /// of.
+  private func loadText(into connection: ConnectionSettings, _ psql: ClientProgram) async throws -> String? {
+    let text = PlainDump(path: dump.path, reading: dump.reading, isOfOurName: dump.database != nil)
+    let restrict = Array("\\restrict \(key)\n".utf8)
+    let outcome = try await ClientProcess(
+      path: psql.path,
+      arguments: [
+        "-X", "-q", "--no-password", "-v", "ON_ERROR_STOP=1", "-d", connection.conninfo, "-f", "-", "-o", "/dev/null",
+      ]
+    ).feed { input in
+      try await input.write(restrict)
+      try await text.read { bytes in try await input.write(bytes) }
+    }
+    return outcome.status.isSuccess ? nil : outcome.complaint.isEmpty ? outcome.status.text : outcome.complaint
   }
 
   private var key: String {

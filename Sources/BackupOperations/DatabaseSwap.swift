@@ -36,9 +36,16 @@ struct DatabaseSwap: Sendable {
     } catch {
       let fault = Fault(error)
       guard fault.code == .databaseQuery else { throw fault }
+      let held = await untouchable([live, new])
+      guard held.isEmpty else {
+        throw Fault(
+          .swapFailed, "'\(new)' could not take the place of '\(live)'; all is as it was before.",
+          cause: "connected, and superusers alone may end them: \(held.joined(separator: ", "))",
+          hint: "end them, then run it again; or set 'restore_connect' of the database to a superuser")
+      }
       throw Fault(
         .swapFailed, "'\(new)' could not take the place of '\(live)'; all is as it was before.", cause: fault.cause,
-        hint: "look at pg_stat_activity, then run the restore again")
+        hint: "look at pg_stat_activity, then run it again")
     }
   }
 
@@ -88,6 +95,15 @@ struct DatabaseSwap: Sendable {
       }
       return try await group.reduce(0, +)
     }
+  }
+
+  private func untouchable(_ databases: [String]) async -> [String] {
+    let found = try? await PostgresSession.connect(maintenance).use { session throws(Fault) in
+      var found: [String] = []
+      for name in databases { found += try await session.untouchableConnections(to: name) }
+      return found
+    }
+    return found ?? []
   }
 
   private func comment(_ session: PostgresSession, _ database: String, _ text: String??) async throws {

@@ -71,7 +71,6 @@ package struct DumpFile: Sendable, Equatable {
     bytes = isFolder ? Self.size(of: path) : Int64(status.st_size)
     let attributes = try? FileManager.default.attributesOfItem(atPath: path)
     let fileTime = attributes?[.modificationDate] as? Date ?? Date(timeIntervalSince1970: 0)
-    var text = ""
     if kind == .plain {
       // psql takes the end of a file for the end of a COPY: half a dump would load well.
       if !isQuick || unpacker == nil {
@@ -81,27 +80,38 @@ package struct DumpFile: Sendable, Equatable {
         }
       }
       serverVersion = Self.value(after: "-- Dumped from database version ", in: head)
-      database = Self.connected(head)
       taken = Self.value(after: "-- Started on ", in: head).flatMap(Self.time) ?? fileTime
-      // Lines of rows may look like statements: then a role is made too many, on a server that is thrown away.
+      var scanner = PlainDumpScanner()
+      _ = scanner.pass(Array(head.utf8))
+      database = scanner.commands.first { $0.hasPrefix("\\connect ") }.flatMap(Self.connected)
+      var findings = PlainDump.Findings()
       if !isQuick {
-        text = try await Self.shell(
-          "\(Self.reading(unpacker)) | grep -aE '^(SET client_encoding|ALTER |GRANT |REVOKE |CREATE POLICY |SET SESSION AUTHORIZATION )' | grep -aE '( OWNER TO | TO | FROM | ROLE |AUTHORIZATION |client_encoding)' || true",
-          path)
+        let text = PlainDump(path: path, reading: Self.reading(unpacker), isOfOurName: true)
+        do {
+          findings = try await text.read()
+        } catch {
+          throw Fault(error)
+        }
       }
+      (encoding, roles) = (findings.encoding ?? "UTF8", findings.roles.sorted())
     } else {
-      let program = try await programs.program("pg_restore", forServer: 13)
+      // The newest: it reads the archives of all before it, and those of nobody behind it.
+      let program = try await programs.newest("pg_restore")
       let list = try await Self.shell(Self.restoring(program.path, "--list", unpacker), path)
       serverVersion = Self.value(after: ";     Dumped from database version: ", in: list)
       database = Self.value(after: ";     dbname: ", in: list)
       taken = Self.value(after: "; Archive created at ", in: list).flatMap(Self.time) ?? fileTime
+      var findings = PlainDump.Findings()
       if !isQuick {
-        text = try await Self.shell(
-          Self.restoring(program.path, "--schema-only --file=-", unpacker), path)
+        let script = "set -o pipefail; " + Self.restoring(program.path, "--schema-only --file=-", unpacker)
+        do {
+          findings = try await PlainDump(path: path, reading: script, isOfOurName: true, mayStopEarly: true).read()
+        } catch {
+          throw Fault(error)
+        }
       }
+      (encoding, roles) = (findings.encoding ?? "UTF8", findings.roles.sorted())
     }
-    encoding = Self.value(after: "SET client_encoding = '", in: text).map { String($0.prefix { $0 != "'" }) } ?? "UTF8"
-    roles = Self.roles(in: text)
   }
 
   /// The shell words that put the plain dump on standard output. The path is `$1`, so that no shell reads it.
@@ -132,12 +142,12 @@ package struct DumpFile: Sendable, Equatable {
   }
 
   /// `\connect name`, of a dump with `--create`.
-  private static func connected(_ head: String) -> String? {
-    guard let line = value(after: "\n\\connect ", in: head) else { return nil }
+  private static func connected(_ command: String) -> String? {
+    let line = command.dropFirst("\\connect ".count)
     if let quoted = line.range(of: "dbname='") {
       return String(line[quoted.upperBound...].prefix { $0 != "'" })
     }
-    var rest = line[...]
+    var rest = line
     return SQLName.read(&rest)
   }
 
@@ -154,9 +164,9 @@ package struct DumpFile: Sendable, Equatable {
   }
 
   /// The roles that statements give things to, or take them from.
-  static func roles(in text: String) -> [String] {
+  static func roles(in statements: [String]) -> Set<String> {
     var found: Set<String> = []
-    for line in text.split(whereSeparator: \.isNewline) {
+    for line in statements {
       let marks: [String] =
         if line.hasPrefix("ALTER DEFAULT PRIVILEGES ") {
           [" FOR ROLE ", " TO ", " FROM "]
@@ -184,7 +194,7 @@ package struct DumpFile: Sendable, Equatable {
       }
     }
     let none: Set<String> = ["PUBLIC", "public", "CURRENT_USER", "SESSION_USER", "DEFAULT", "postgres"]
-    return found.subtracting(none).filter { !$0.hasPrefix("pg_") }.sorted()
+    return found.subtracting(none).filter { !$0.hasPrefix("pg_") }
   }
 
   // MARK: - Files and programs

@@ -14,16 +14,7 @@ extension Preparation {
   /// What would keep it from leaving, hours later.
   func checkTies() throws(Fault) {
     guard let leaving else { return }
-    if let first = leaving.preparedTransactions.first {
-      let count = leaving.preparedTransactions.count
-      throw Fault(
-        .restoreRefused,
-        "'\(leaving.name)' can't be renamed: \(count) prepared transaction\(count == 1 ? " waits" : "s wait") in it.",
-        cause: leaving.preparedTransactions.prefix(5).joined(separator: ", "),
-        hint:
-          "in '\(leaving.name)': COMMIT PREPARED \(SQLName.literal(first)), or ROLLBACK PREPARED; then run the restore again"
-      )
-    }
+    if let fault = leaving.heldByPrepared { throw fault }
     if request.target == .inPlace, !leaving.subscriptions.isEmpty {
       let list = leaving.subscriptions.joined(separator: ", ")
       throw Fault(
@@ -61,5 +52,18 @@ extension Preparation {
         ))
     }
     return ties
+  }
+}
+
+extension PostgresSession.DatabaseFacts {
+  /// Why it can't be renamed: somebody has to decide first.
+  var heldByPrepared: Fault? {
+    guard let first = preparedTransactions.first else { return nil }
+    let count = preparedTransactions.count
+    return Fault(
+      .restoreRefused,
+      "'\(name)' can't be renamed: \(count) prepared transaction\(count == 1 ? " waits" : "s wait") in it.",
+      cause: preparedTransactions.prefix(5).joined(separator: ", "),
+      hint: "in '\(name)': COMMIT PREPARED \(SQLName.literal(first)), or ROLLBACK PREPARED; then run this again")
   }
 }

@@ -85,6 +85,12 @@ struct Preparation: Sendable {
         .tableMissing, "\(restore.manifest.id) has no table \(table).",
         hint: "pgbackupctl contents \(restore.manifest.id)")
     }
+    for schema in request.schemas {
+      guard TableSelection(toc.entries, tables: [], schemas: [schema]).relations.isEmpty else { continue }
+      throw Fault(
+        .tableMissing, "\(restore.manifest.id) has no table in a schema \(schema).",
+        hint: "pgbackupctl contents \(restore.manifest.id)")
+    }
   }
 
   private func checkRights() throws(Fault) {
@@ -142,6 +148,7 @@ struct Preparation: Sendable {
     }
     var roles: Set<String> = toc.beneficiaries.union(request.options.withOwners ? toc.owners : [])
     if request.options.withPrivileges { roles.formUnion(toc.grantees) }
+    if request.options.withOwners, request.options.withPrivileges { roles.formUnion(toc.settingRoles) }
     if let role = request.options.role { roles.insert(role) }
     let strangers = roles.subtracting(inventory.roles).filter { !$0.hasPrefix("pg_") }
       .subtracting(request.withGlobals ? globals?.roles ?? [] : []).sorted()
@@ -149,7 +156,7 @@ struct Preparation: Sendable {
       let isNeeded = !toc.beneficiaries.isDisjoint(with: strangers)
       throw Fault(
         .roleMissing, "The server does not have the role \(strangers.joined(separator: ", ")).",
-        cause: isNeeded ? "a policy, a user mapping or a setting is for it" : nil,
+        cause: isNeeded ? "a policy or a user mapping is for it" : nil,
         hint: "create it, or run the restore with --globals"
           + (isNeeded ? "" : ", or with --no-owner --no-privileges"))
     }
@@ -247,13 +254,44 @@ struct Preparation: Sendable {
   }
 
   /// What the database itself had: owner, settings, comment, privileges.
-  func dress(_ name: String) async throws(Fault) {
-    guard selection == nil else { return }
-    var statements = toc.databaseStatements(for: name, withPrivileges: request.options.withPrivileges)
+  func dress(_ name: String) async throws(Fault) { try await run(clothes(of: name)) }
+
+  /// Whether that will go well, which nobody wants to learn when all is loaded. Settings must not be in force before: they may be of a kind
+  /// that a load does not bear.
+  func rehearse(_ name: String) async throws(Fault) {
+    do throws(Fault) {
+      try await run(["BEGIN"] + clothes(of: name) + ["ROLLBACK"])
+    } catch {
+      throw Fault(
+        error.code,
+        "'\(inventory.role)' may not give the new database what the old one had: owner, settings, privileges.",
+        cause: error.cause ?? error.message,
+        hint: "--no-owner and --no-privileges leave them out, or set 'restore_connect' of the database to a superuser")
+    }
+  }
+
+  private func clothes(of name: String) -> [String] {
+    guard selection == nil else { return [] }
+    var statements = toc.databaseStatements(
+      for: name, withPrivileges: request.options.withPrivileges, roles: knownRoles)
     if request.options.withOwners, let owner = toc.databaseOwner, inventory.roles.contains(owner) {
       statements.append("ALTER DATABASE \(SQLName.quoted(name)) OWNER TO \(SQLName.quoted(owner))")
     }
-    try await run(statements)
+    return statements
+  }
+
+  private var knownRoles: Set<String> { inventory.roles.union(request.withGlobals ? globals?.roles ?? [] : []) }
+
+  /// Those whose settings in the database are left out: they are not there, and somebody wanted it without them.
+  var leftOutSettings: [Fault] {
+    guard selection == nil else { return [] }
+    let strangers = toc.settingRoles.subtracting(knownRoles).sorted()
+    guard !strangers.isEmpty else { return [] }
+    return [
+      Fault(
+        .roleMissing, "The settings of \(strangers.joined(separator: ", ")) in this database are left out.",
+        hint: "create the role, then ALTER ROLE … IN DATABASE … SET …; --globals creates it beforehand")
+    ]
   }
 
   private func run(_ statements: [String]) async throws(Fault) {
@@ -296,7 +334,7 @@ struct Preparation: Sendable {
       steps: steps, tables: tables.map { "\($0.schema).\($0.name)" }.sorted(),
       rows: tables.compactMap(\.rows).reduce(0, +), bytes: bytes,
       readBytes: min(stored, Int64(Double(stored) * share)), storedBytes: stored,
-      globals: request.withGlobals ? missingGlobals.map(\.shown) : [], warnings: ties)
+      globals: request.withGlobals ? missingGlobals.map(\.shown) : [], warnings: ties + leftOutSettings)
   }
 
   private var steps: [String] {

@@ -38,7 +38,7 @@ package struct Restore: Sendable {
     self.manifest = manifest
     self.stores = stores
     self.identities = identities
-    maintenance = connection.maintenance
+    maintenance = connection.database(live).maintenance
     self.programs = programs
     self.context = context
     self.logger = logger
@@ -78,8 +78,8 @@ package struct Restore: Sendable {
 }
 
 extension ConnectionSettings {
-  /// The same server, its database `postgres`.
-  var maintenance: ConnectionSettings { database("postgres") }
+  /// The same server, its database `postgres`; where that is the one that the work is about, `template1`.
+  var maintenance: ConnectionSettings { database(self["dbname"] == "postgres" ? "template1" : "postgres") }
 
   func database(_ name: String) -> ConnectionSettings {
     var copy = self
@@ -115,7 +115,7 @@ struct RestoreRun: Sendable {
       outcome.database = names.live
       outcome.kept = isThere ? names.kept : nil
       outcome.downtimeSeconds = swap.seconds
-      outcome.warnings = preparation.ties
+      outcome.warnings += preparation.ties
     }
   }
 
@@ -238,6 +238,7 @@ struct RestoreRun: Sendable {
     let program = RestoreProgram(
       preparation.program, restore.maintenance.database(name), request.options, isLenient: request.isLenient)
     let entries = preparation.entries
+    try await preparation.rehearse(name)
 
     phases.begin(.schema)
     let head = try MemoryFile(preparation.head)
@@ -284,6 +285,7 @@ struct RestoreRun: Sendable {
     outcome.rows = proof.rows
     outcome.unproved = proof.unproved.sorted()
     try await preparation.dress(name)
+    outcome.warnings += preparation.leftOutSettings
   }
 
   private struct Block {

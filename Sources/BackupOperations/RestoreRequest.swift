@@ -91,6 +91,14 @@ package struct RestoreNames: Sendable, Equatable {
     return RestoreNames(live: live, stamp: time.stamp.lowercased()).kept == name
   }
 
+  /// Whether a restore has made the database, and has not given it a name of its own yet, or has put it aside: its name and its comment
+  /// say so.
+  package static func isOurs(_ name: String, comment: String?) -> Bool {
+    guard let comment else { return false }
+    if comment.hasPrefix(Preparation.unfinishedMark) { return true }
+    return KeptDatabase(name: name, comment: comment, bytes: nil) != nil
+  }
+
   private func name(_ what: String) -> String {
     let suffix = "_\(what)_\(stamp)"
     var base = live
@@ -116,16 +124,20 @@ package struct KeptDatabase: Sendable, Equatable {
 
   /// Nil where a database is not one of ours.
   package init?(_ database: PostgresSession.DatabaseFacts) {
-    guard let line = database.comment?.split(separator: "\n", omittingEmptySubsequences: false).first,
+    self.init(name: database.name, comment: database.comment, bytes: database.bytes)
+  }
+
+  init?(name: String, comment: String?, bytes: Int64?) {
+    guard let line = comment?.split(separator: "\n", omittingEmptySubsequences: false).first,
       line.hasPrefix("\(Self.mark)'"), let end = line.lastRange(of: "' until "),
       let time = Date(rfc3339: String(line[end.upperBound...].prefix { $0 != " " }.dropLast()))
     else { return nil }
-    name = database.name
+    self.name = name
     live = String(line[line.index(line.startIndex, offsetBy: Self.mark.count + 1)..<end.lowerBound])
     // A dump of a kept database carries its comment: the name has to say the same.
-    guard RestoreNames.isKept(database.name, of: live) else { return nil }
+    guard RestoreNames.isKept(name, of: live) else { return nil }
     replaced = time
-    bytes = database.bytes
+    self.bytes = bytes
   }
 
   /// The comment that a kept database had before; nil where it had none.

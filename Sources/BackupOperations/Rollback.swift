@@ -29,6 +29,9 @@ package struct Rollback: Sendable {
         .rollbackMissing, "Nothing is kept of '\(live)': no restore has replaced it, or what it replaced is gone.",
         hint: "pgbackupctl status")
     }
+    for name in [live, newest.name] {
+      if let fault = databases.first(where: { $0.name == name })?.heldByPrepared { throw fault }
+    }
     let now = context.now()
     let present = databases.first { $0.name == live }
     let names = RestoreNames(live: live, at: now, taken: Set(databases.map(\.name)))
@@ -50,10 +53,14 @@ package struct Rollback: Sendable {
     package init() {}
   }
 
-  /// Drops what was kept and is older than it has to be.
-  package func drop(olderThan limit: Duration) async throws(Fault) -> Removal {
+  /// Drops what was kept of these databases and is older than it has to be. Others on the server are somebody else's.
+  package func drop(
+    olderThan limit: Duration, of isOurs: @Sendable (String) -> Bool
+  ) async throws(Fault) -> Removal {
     let now = context.now()
-    let old = try await kept().filter { now.timeIntervalSince($0.replaced) > Double(limit.components.seconds) }
+    let old = try await kept().filter {
+      isOurs($0.live) && now.timeIntervalSince($0.replaced) > Double(limit.components.seconds)
+    }
     return try await drop(old.map(\.name))
   }
 

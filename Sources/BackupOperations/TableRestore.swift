@@ -151,10 +151,11 @@ struct TableRestore: Sendable {
   ) async throws -> [Target] {
     try await connection.execute("CREATE SCHEMA IF NOT EXISTS \(SQLName.quoted(schema))")
     let counts = Dictionary(preparation.tables.map { ($0.name, 1) }, uniquingKeysWith: +)
+    // Tables of one name from several schemas meet here; who is alone with his name keeps it.
+    var names = NamesInSchema(taken: counts.filter { $0.value == 1 }.keys)
     var targets: [Target] = []
     for table in preparation.tables {
-      // Tables of one name from several schemas meet here.
-      let name = counts[table.name] == 1 ? table.name : "\(table.schema)_\(table.name)"
+      let name = counts[table.name] == 1 ? table.name : names.take("\(table.schema)_\(table.name)")
       let target = SQLName.quoted(schema, name)
       try await connection.execute("CREATE TABLE \(target) (\(columns[table.dumpID] ?? ""))")
       targets.append(Target(table: table, name: target))
@@ -178,9 +179,12 @@ struct TableRestore: Sendable {
     let all = targets.map(\.name).joined(separator: ", ")
     try await connection.execute("LOCK TABLE \(all) IN ACCESS EXCLUSIVE MODE")
     try await connection.execute("CREATE SCHEMA \(SQLName.quoted(names.safetySchema))")
+    var copies = NamesInSchema()
     for target in targets {
-      let copy = SQLName.quoted(names.safetySchema, "\(target.table.schema)_\(target.table.name)")
+      let copy = SQLName.quoted(names.safetySchema, copies.take("\(target.table.schema)_\(target.table.name)"))
       try await connection.execute("CREATE TABLE \(copy) AS TABLE ONLY \(target.name)")
+      let note = "Rows of \(target.name) that pgbackupd has replaced by those of \(restore.manifest.id)."
+      try await connection.execute("COMMENT ON TABLE \(copy) IS \(SQLName.literal(note))")
     }
     for target in targets {
       // Before the TRUNCATE, which has triggers of its own.
@@ -205,7 +209,7 @@ struct TableRestore: Sendable {
     return targets
   }
 
-  /// Triggers as they were before, and sequences no further back than the rows.
+  /// Triggers as they were before, and sequences no further back than the rows: those of columns of numbers, whatever their type.
   private func finishReplacing(_ targets: [Target], on connection: PostgresSession) async throws {
     for statement in triggers.statements { try await connection.execute(statement) }
     for target in targets {
@@ -214,6 +218,7 @@ struct TableRestore: Sendable {
         SELECT d.objid::pg_catalog.regclass, pg_catalog.quote_ident(a.attname) FROM pg_catalog.pg_depend d
         JOIN pg_catalog.pg_class s ON s.oid = d.objid AND s.relkind = 'S'
         JOIN pg_catalog.pg_attribute a ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid
+        JOIN pg_catalog.pg_type t ON t.oid = a.atttypid AND t.typcategory = 'N'
         WHERE d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.deptype IN ('a', 'i')
           AND d.refobjid = $1::pg_catalog.regclass
         """, [target.name])
@@ -221,8 +226,12 @@ struct TableRestore: Sendable {
         guard let sequence = row[0], let column = row[1] else { continue }
         try await connection.execute(
           """
-          SELECT pg_catalog.setval(\(SQLName.literal(sequence)), m.top) FROM (SELECT max(\(column)) AS top FROM ONLY \(target.name)) m,
-            \(sequence) s WHERE m.top > s.last_value
+          SELECT pg_catalog.setval(\(SQLName.literal(sequence)), m.far::pg_catalog.int8)
+          FROM pg_catalog.pg_sequence q, \(sequence) s, LATERAL (
+            SELECT pg_catalog.trunc(CASE WHEN q.seqincrement > 0 THEN max(\(column)) ELSE min(\(column)) END::numeric) AS far
+            FROM ONLY \(target.name)) m
+          WHERE q.seqrelid = \(SQLName.literal(sequence))::pg_catalog.regclass AND m.far BETWEEN q.seqmin AND q.seqmax
+            AND (pg_catalog.sign(q.seqincrement) * (m.far - s.last_value) > 0 OR m.far = s.last_value AND NOT s.is_called)
           """)
       }
     }
@@ -260,6 +269,24 @@ struct TableRestore: Sendable {
       rest.removeAll { table in ready.contains { $0.dumpID == table.dumpID } }
     }
     return ordered
+  }
+}
+
+/// Names for tables that come into one schema: no two are alike, and none is longer than PostgreSQL takes.
+private struct NamesInSchema {
+  private var taken: Set<String>
+
+  init(taken: some Sequence<String> = []) { self.taken = Set(taken) }
+
+  mutating func take(_ wanted: String) -> String {
+    var number = 1
+    while true {
+      let suffix = number == 1 ? "" : "_\(number)"
+      var name = wanted
+      while name.utf8.count + suffix.utf8.count > 63 { name.removeLast() }
+      if taken.insert(name + suffix).inserted { return name + suffix }
+      number += 1
+    }
   }
 }
 

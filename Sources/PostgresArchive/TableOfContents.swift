@@ -33,7 +33,14 @@ package struct TableOfContents: Sendable {
   /// Who is granted something.
   package var grantees: Set<String> {
     let grants = entries.filter { $0.kind == "ACL" || $0.kind == "DEFAULT ACL" }.compactMap(\.definition)
-    return Set(grants.flatMap { $0.split(separator: "\n") }.compactMap(Self.grantee))
+      .flatMap { $0.split(separator: "\n") }
+    return Set(grants.compactMap(Self.grantee) + grants.compactMap(Self.grantor))
+  }
+
+  /// Whose new objects the grant is on: `ALTER DEFAULT PRIVILEGES FOR ROLE name …`.
+  private static func grantor(_ line: Substring) -> String? {
+    var rest = line
+    return rest.skip("ALTER DEFAULT PRIVILEGES FOR ROLE ") ? SQLName.read(&rest) : nil
   }
 
   /// The role behind the last `TO` of a GRANT; a REVOKE's needs no role that no grant needs.
@@ -46,15 +53,14 @@ package struct TableOfContents: Sendable {
     return name
   }
 
-  /// Whom row-level security policies, user mappings and settings of the database are for: they can't be made without these roles,
-  /// whatever owners and grants are left out.
+  /// Whom row-level security policies and user mappings are for: they can't be made without these roles, whatever owners and grants are
+  /// left out.
   package var beneficiaries: Set<String> {
     Set(
       entries.flatMap { entry -> [String] in
         switch entry.kind {
         case "POLICY": entry.definition.map(Self.policyRoles) ?? []
         case "USER MAPPING": entry.definition.map(Self.mappedRole) ?? []
-        case "DATABASE PROPERTIES": entry.definition?.split(separator: "\n").compactMap(Self.settingsRole) ?? []
         default: []
         }
       })
@@ -77,6 +83,13 @@ package struct TableOfContents: Sendable {
       roles.append(role)
     } while rest.skip(", ")
     return roles
+  }
+
+  /// Who has settings of his own in the database.
+  package var settingRoles: Set<String> {
+    Set(
+      entries.filter { $0.kind == "DATABASE PROPERTIES" }.compactMap(\.definition)
+        .flatMap { $0.split(separator: "\n") }.compactMap(Self.settingsRole))
   }
 
   /// `ALTER ROLE name IN DATABASE …` (`dumpDatabaseConfig` of pg_dump.c).
@@ -123,7 +136,9 @@ package struct TableOfContents: Sendable {
 
   /// The statements that give a database of another name what the archived one had: settings, connection limit, and the privileges
   /// on it. `pg_restore` runs them only with `--create`, under the old name.
-  package func databaseStatements(for name: String, withPrivileges: Bool) -> [String] {
+  ///
+  /// - Parameter roles: whose settings come along.
+  package func databaseStatements(for name: String, withPrivileges: Bool, roles: Set<String>) -> [String] {
     guard let old = database?.tag else { return [] }
     let wanted = entries.filter { entry in
       switch entry.kind {
@@ -135,7 +150,9 @@ package struct TableOfContents: Sendable {
       }
     }
     return wanted.compactMap(\.definition).map { definition in
-      definition.split(separator: "\n", omittingEmptySubsequences: false).map { line in
+      definition.split(separator: "\n", omittingEmptySubsequences: false).filter { line in
+        Self.settingsRole(line).map(roles.contains) ?? true
+      }.map { line in
         for text in [SQLName.quoted(old), old] {
           if let range = line.firstRange(of: "DATABASE \(text) ") {
             return line.replacingCharacters(in: range, with: "DATABASE \(SQLName.quoted(name)) ")

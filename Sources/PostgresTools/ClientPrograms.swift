@@ -54,6 +54,18 @@ package struct ClientPrograms: Sendable {
       hint: "apt install postgresql-client-\(major), or set 'programs' in the configuration")
   }
 
+  /// The newest there is.
+  package func newest(_ name: String) async throws(Fault) -> ClientProgram {
+    var best: ClientProgram?
+    for folder in folders {
+      let path = "\(folder)/\(name)"
+      guard access(path, X_OK) == 0, let program = await Self.inspect(path) else { continue }
+      if program.major > best?.major ?? 0 { best = program }
+    }
+    if let best { return best }
+    return try await program(name, forServer: 0)
+  }
+
   private static func inspect(_ path: String) async -> ClientProgram? {
     guard let output = try? await ClientProcess(path: path, arguments: ["--version"]).capture(limit: 4096),
       output.status.isSuccess

@@ -85,13 +85,29 @@ extension PostgresSession {
     Dictionary(grouping: try await self.query(query)) { $0[0] ?? "" }.mapValues { $0.compactMap { $0[1] } }
   }
 
-  /// Ends every other connection to a database; returns how many there were.
+  /// Ends every other connection to a database; returns how many there were. Those of superusers only where we are one: nobody else may
+  /// (`pg_signal_backend` of signalfuncs.c).
   package func terminateConnections(to database: String) async throws(Fault) -> Int {
     try await query(
       """
-      SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity
-      WHERE datname = $1 AND pid <> pg_catalog.pg_backend_pid()
+      SELECT pg_catalog.pg_terminate_backend(a.pid) FROM pg_catalog.pg_stat_activity a
+      LEFT JOIN pg_catalog.pg_roles r ON r.oid = a.usesysid, pg_catalog.pg_roles me
+      WHERE a.datname = $1 AND a.pid <> pg_catalog.pg_backend_pid() AND me.rolname = current_user
+        AND (me.rolsuper OR a.usesysid IS NOT NULL AND NOT coalesce(r.rolsuper, false))
       """, [database]
     ).count
+  }
+
+  /// Who is connected to a database and can be ended by superusers alone, as `role (pid, application)`; none where we are one.
+  package func untouchableConnections(to database: String) async throws(Fault) -> [String] {
+    try await query(
+      """
+      SELECT r.rolname || ' (pid ' || a.pid || CASE WHEN a.application_name = '' THEN '' ELSE ', ' || a.application_name END || ')'
+      FROM pg_catalog.pg_stat_activity a JOIN pg_catalog.pg_roles r ON r.oid = a.usesysid, pg_catalog.pg_roles me
+      WHERE a.datname = $1 AND a.pid <> pg_catalog.pg_backend_pid() AND me.rolname = current_user
+        AND r.rolsuper AND NOT me.rolsuper
+      ORDER BY a.pid
+      """, [database]
+    ).compactMap { $0[0] }
   }
 }

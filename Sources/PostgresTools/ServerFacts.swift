@@ -103,9 +103,12 @@ extension PostgresSession {
   }
 
   /// The databases of the server that one can connect to, templates aside.
-  package func databaseNames() async throws(Fault) -> [String] {
+  package func databaseNames() async throws(Fault) -> [(name: String, comment: String?)] {
     try await query(
-      "SELECT datname FROM pg_catalog.pg_database WHERE datallowconn AND NOT datistemplate ORDER BY datname"
-    ).compactMap { $0[0] }
+      """
+      SELECT datname, pg_catalog.shobj_description(oid, 'pg_database') FROM pg_catalog.pg_database
+      WHERE datallowconn AND NOT datistemplate ORDER BY datname
+      """
+    ).map { ($0[0] ?? "", $0[1]) }
   }
 }

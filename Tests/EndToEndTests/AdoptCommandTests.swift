@@ -27,6 +27,8 @@ import Testing
       """
       CREATE ROLE "\(owner)"; CREATE TABLE "text lines" (line text); ALTER TABLE "text lines" OWNER TO "\(owner)";
       INSERT INTO "text lines" VALUES (E'\\\\connect nowhere'), ('CREATE DATABASE x'), ('SET client_encoding = ''LATIN1'';');
+      INSERT INTO "text lines" VALUES (E'a\\nDROP DATABASE shop;\\n\\\\connect elsewhere\\n\\\\restrict x\\nGRANT ALL TO nobody_at_all;\\n');
+      CREATE FUNCTION lines() RETURNS text LANGUAGE sql AS E'SELECT ''a\\nALTER DATABASE x\\nCREATE DATABASE y\\n'' ';
       GRANT SELECT ON portal.users TO "\(owner)";
       """)
     let dumps = folder.file("dumps")
@@ -88,6 +90,7 @@ import Testing
     #expect(try cluster.sql(target, "SELECT count(*) FROM portal.views").filter(\.isNumber) == rows)
     #expect(
       try cluster.sql(target, "SELECT tableowner FROM pg_tables WHERE tablename = 'text lines'") == "\(owner)\n")
+    #expect(try cluster.sql(target, "SELECT lines()") == "a\nALTER DATABASE x\nCREATE DATABASE y\n\n", "no statement")
     // Once is enough.
     let again = try daemon.ctl("adopt", "\(dumps)/plain.sql")
     #expect(again.status == 0 && again.output.contains("adopted before, as shop/"), "\(again.output)\(again.errors)")

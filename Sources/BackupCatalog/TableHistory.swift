@@ -10,6 +10,8 @@ package struct TableHistory: Codable, Sendable, Equatable {
       case vanished
       case appeared
       case gone
+      /// Neither this one nor the one before has it.
+      case absent
     }
 
     package var backup: BackupID
@@ -44,7 +46,7 @@ package struct TableHistory: Codable, Sendable, Equatable {
       let now = contents.tables.first { "\($0.schema).\($0.name)" == table }
       let change: Entry.Change =
         switch (before, now) {
-        case (nil, nil): isFirst ? .first : .same
+        case (nil, nil): .absent
         case (nil, _): isFirst ? .first : .appeared
         case (_, nil): .gone
         case (let before?, let now?): Self.change(before, now)

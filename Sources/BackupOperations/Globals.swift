@@ -17,41 +17,7 @@ struct Globals: Sendable {
   private let lines: [String]
 
   init(_ text: String) {
-    lines = Self.split(text)
-  }
-
-  /// The statements, each with its semicolon. A line inside a constant is no statement, whatever it says: anybody may set his own
-  /// role's settings to any text.
-  static func split(_ text: String) -> [String] {
-    var statements: [String] = []
-    var current = ""
-    var quote: Character?
-    var isEscaping = false
-    var rest = text[...]
-    while let character = rest.popFirst() {
-      if let open = quote {
-        current.append(character)
-        if isEscaping, character == "\\", let next = rest.popFirst() {
-          current.append(next)
-        } else if character == open {
-          // A doubled quote stands for itself.
-          if rest.first == open { current.append(rest.removeFirst()) } else { quote = nil }
-        }
-      } else if character == "-", rest.first == "-", current.allSatisfy(\.isWhitespace) {
-        rest = rest.drop { !$0.isNewline }
-        current = ""
-      } else if character == "'" || character == "\"" {
-        quote = character
-        isEscaping = character == "'" && current.last.map { $0 == "E" || $0 == "e" } == true
-        current.append(character)
-      } else if character == ";" {
-        statements.append(String(current.drop(while: \.isWhitespace)) + ";")
-        current = ""
-      } else {
-        current.append(character)
-      }
-    }
-    return statements
+    lines = SQLText.statements(text)
   }
 
   static func read(
@@ -99,10 +65,14 @@ struct Globals: Sendable {
       for word in ["CREATE TABLESPACE ", "ALTER TABLESPACE "] {
         if let name = Self.name(line, after: word) { return newSpaces.contains(name) }
       }
-      // GRANT a TO b …: memberships of new roles.
+      // GRANT a TO b …: memberships of new roles, and in them.
       if line.hasPrefix("GRANT "), let to = line.firstRange(of: " TO ") {
         var member = line[to.upperBound...]
-        return SQLName.read(&member).map(newRoles.contains) ?? false
+        guard let name = SQLName.read(&member) else { return false }
+        var granted = line.dropFirst("GRANT ".count)
+        let group = SQLName.read(&granted)
+        let isNewGroup = granted.hasPrefix(" TO ") && group.map(newRoles.contains) == true
+        return newRoles.contains(name) || isNewGroup && inventory.roles.contains(name)
       }
       return false
     }

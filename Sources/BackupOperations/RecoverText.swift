@@ -23,15 +23,19 @@ struct RecoverText {
       \(manifest.files.map { "\($0.sha256)  \($0.name)" }.joined(separator: "\n"))
       END
 
-      \(signature)2. Make an empty database and load the archive into it (PostgreSQL \(manifest.server.versionNumber / 10000) or newer):
+      \(signature)\(globals)\(manifest.globals == nil ? 2 : 3). Make an empty database and load the archive into it (PostgreSQL \(manifest.server.versionNumber / 10000) or newer):
 
       createdb --template=template0 --encoding=\(manifest.server.encoding) restored
-      \(decode(artifact.compression, artifact.file.name)) | pg_restore --exit-on-error --no-owner --dbname=restored
+      \(decode(artifact.compression, artifact.file.name)) | pg_restore --exit-on-error \(manifest.globals == nil ? "--no-owner --no-privileges " : "")--dbname=restored
 
-      Leave out --no-owner where the roles exist. One table only: add --table=NAME. A list of what is inside:
+      \(manifest.globals == nil ? "Leave out --no-owner and --no-privileges where the roles exist." : "Where the roles are not to be made: add --no-owner --no-privileges.") pg_restore gives the new database no settings and
+      privileges of its own; --create does, under the old name. A list of what is inside:
 
       \(decode(artifact.compression, artifact.file.name)) | pg_restore --list
-      \(globals)
+
+      One table's rows alone, as text (public.NAME; then psql can read it):
+
+      \(decode(artifact.compression, artifact.file.name)) | pg_restore --data-only --schema=public --table=NAME --file=-
       """
   }
 
@@ -40,10 +44,11 @@ struct RecoverText {
     let note =
       globals.hasRolePasswords ? "" : " The role's rights did not suffice to read the passwords: set them anew."
     return """
-
-      Roles and tablespaces of the whole server are in \(globals.file.name); read it before you run it.\(note)
+      2. Roles and tablespaces of the whole server are in \(globals.file.name); read it before you run it: where a role is there
+      already, psql says so and goes on, and sets what the file says of it.\(note)
 
       \(decode(globals.compression, globals.file.name)) | psql --dbname=postgres
+
 
       """
   }

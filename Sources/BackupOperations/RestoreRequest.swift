@@ -74,13 +74,12 @@ package struct RestoreNames: Sendable, Equatable {
   package var schema: String { "restored_\(stamp)" }
   package var safetySchema: String { "replaced_\(stamp)" }
 
-  /// When a restore of `live` began to load a database of this name; nil where it has none of these names.
-  static func workTime(_ name: String, of live: String) -> Date? {
+  /// Whether a restore of `live` gives this name to what it loads.
+  static func isWork(_ name: String, of live: String) -> Bool {
     guard let range = name.ranges(of: "_restore_").last,
-      let time = Date(stamp: name[range.upperBound...].uppercased()),
-      RestoreNames(live: live, stamp: time.stamp.lowercased()).work == name
-    else { return nil }
-    return time
+      let time = Date(stamp: name[range.upperBound...].uppercased())
+    else { return false }
+    return RestoreNames(live: live, stamp: time.stamp.lowercased()).work == name
   }
 
   /// Whether a restore or a rollback of `live` gives this name to what it puts aside.

@@ -64,15 +64,12 @@ package struct Rollback: Sendable {
     return try await drop(old.map(\.name))
   }
 
-  /// Drops what a restore of this database that died has left half-made, where nobody is connected to it. One that it had no time to
-  /// mark goes when it is an hour old.
+  /// Drops what a restore of this database that died has left half-made, where nobody is connected to it: what carries the mark, and
+  /// nothing by its name alone.
   package func sweepUnfinished(of live: String) async throws(Fault) -> Removal {
-    let now = context.now()
     let left = try await databases().filter { database in
-      guard database.connections == 0, database.isOurs, let time = RestoreNames.workTime(database.name, of: live) else {
-        return false
-      }
-      return database.comment?.hasPrefix(Preparation.unfinishedMark) ?? (now.timeIntervalSince(time) > 3600)
+      database.connections == 0 && database.isOurs && RestoreNames.isWork(database.name, of: live)
+        && database.comment?.hasPrefix(Preparation.unfinishedMark) == true
     }
     return try await drop(left.map(\.name))
   }

@@ -88,8 +88,8 @@ package struct TableOfContents: Sendable {
   /// Who has settings of his own in the database.
   package var settingRoles: Set<String> {
     Set(
-      entries.filter { $0.kind == "DATABASE PROPERTIES" }.compactMap(\.definition)
-        .flatMap { $0.split(separator: "\n") }.compactMap(Self.settingsRole))
+      entries.filter { $0.kind == "DATABASE PROPERTIES" }.compactMap(\.definition).flatMap(SQLText.statements)
+        .compactMap { Self.settingsRole($0[...]) })
   }
 
   /// `ALTER ROLE name IN DATABASE …` (`dumpDatabaseConfig` of pg_dump.c).
@@ -149,18 +149,22 @@ package struct TableOfContents: Sendable {
       default: false
       }
     }
-    return wanted.compactMap(\.definition).map { definition in
-      definition.split(separator: "\n", omittingEmptySubsequences: false).filter { line in
-        Self.settingsRole(line).map(roles.contains) ?? true
-      }.map { line in
-        for text in [SQLName.quoted(old), old] {
-          if let range = line.firstRange(of: "DATABASE \(text) ") {
-            return line.replacingCharacters(in: range, with: "DATABASE \(SQLName.quoted(name)) ")
-          }
-        }
-        return String(line)
-      }.joined(separator: "\n")
+    return wanted.compactMap(\.definition).flatMap(SQLText.statements).compactMap { statement in
+      if let role = Self.settingsRole(statement[...]), !roles.contains(role) { return nil }
+      return Self.renamed(statement, from: old, to: name)
     }
+  }
+
+  /// The statement about a database of another name: where it names the old one, and not where a setting's value or a role looks like that.
+  private static func renamed(_ statement: String, from old: String, to name: String) -> String {
+    var rest = statement[...]
+    if rest.skip("ALTER ROLE ") { _ = SQLName.read(&rest) }
+    for text in [SQLName.quoted(old), old] {
+      if let range = rest.firstRange(of: "DATABASE \(text) ") {
+        return statement[..<range.lowerBound] + "DATABASE \(SQLName.quoted(name)) " + statement[range.upperBound...]
+      }
+    }
+    return statement
   }
 
   // MARK: - Sequences
@@ -202,9 +206,5 @@ extension Substring {
     while rest.first == character { rest.removeFirst() }
     while rest.last == character { rest.removeLast() }
     return String(rest)
-  }
-
-  fileprivate func replacingCharacters(in range: Range<Index>, with text: String) -> String {
-    self[..<range.lowerBound] + text + self[range.upperBound...]
   }
 }

@@ -46,6 +46,10 @@ package actor PostgresSession {
   private func open() throws(Fault) {
     do {
       try connection.open(settings)
+      // Older servers do not know it, and refuse an option that they don't know.
+      if let handle = connection.handle, PQserverVersion(handle) >= 170_000 {
+        _ = try connection.query("SET transaction_timeout = 0", [])
+      }
     } catch {
       throw error.fault(connecting: settings)
     }

@@ -108,6 +108,7 @@ enum HistoryText {
     case .vanished: "ROWS VANISHED"
     case .appeared: "new"
     case .gone: "GONE"
+    case .absent: "not there"
     }
   }
 }

@@ -127,10 +127,16 @@ func connection(_ cluster: PrivateCluster, _ database: String, user: String = "p
     #expect(scanned.tables.map { $0.rows?.fingerprint.description } == contents.tables.map(\.fingerprint))
   }
 
-  /// RECOVER.txt is executed to the letter, and the restored database equals the source, table by table.
+  /// RECOVER.txt is executed to the letter on another server, which has none of the roles, and the restored database equals the source,
+  /// table by table.
   @Test(arguments: ["none", "age", "gpg"]) func recoverTextDoesWhatItSays(_ encryption: String) async throws {
-    let cluster = try PrivateCluster.shared()
+    let (cluster, other) = (try PrivateCluster.shared(), try PrivateCluster())
     let database = try cluster.makeDatabase(sample: 1)
+    let owner = "Owner of \(database)"
+    try cluster.sql(
+      database,
+      "CREATE ROLE \"\(owner)\"; ALTER TABLE portal.users OWNER TO \"\(owner)\"; GRANT SELECT ON portal.views TO \"\(owner)\""
+    )
     let workshop = Workshop()
     var settings = Backup.Settings()
     let key = workshop.folder.file("key")
@@ -150,8 +156,12 @@ func connection(_ cluster: PrivateCluster, _ database: String, user: String = "p
     var inDocument = false
     for line in text.split(separator: "\n").map(String.init) {
       let isCommand = ["sha256sum", "createdb", "zstd", "age", "export", "(umask"].contains { line.hasPrefix($0 + " ") }
-      if (isCommand && !line.contains("psql")) || inDocument {
-        script.append(line.replacing("restored", with: restored))
+      if isCommand || inDocument {
+        let isTable = line.contains("--table=NAME")
+        script.append(
+          line.replacing("restored", with: restored).replacing(
+            "--schema=public --table=NAME", with: "--schema=portal --table=users")
+            + (isTable ? " > '\(workshop.folder.file("users.sql"))'" : ""))
       }
       if line.hasSuffix("<<END") { inDocument = true } else if line == "END" { inDocument = false }
     }
@@ -160,16 +170,19 @@ func connection(_ cluster: PrivateCluster, _ database: String, user: String = "p
     try Shell.must(
       "sh", ["-c", script.joined(separator: "\n")],
       environment: [
-        "KEY": key, "GNUPGHOME": gpgHome?.folder.path ?? "", "PGHOST": cluster.host, "PGPORT": PrivateCluster.port,
+        "KEY": key, "GNUPGHOME": gpgHome?.folder.path ?? "", "PGHOST": other.host, "PGPORT": PrivateCluster.port,
         "PGUSER": "postgres",
         "PATH": "\(cluster.binaries):/usr/bin:/bin",
       ])
     for table in try cluster.sql(database, Self.tables).split(separator: "\n") {
       let query = "SELECT count(*), md5(string_agg(t::text, E'\\n' ORDER BY t::text)) FROM ONLY \(table) AS t"
-      #expect(try cluster.sql(database, query) == cluster.sql(restored, query), "\(table)")
+      #expect(try cluster.sql(database, query) == other.sql(restored, query), "\(table)")
     }
+    #expect(try other.sql(restored, "SELECT tableowner FROM pg_tables WHERE tablename = 'users'") == "\(owner)\n")
+    #expect(
+      try String(contentsOfFile: workshop.folder.file("users.sql"), encoding: .utf8).contains("COPY portal.users "))
     let objects = "SELECT oid, md5(lo_get(oid)) FROM pg_largeobject_metadata ORDER BY oid"
-    #expect(try cluster.sql(database, objects) == cluster.sql(restored, objects))
+    #expect(try cluster.sql(database, objects) == other.sql(restored, objects))
   }
 
   private static let tables = """

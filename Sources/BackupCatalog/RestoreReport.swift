@@ -32,6 +32,8 @@ package struct RestoreOutcome: Sendable, Codable, Equatable {
   /// Of the artifact, of which so many were needed.
   package var storedBytesRead: Int64 = 0
   package var storedBytes: Int64 = 0
+  /// Of a rollback: when what is back now was replaced.
+  package var replaced: Date?
   /// From the first connection that was ended to the last rename.
   package var downtimeSeconds: Double?
   /// The stores that it was read from, the nearest first.

@@ -50,6 +50,7 @@ extension DaemonCore {
   func settleStoresWhenDue() async {
     guard SystemClock.running() - reconciledAt >= plan.reconcileEvery.inSeconds else { return }
     await settleStores()
+    await putBackWhatWasCut()
     await lookForKept()
   }
 

@@ -21,15 +21,19 @@ extension DaemonCore {
   }
 
   /// Begins a restore; its run is followed like any other's. One at a time for each database.
-  func beginRestore(_ command: RestoreCommand, by caller: Caller?) async throws(Fault) -> RunReport {
+  ///
+  /// - Parameter isPutBack: all the rows that there are, rather than none.
+  func beginRestore(
+    _ command: RestoreCommand, by caller: Caller?, reason: String = "on demand", isPutBack: Bool = false
+  ) async throws(Fault) -> RunReport {
     try refuseWhileStopping()
     let (backup, _) = try await find(command.id)
     var report = RunReport(
-      job: Self.restoreJob, database: backup.id.database, RunOptions(reason: "on demand", by: caller), asked: now())
+      job: Self.restoreJob, database: backup.id.database, RunOptions(reason: reason, by: caller), asked: now())
     report.backup = backup.id
     let id = report.id
     let (board, status) = (board, status)
-    let work = try await restore(command, run: id) { progress in
+    let work = try await restore(command, run: id, isPutBack: isPutBack) { progress in
       let progress = RunReport.Progress(progress)
       board.progress(id, progress)
       status.progressed(board, id, phase: progress.phase)
@@ -44,12 +48,13 @@ extension DaemonCore {
     board.post(report)
     var record = LedgerRecord(.runStarted, at: now())
     record.describe(report)
+    if command.inPlace { record.detail = ["way": RestoreWay.inPlace.rawValue] }
     await append(record)
-    restores[id] = Task { await self.run(work, report) }
+    restores[id] = Task { await self.run(work, report, way: command.inPlace ? .inPlace : nil) }
     return report
   }
 
-  private func run(_ restore: Restore, _ begun: RunReport) async {
+  private func run(_ restore: Restore, _ begun: RunReport, way: RestoreWay?) async {
     var report = begun
     do throws(Fault) {
       try await plan.hooks.run(.beforeRestore, report, logger: logger)
@@ -69,6 +74,7 @@ extension DaemonCore {
     var record = LedgerRecord(.runFinished, at: now())
     record.describe(report)
     record.detail = report.restore.map(Self.detail)
+    if let way { record.detail = (record.detail ?? [:]).merging(["way": way.rawValue]) { $1 } }
     if let canceller = cancellers.removeValue(forKey: report.id), report.state == .aborted {
       record.detail = RunHistory.cancelled(by: canceller)
     }
@@ -146,7 +152,19 @@ extension DaemonCore {
         .runConflict, "'\(database.name)' is being restored by run \(other.id).",
         hint: "pgbackupctl cancel \(other.id)")
     }
-    let outcome = try await rollback(of: database).run(database.connection["dbname"] ?? database.name)
+    let live = database.connection["dbname"] ?? database.name
+    if let inPlace = await ledger.history.inPlace[database.name] {
+      let newest = try await rollback(of: database).kept().last { $0.live == live }
+      guard let newest, newest.replaced > inPlace.time else {
+        let safety = inPlace.detail?["kept"] ?? "\(database.name)/latest:pre-restore"
+        throw Fault(
+          .rollbackMissing,
+          "The last restore of '\(database.name)' was one in place: what was there before is no database but a backup, \(safety).",
+          cause: newest.map { "'\($0.name)' is of a restore before that one, and older" },
+          hint: "pgbackupctl restore \(safety)")
+      }
+    }
+    let outcome = try await rollback(of: database).run(live)
     var record = LedgerRecord(.databaseRolledBack, at: now())
     (record.database, record.by, record.detail) = (database.name, caller, Self.detail(outcome))
     await append(record)
@@ -229,7 +247,7 @@ extension DaemonCore {
       .map { String($0.database.dropFirst(database.name.count + 1)) }
   }
 
-  private func rollback(of database: DaemonPlan.Database) -> Rollback {
+  func rollback(of database: DaemonPlan.Database) -> Rollback {
     Rollback(
       on: database.restoreConnection ?? database.connection,
       context: OperationContext(now: now, report: { _ in }))
@@ -238,11 +256,12 @@ extension DaemonCore {
   // MARK: - Making one
 
   private func restore(
-    _ command: RestoreCommand, run: String, report: @escaping @Sendable (RunProgress) -> Void
+    _ command: RestoreCommand, run: String, isPutBack: Bool = false, report: @escaping @Sendable (RunProgress) -> Void
   ) async throws(Fault) -> Restore {
     let (backup, _) = try await find(command.id)
     let database = try restoreDatabase(backup.id.database)
-    let request = try RestoreRequest(command, backup.id, database.name, jobs: plan.restoreJobs)
+    var request = try RestoreRequest(command, backup.id, database.name, jobs: plan.restoreJobs)
+    request.isLenient = isPutBack
     let context = OperationContext(now: now, report: report)
     return Restore(
       request, of: backup.manifest, from: try plan.places(of: backup, acceptUntrusted: command.acceptUntrusted),
@@ -253,7 +272,7 @@ extension DaemonCore {
   }
 
   /// Also a database that is not there any more: that is what restores are for.
-  private func restoreDatabase(_ name: String) throws(Fault) -> DaemonPlan.Database {
+  func restoreDatabase(_ name: String) throws(Fault) -> DaemonPlan.Database {
     if let database = plan.databases.first(where: { $0.name == name && $0.includes == nil }) { return database }
     for entry in plan.databases where entry.includes != nil && name.hasPrefix(entry.name + ".") {
       return entry.member(String(name.dropFirst(entry.name.count + 1)))

@@ -81,29 +81,38 @@ extension DaemonCore {
   /// Runs that a dead daemon began and nobody ended.
   func concludeInterrupted() async {
     for begun in await ledger.history.open.values.sorted(by: { $0.sequence < $1.sequence }) {
-      let fault =
-        begun.job == Self.restoreJob
-        ? Fault(
-          .runInterrupted, "The daemon died in this restore; what it had made beside the live database is dropped.",
-          cause:
-            "where it was one in place, the live database may be gone; its safety backup has the type 'pre-restore'",
-          hint:
-            "psql -l; where the database is missing: pgbackupctl rollback \(begun.database ?? "DB"), else restore the newest pre-restore of pgbackupctl list \(begun.database ?? "DB")"
-        )
-        : Fault(
-          .runInterrupted, "The daemon died in this run; nothing of it was kept.",
-          hint: "journalctl -u pgbackupd, for why it died")
+      let fault = Self.interruption(of: begun)
       var record = LedgerRecord(.runFinished, at: now())
       (record.job, record.database, record.run, record.by) = (begun.job, begun.database, begun.run, begun.by)
       (record.reason, record.due, record.attempt) = (begun.reason, begun.due, begun.attempt)
-      (record.result, record.fault) = (RunReport.State.interrupted.rawValue, fault)
+      (record.result, record.fault, record.detail) = (RunReport.State.interrupted.rawValue, fault, begun.detail)
       await append(record)
+      if begun.detail?["way"] == RestoreWay.inPlace.rawValue { cutInPlace.append(begun) }
       logger.warning(
         .runInterrupted, fault,
         metadata: [
           "job": "\(begun.job ?? "")", "database": "\(begun.database ?? "")", "run": "\(begun.run ?? "")",
         ])
     }
+  }
+
+  private static func interruption(of begun: LedgerRecord) -> Fault {
+    let database = begun.database ?? "DB"
+    guard begun.job == restoreJob else {
+      return Fault(
+        .runInterrupted, "The daemon died in this run; nothing of it was kept.",
+        hint: "journalctl -u pgbackupd, for why it died")
+    }
+    guard begun.detail?["way"] == RestoreWay.inPlace.rawValue else {
+      return Fault(
+        .runInterrupted,
+        "The daemon died in this restore; the live database is as it was, and what was made beside it is dropped.",
+        hint: "pgbackupctl restore \(database)/latest")
+    }
+    return Fault(
+      .runInterrupted,
+      "The daemon died in this restore in place; where '\(database)' is gone, what was there before is put back by itself.",
+      hint: "pgbackupctl status; where it stays away: pgbackupctl restore \(database)/latest:pre-restore")
   }
 
   /// What `status` and `jobs` tell about the last runs survives a restart.

@@ -69,6 +69,8 @@ package actor DaemonCore {
   var storeAnswers: [String: (free: Int64?, fault: Fault?, at: TimeInterval)] = [:]
   /// What stores were asked last in vain; set once the answer has come.
   var hangingQuestions: [String: Flag] = [:]
+  /// Restores in place that an earlier process died in, and whose database may be gone.
+  var cutInPlace: [LedgerRecord] = []
   /// Backups that are being deleted from a store, and that the ledger does not tell so of yet.
   var removing: Set<BackupID> = []
   /// The zone rules that a job's schedule has now; they change when the machine's zone files do.
@@ -160,6 +162,7 @@ package actor DaemonCore {
     await sweepDrills()
     await catchUpFromCatalog()
     await settleStores()
+    await putBackWhatWasCut()
     await lookForKept()
     await watch()
   }

@@ -73,6 +73,10 @@ package struct RunHistory: Sendable {
   /// turn.
   package private(set) var looked: [PlacementKey: Date] = [:]
 
+  /// The last restore in place of each database, done or cut off, that no rollback has undone: what was there before is a backup, and none
+  /// of the databases that were kept.
+  package private(set) var inPlace: [String: LedgerRecord] = [:]
+
   package typealias Committed = [BackupID: Set<String>]
 
   /// Backups that were made, and not deleted since, with the stores that have them.
@@ -122,6 +126,8 @@ package struct RunHistory: Sendable {
     case .backupDeleted:
       // Of a damaged one the record tells what was wrong with it.
       if let backup = record.backup, let store = record.store { forget(backup, store) }
+    case .databaseRolledBack:
+      if let database = record.database { inPlace[database] = nil }
     case .backupAccepted:
       if let backup = record.backup { accepted.insert(backup) }
     case .jobScheduled:
@@ -155,6 +161,11 @@ package struct RunHistory: Sendable {
       if let run = record.run { open[run] = nil }
       if let job = record.job, let database = record.database {
         last[JobOnDatabase(job: job, database: database)] = record
+        if record.detail?["way"] == RestoreWay.inPlace.rawValue,
+          record.result == "succeeded" || record.result == "interrupted"
+        {
+          inPlace[database] = record
+        }
         if record.result == "succeeded", record.detail?["proof"] == "whole", let backup = record.backup {
           proofs[backup] = record.time
           proofRecords[backup] = record.sequence
@@ -253,4 +264,9 @@ extension RecoveryMeasure {
       time: record.time, backup: backup, stores: (detail["stores"] ?? "").split(separator: ",").map(String.init),
       bytes: bytes, phases: Dictionary(phases, uniquingKeysWith: +), record: record.sequence)
   }
+}
+
+/// How a restore puts its database into place, as the ledger has it.
+enum RestoreWay: String {
+  case inPlace = "in-place"
 }

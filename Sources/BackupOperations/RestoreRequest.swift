@@ -35,7 +35,7 @@ package struct RestoreRequest: Sendable {
   /// Connections that load at once.
   package var jobs = 4
   /// Goes on where something but rows can't be restored, and tells it: for what is put back after a restore in place has failed.
-  var isLenient = false
+  package var isLenient = false
 
   package init(backup: BackupID, database: String) {
     self.backup = backup

@@ -112,12 +112,16 @@ import Testing
     let daemon = fixture.daemon
     #expect(try daemon.ctl("backup", "shop").status == 0)
     let views = try fixture.rows("portal.views")
+    #expect(try daemon.ctl("restore", "latest", "--force").status == 0)
+    let older = try fixture.others
     try fixture.cluster.sql(fixture.database, "DELETE FROM portal.views; CREATE TABLE only_now AS SELECT 7 AS x")
     let restore = try daemon.ctl("restore", "latest", "--in-place", "--force")
     #expect(restore.status == 0, "\(restore.errors)\n\(daemon.log)")
     #expect(try fixture.rows("portal.views") == views)
-    #expect(try fixture.others == [])
-    // What was there is in the safety backup.
+    #expect(try fixture.others == older)
+    // What was there is in the safety backup, and no older database takes its place.
+    let rollback = try daemon.ctl("rollback", "shop", "--force")
+    #expect(rollback.status == 6 && rollback.errors.contains("next:  pgbackupctl restore shop/2"), "\(rollback.errors)")
     let safety = try daemon.ctl("restore", "latest:pre-restore", "--into", fixture.database + "_then")
     #expect(safety.status == 0, "\(safety.errors)")
     #expect(try fixture.rows("only_now", of: fixture.database + "_then") == 1)
@@ -313,7 +317,7 @@ import Testing
     #expect(try again.rows("portal.users") == 40_000)
   }
 
-  /// Killed when the live database has lost its name to a restore in place, or is gone: the next start tells it, and what brings it back.
+  /// Killed when the live database has lost its name to a restore in place, or is gone: the next start puts it back by itself.
   @Test(arguments: [false, true]) func aKilledRestoreInPlace(_ isDropped: Bool) throws {
     let folder = TemporaryFolder()
     let store = TemporaryFolder()
@@ -330,19 +334,12 @@ import Testing
     fixture.daemon.signal(SIGKILL)
     #expect(fixture.daemon.waitForExit() == -SIGKILL)
     let again = try start(extra: extra, folder: folder, database: fixture.database)
-    let status = try again.daemon.ctl("status")
-    #expect(status.status == 10 && status.output.contains("died in this restore"), "\(status.output)")
-    #expect(status.output.contains("pgbackupctl rollback shop"), "\(status.output)")
+    let ledger = try again.daemon.followLedger()
+    try ledger.wait(for: "run.finished", "interrupted", "in-place")
     if isDropped {
-      let list = try #require(
-        try JSONSerialization.jsonObject(with: Data(try again.daemon.ctl("list", "shop", "--json").output.utf8))
-          as? [[String: Any]])
-      let safety = try #require(list.first { $0["type"] as? String == "pre-restore" }?["id"] as? String)
-      let restored = try again.daemon.ctl("restore", safety, "--force")
-      #expect(restored.status == 0, "\(restored.errors)")
+      try ledger.wait(for: "run.finished", "what was there before is put back", "succeeded")
     } else {
-      let back = try again.daemon.ctl("rollback", "shop", "--force")
-      #expect(back.status == 0, "\(back.errors)")
+      try ledger.wait(for: "database.rolled_back", "the daemon died in a restore in place")
     }
     #expect(try again.rows("later") == 1)
     #expect(try again.rows("portal.users") == 20_000)

@@ -45,6 +45,13 @@ package struct Restore: Sendable {
     self.safetyBackup = safetyBackup
   }
 
+  /// The connection with all that libpq takes from the environment and its files: the programs that restore get none of that.
+  package static func resolved(_ connection: ConnectionSettings) async throws(Fault) -> ConnectionSettings {
+    try await PostgresSession.connect(connection.maintenance).use { session throws(Fault) in
+      await session.effectiveSettings()
+    }
+  }
+
   /// What would be done, without doing any of it. Throws what would refuse the restore before it begins.
   package func preview() async throws(Fault) -> RestorePreview {
     try await Preparation(self, readsGlobals: true).preview

@@ -71,7 +71,7 @@ struct RestoreCommandLine: AsyncParsableCommand {
     command.id = plan.backup.description
     let progress = StandaloneProgress(plan.backup)
     let restore = try await work.restore(command) { progress.show($0) }
-    let report = try await work.run(restore, progress)
+    let report = try await Interruptible.run { try await work.run(restore, progress) }
     guard let outcome = report.restore else { return }
     try connection.show(report) { RestoreText.outcome(outcome, $0) }
   }
@@ -99,23 +99,32 @@ final class StandaloneProgress: Sendable {
   func finish() { line.withLock { $0.finish() } }
 }
 
-struct RollbackCommandLine: ParsableCommand {
+struct RollbackCommandLine: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "rollback",
     abstract: "Undoes the last restore of a database: the one it replaced comes back, at once.",
     discussion: "What is replaced by this is kept too, so a second rollback undoes the first.")
 
-  @Argument(help: "The database's name in the configuration.") var database: String
+  @Argument(help: "The database's name in the configuration; standalone without one: its name on the server.")
+  var database: String
   @Flag(name: .long, help: "Don't ask.") var force = false
   @OptionGroup var connection: ConnectionOptions
+  @Flag(name: .long, help: "Work in this process: no daemon.") var standalone = false
+  @Option(name: .long, help: "Standalone: the server, as a libpq URI or key=value (default: libpq's own).")
+  var connect: String?
+  @Option(name: .long, help: "Standalone: a configuration file that names the server, as the daemon has it.")
+  var config: String?
 
-  func run() throws {
+  func run() async throws {
     try Terminal.confirm("All connections to the database are ended", database: database, force: force)
-    let outcome = try connection.client.post(
-      RestoreOutcome.self, "/v1/rollback", RollbackCommand(database: database))
+    let outcome =
+      standalone
+      ? try await Standalone.rollback(database, connect: connect, config: config)
+      : try connection.client.post(RestoreOutcome.self, "/v1/rollback", RollbackCommand(database: database))
     try connection.show(outcome) { outcome in
       let kept = outcome.kept.map { "; what it was is kept as '\($0)'" } ?? ""
-      return "'\(outcome.database)' is back as it was before the restore\(kept).\n"
+      let until = outcome.replaced.map { " of \($0.rfc3339)" } ?? ""
+      return "'\(outcome.database)' is back as it was before the restore\(until)\(kept).\n"
         + "It was away for \(RestoreText.seconds(outcome.downtimeSeconds ?? 0))."
     }
   }

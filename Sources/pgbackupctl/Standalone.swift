@@ -141,7 +141,22 @@ struct Standalone: Sendable {
       try connect.map { text throws(Fault) in try ConnectionSettings(parsing: text) }
       ?? known?.restoreConnection ?? known?.connection ?? ConnectionSettings(parsing: "")
     let live = known?.connection["dbname"] ?? backup.manifest.server.database
+    // A maintenance database is how people write a server; any other name means something.
+    if connect != nil, let named = connection["dbname"], named != live, !["postgres", "template1"].contains(named),
+      command.into == nil
+    {
+      throw Fault(
+        .usage, "--connect names the database '\(named)', and this is a restore of '\(live)'.",
+        hint: "write --into \(named) for a new database of that name, or leave the name out of --connect to restore '\(live)'"
+      )
+    }
+    connection = try await Restore.resolved(connection)
     connection["dbname"] = live
+    let swept = try? await Rollback(on: connection, context: OperationContext(now: SystemClock.now, report: report))
+      .sweepUnfinished(of: live)
+    for name in swept?.dropped ?? [] {
+      Terminal.complain("note: '\(name)', which a restore had left unfinished, is dropped")
+    }
     let request = try RestoreRequest(
       command, backup.id, backup.id.database, jobs: configuration?.restores.jobs ?? 4)
     let context = OperationContext(now: SystemClock.now, report: report)
@@ -175,6 +190,17 @@ struct Standalone: Sendable {
       ).run()
       return (outcome.manifest, [store])
     }
+  }
+
+  /// Puts back what a restore has replaced.
+  static func rollback(_ database: String, connect: String?, config: String?) async throws -> RestoreOutcome {
+    let configuration = try config.map { path in try ConfigurationReader.load(path) }
+    let known = configuration?.databases.first { $0.name == database }
+    let connection =
+      try connect.map { text throws(Fault) in try ConnectionSettings(parsing: text) }
+      ?? known?.restoreConnection ?? known?.connection ?? ConnectionSettings(parsing: "")
+    let rollback = Rollback(on: connection, context: OperationContext(now: SystemClock.now, report: { _ in }))
+    return try await Interruptible.run { try await rollback.run(known?.connection["dbname"] ?? database) }
   }
 
   /// A restore from begin to end, with its progress shown.

@@ -48,6 +48,17 @@ package struct Catalog: Sendable {
     /// Its data is in doubt.
     package var isFlagged: Bool { !isAccepted && manifest.flags?.isEmpty == false }
 
+    /// Said to whoever is about to use it: what is in doubt, and which one before it is not.
+    package func doubt(among catalog: Catalog) -> Fault? {
+      guard isFlagged else { return nil }
+      let flags = manifest.flags?.joined(separator: ", ") ?? ""
+      let before = catalog.backups.last { $0.id.database == id.database && $0.id < id && $0.isGood && !$0.isFlagged }
+      return Fault(
+        .backupDoubtful, "\(id) is in doubt: compared with those before it, rows or tables are missing.", cause: flags,
+        hint: before.map { "the newest one before it that is in no doubt: \($0.id)" }
+          ?? "pgbackupctl show \(id) tells what is missing")
+    }
+
     package init(manifest: Manifest, placements: [Placement], pin: Pin?) {
       self.manifest = manifest
       self.placements = placements

@@ -258,17 +258,19 @@ extension DaemonCore {
   private func restore(
     _ command: RestoreCommand, run: String, isPutBack: Bool = false, report: @escaping @Sendable (RunProgress) -> Void
   ) async throws(Fault) -> Restore {
-    let (backup, _) = try await find(command.id)
+    let (backup, catalog) = try await find(command.id)
     let database = try restoreDatabase(backup.id.database)
     var request = try RestoreRequest(command, backup.id, database.name, jobs: plan.restoreJobs)
     request.isLenient = isPutBack
     let context = OperationContext(now: now, report: report)
-    return Restore(
+    var restore = Restore(
       request, of: backup.manifest, from: try plan.places(of: backup, acceptUntrusted: command.acceptUntrusted),
       identities: plan.identities,
       on: database.restoreConnection ?? database.connection, programs: plan.backup.programs, context: context,
       logger: logger, safetyBackup: safetyBackup(database, run, context),
       liveName: database.connection["dbname"] ?? backup.manifest.server.database)
+    restore.doubt = isPutBack ? nil : backup.doubt(among: catalog)
+    return restore
   }
 
   /// Also a database that is not there any more: that is what restores are for.

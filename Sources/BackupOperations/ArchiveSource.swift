@@ -221,7 +221,7 @@ package struct ArchiveSource: Sendable {
       Fault(
         .keyMissing, "\(manifest.id) is encrypted, and no identity here opens it.",
         cause: "its recipients are \(manifest.encryption?.holders.sorted().joined(separator: ", ") ?? "")",
-        hint: "set 'encryption: identity_file:', or restore on the host that has the identity")
+        hint: "set 'encryption: identity_file:' (standalone: --identity), or restore on the host that has the identity")
     case is AgeError, is FrameError:
       Fault(
         .artifactDamaged, "The artifact of \(manifest.id) in store '\(store.name)' is damaged.",

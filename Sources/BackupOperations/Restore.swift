@@ -23,6 +23,8 @@ package struct Restore: Sendable {
   let safetyBackup: SafetyBackup?
   /// The database that is restored, by its name on the server.
   let live: String
+  /// Why the backup's data is in doubt, where somebody who compares backups has found that.
+  package var doubt: Fault?
 
   package typealias SafetyBackup =
     @Sendable (ConnectionSettings) async throws(Fault) -> (manifest: Manifest, stores: [any ObjectStore])
@@ -54,7 +56,9 @@ package struct Restore: Sendable {
 
   /// What would be done, without doing any of it. Throws what would refuse the restore before it begins.
   package func preview() async throws(Fault) -> RestorePreview {
-    try await Preparation(self, readsGlobals: true).preview
+    var preview = try await Preparation(self, readsGlobals: true).preview
+    if let doubt { preview.warnings.insert(doubt, at: 0) }
+    return preview
   }
 
   package func run() async throws(Fault) -> RestoreOutcome {
@@ -68,18 +72,26 @@ package struct Restore: Sendable {
         ]
       )
       if request.withGlobals { try await preparation.makeGlobals() }
-      let run = RestoreRun(self, preparation)
-      if request.isPartial, case .beside = request.target { return try await run.beside() }
-      if request.isPartial { return try await TableRestore(self, preparation).run() }
-      return switch request.target {
-      case .swap: try await run.swap()
-      case .beside: try await run.beside()
-      case .inPlace: try await run.inPlace()
-      }
+      var outcome = try await place(preparation)
+      if let doubt { outcome.warnings.insert(doubt, at: 0) }
+      return outcome
     } catch let error as StorageError {
       throw error.fault
     } catch {
       throw Fault(error)
+    }
+  }
+}
+
+extension Restore {
+  fileprivate func place(_ preparation: Preparation) async throws -> RestoreOutcome {
+    let run = RestoreRun(self, preparation)
+    if request.isPartial, case .beside = request.target { return try await run.beside() }
+    if request.isPartial { return try await TableRestore(self, preparation).run() }
+    return switch request.target {
+    case .swap: try await run.swap()
+    case .beside: try await run.beside()
+    case .inPlace: try await run.inPlace()
     }
   }
 }
@@ -175,9 +187,10 @@ struct RestoreRun: Sendable {
           cause: "\(error.cause ?? "")\n\(second.message)",
           hint: "pgbackupctl rollback \(request.database) gives it its name back")
       }
+      let fault = Task.isCancelled ? Fault(CancellationError()) : error
       throw Fault(
-        error.code, "Nothing was replaced, and '\(live)' is in its place again. " + error.message, cause: error.cause,
-        hint: error.hint)
+        fault.code, "Nothing was replaced, and '\(live)' is in its place again. " + fault.message, cause: fault.cause,
+        hint: fault.hint)
     }
     do {
       var outcome = try await self.swap()
@@ -226,7 +239,8 @@ struct RestoreRun: Sendable {
       try await hold.use { _ in try await build(name, &outcome) }
       try await finish(&outcome)
     } catch {
-      let fault = Fault(error)
+      // A program that was ended because of that says something else.
+      let fault = Task.isCancelled ? Fault(CancellationError()) : Fault(error)
       do throws(Fault) {
         try await uncancelled { () async throws(Fault) in try await preparation.drop(name) }
       } catch let second {

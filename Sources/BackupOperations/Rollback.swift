@@ -20,7 +20,9 @@ package struct Rollback: Sendable {
     try await databases().compactMap(KeptDatabase.init).sorted { ($0.replaced, $0.name) < ($1.replaced, $1.name) }
   }
 
-  package func isThere(_ live: String) async throws(Fault) -> Bool { try await databases().contains { $0.name == live } }
+  package func isThere(_ live: String) async throws(Fault) -> Bool {
+    try await databases().contains { $0.name == live }
+  }
 
   /// Puts the database back that was kept last.
   package func run(_ live: String) async throws(Fault) -> RestoreOutcome {

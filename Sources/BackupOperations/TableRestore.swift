@@ -18,6 +18,7 @@ struct TableRestore: Sendable {
   }
 
   private var names: RestoreNames { preparation.names }
+  private let partitions = StatementList()
 
   func run() async throws -> RestoreOutcome {
     guard try await preparation.isThere(names.live) else {
@@ -30,18 +31,55 @@ struct TableRestore: Sendable {
     switch restore.request.tableTarget {
     case .schema(let name):
       let columns = try await archivedColumns()
-      let schema = name ?? names.schema
+      let schema = if let name { name } else { try await free(names.schema) }
       outcome.schema = schema
       try await inTransaction(&outcome) { connection in try await beside(schema, columns, on: connection) }
     case .replaceRows:
-      outcome.kept = names.safetySchema
-      try await inTransaction(&outcome, { connection in try await replaceRows(on: connection) }) {
+      let safety = try await free(names.safetySchema)
+      outcome.kept = safety
+      try await inTransaction(&outcome, { connection in try await replaceRows(keeping: safety, on: connection) }) {
         targets, connection in
         try await finishReplacing(targets, on: connection)
       }
     }
     outcome.close(phases, preparation.source)
+    if !partitions.statements.isEmpty {
+      outcome.warnings.append(
+        Fault(
+          .tableMissing,
+          "Partitions that the backup does not have are empty now; their rows are in '\(outcome.kept ?? "")'.",
+          cause: partitions.statements.sorted().prefix(12).joined(separator: ", "),
+          hint: "where they belong there: INSERT INTO … TABLE …"))
+    }
     return outcome
+  }
+
+  /// A schema of this name, or with a number behind it, which is not there yet: two restores may fall into one second.
+  private func free(_ wanted: String) async throws(Fault) -> String {
+    try await preparation.session(names.live).connect().use { connection throws(Fault) in
+      let taken = Set(try await connection.query("SELECT nspname FROM pg_catalog.pg_namespace").compactMap { $0[0] })
+      var names = NamesInSchema(taken: taken)
+      return names.take(wanted)
+    }
+  }
+
+  /// Partitions of the chosen tables that came after the backup, and so have no rows in it.
+  private func newPartitions(
+    besides tables: [Contents.Table], on connection: PostgresSession
+  ) async throws(Fault) -> [(schema: String, name: String)] {
+    let known = Set(tables.map { [$0.schema, $0.name] })
+    var found: [[String]] = []
+    for relation in preparation.selection?.relations ?? [] {
+      let leaves = try await connection.query(
+        """
+        SELECT n.nspname, c.relname FROM pg_catalog.pg_partition_tree(pg_catalog.to_regclass($1)) p
+        JOIN pg_catalog.pg_class c ON c.oid = p.relid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+        WHERE p.isleaf AND c.relkind = 'r'
+        """, [SQLName.quoted(relation.schema ?? "", relation.tag ?? "")]
+      ).map { [$0[0] ?? "", $0[1] ?? ""] }
+      found += leaves.filter { !known.contains($0) && !found.contains($0) }
+    }
+    return found.map { ($0[0], $0[1]) }
   }
 
   /// A table of the backup, and where its rows go.
@@ -165,7 +203,7 @@ struct TableRestore: Sendable {
 
   // MARK: - Instead of the live rows
 
-  private func replaceRows(on connection: PostgresSession) async throws -> [Target] {
+  private func replaceRows(keeping safety: String, on connection: PostgresSession) async throws -> [Target] {
     let tables = try await inForeignKeyOrder(preparation.tables, on: connection)
     let targets = tables.map { Target(table: $0, name: SQLName.quoted($0.schema, $0.name)) }
     for target in targets {
@@ -176,28 +214,37 @@ struct TableRestore: Sendable {
           hint: "run the restore without --replace: the table then comes into a schema of its own")
       }
     }
-    let all = targets.map(\.name).joined(separator: ", ")
+    let strange = try await newPartitions(besides: tables, on: connection)
+    let places =
+      targets.map { (schema: $0.table.schema, name: $0.table.name, place: $0.name) }
+      + strange.map { (schema: $0.schema, name: $0.name, place: SQLName.quoted($0.schema, $0.name)) }
+    let all = places.map(\.place).joined(separator: ", ")
     try await connection.execute("LOCK TABLE \(all) IN ACCESS EXCLUSIVE MODE")
-    try await connection.execute("CREATE SCHEMA \(SQLName.quoted(names.safetySchema))")
+    try await connection.execute("CREATE SCHEMA \(SQLName.quoted(safety))")
     var copies = NamesInSchema()
-    for target in targets {
-      let copy = SQLName.quoted(names.safetySchema, copies.take("\(target.table.schema)_\(target.table.name)"))
-      try await connection.execute("CREATE TABLE \(copy) AS TABLE ONLY \(target.name)")
-      let note = "Rows of \(target.name) that pgbackupd has replaced by those of \(restore.manifest.id)."
+    for place in places {
+      let copy = SQLName.quoted(safety, copies.take("\(place.schema)_\(place.name)"))
+      try await connection.execute("CREATE TABLE \(copy) AS TABLE ONLY \(place.place)")
+      let note = "Rows of \(place.place) that pgbackupd has replaced by those of \(restore.manifest.id)."
       try await connection.execute("COMMENT ON TABLE \(copy) IS \(SQLName.literal(note))")
     }
-    for target in targets {
+    for one in strange {
+      let name = SQLName.quoted(one.schema, one.name)
+      let hasRows = try await connection.query("SELECT FROM \(name) LIMIT 1").count == 1
+      if hasRows { partitions.add("\(one.schema).\(one.name)") }
+    }
+    for target in places.map(\.place) {
       // Before the TRUNCATE, which has triggers of its own.
       let enabled = try await connection.query(
         """
         SELECT pg_catalog.quote_ident(tgname), tgenabled FROM pg_catalog.pg_trigger
         WHERE tgrelid = $1::pg_catalog.regclass AND NOT tgisinternal AND tgenabled <> 'D'
-        """, [target.name])
+        """, [target])
       for row in enabled {
         let mode = ["A": "ALWAYS ", "R": "REPLICA "][row[1] ?? ""] ?? ""
-        triggers.add("ALTER TABLE ONLY \(target.name) ENABLE \(mode)TRIGGER \(row[0] ?? "")")
+        triggers.add("ALTER TABLE ONLY \(target) ENABLE \(mode)TRIGGER \(row[0] ?? "")")
       }
-      try await connection.execute("ALTER TABLE ONLY \(target.name) DISABLE TRIGGER USER")
+      try await connection.execute("ALTER TABLE ONLY \(target) DISABLE TRIGGER USER")
     }
     do throws(Fault) {
       try await connection.execute("TRUNCATE ONLY \(all)")

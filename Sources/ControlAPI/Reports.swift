@@ -198,6 +198,8 @@ package struct BackupSummary: Codable, Sendable, Equatable {
   package var rows: Int64
   package var stores: [String]
   package var isGood: Bool
+  /// All of it is there, and nobody who is trusted has signed it.
+  package var isUnsigned: Bool?
   package var isPinned: Bool
   /// Its data is in doubt, and nobody has said that it is right.
   package var isFlagged: Bool
@@ -217,6 +219,7 @@ package struct BackupSummary: Codable, Sendable, Equatable {
     storedBytes = manifest.storedBytes
     tables = manifest.totals.tables
     rows = manifest.totals.rows
+    if !backup.isGood, backup.placements.contains(where: { $0.missing.isEmpty }) { isUnsigned = true }
     stores = backup.placements.map(\.store)
     isGood = backup.isGood
     isPinned = backup.pin != nil

@@ -167,7 +167,13 @@ enum ReportText {
       lines.append(("pinned", "\(pin.since.rfc3339) by \(pin.by)\(pin.note.map { ": \($0)" } ?? "")"))
     }
     for placement in detail.backup.placements {
-      let state = placement.isWhole ? "whole" : "LACKS \(placement.missing.joined(separator: ", "))"
+      let state =
+        switch (placement.missing.isEmpty, placement.signature) {
+        case (false, _): "LACKS \(placement.missing.joined(separator: ", "))"
+        case (_, .missing): "NOT SIGNED: counts for nothing; restore takes it with --accept-untrusted"
+        case (_, .invalid): "SIGNED BY NOBODY WHO IS TRUSTED: counts for nothing"
+        case (_, .valid), (_, .unchecked): "whole"
+        }
       lines.append(("in \(placement.store)", "\(detail.locations[placement.store] ?? "") (\(state))"))
     }
     for file in manifest.files { lines.append(("sha256", "\(file.sha256)  \(file.name)")) }
@@ -237,7 +243,7 @@ enum ReportText {
   }
 
   private static func state(_ backup: BackupSummary) -> String {
-    guard backup.isGood else { return "DAMAGED" }
+    guard backup.isGood else { return backup.isUnsigned == true ? "NOT SIGNED" : "DAMAGED" }
     let words = [
       backup.isFlagged ? "IN DOUBT" : nil, backup.isPinned ? "pinned" : nil, backup.proved == nil ? nil : "proved",
     ]

@@ -109,7 +109,9 @@ struct Standalone: Sendable {
     return catalog
   }
 
-  func find(_ id: String, acceptUntrusted: Bool) async throws -> (backup: Catalog.Backup, stores: [any ObjectStore]) {
+  func find(_ id: String, acceptUntrusted: Bool) async throws -> (
+    backup: Catalog.Backup, stores: [any ObjectStore], doubt: Fault?
+  ) {
     let catalog = try await catalog()
     let backup = try catalog.select(
       try BackupSelector(parsing: id), databases: configuration?.databases.map(\.name) ?? [])
@@ -124,18 +126,20 @@ struct Standalone: Sendable {
         .signatureInvalid, "The manifest of \(backup.id) is not signed by a key that --trust names.",
         hint: "name the signing.pub of the daemon that made it, or add --accept-untrusted")
     }
-    return (backup, stores.filter { store in believed.contains { $0.store == store.name } })
+    return (
+      backup, stores.filter { store in believed.contains { $0.store == store.name } }, backup.doubt(among: catalog)
+    )
   }
 
   func source(_ id: String, acceptUntrusted: Bool) async throws -> ArchiveSource {
-    let (backup, stores) = try await find(id, acceptUntrusted: acceptUntrusted)
+    let (backup, stores, _) = try await find(id, acceptUntrusted: acceptUntrusted)
     return try await ArchiveSource(backup.manifest, in: stores, identities: identities)
   }
 
   func restore(
     _ command: RestoreCommand, report: @escaping @Sendable (RunProgress) -> Void
   ) async throws -> Restore {
-    let (backup, stores) = try await find(command.id, acceptUntrusted: command.acceptUntrusted)
+    let (backup, stores, doubt) = try await find(command.id, acceptUntrusted: command.acceptUntrusted)
     let known = configuration?.databases.first { $0.name == backup.id.database }
     var connection =
       try connect.map { text throws(Fault) in try ConnectionSettings(parsing: text) }
@@ -147,7 +151,8 @@ struct Standalone: Sendable {
     {
       throw Fault(
         .usage, "--connect names the database '\(named)', and this is a restore of '\(live)'.",
-        hint: "write --into \(named) for a new database of that name, or leave the name out of --connect to restore '\(live)'"
+        hint:
+          "write --into \(named) for a new database of that name, or leave the name out of --connect to restore '\(live)'"
       )
     }
     connection = try await Restore.resolved(connection)
@@ -161,10 +166,12 @@ struct Standalone: Sendable {
       command, backup.id, backup.id.database, jobs: configuration?.restores.jobs ?? 4)
     let context = OperationContext(now: SystemClock.now, report: report)
     let programs = configuration?.dump.programs ?? []
-    return Restore(
+    var restore = Restore(
       request, of: backup.manifest, from: stores, identities: identities, on: connection, programs: programs,
       context: context, logger: Logger(label: "pgbackupctl") { _ in SwiftLogNoOpLogHandler() },
       safetyBackup: safetyBackup(backup.manifest, stores[0], programs, context), liveName: live)
+    restore.doubt = doubt
+    return restore
   }
 
   private func safetyBackup(

@@ -228,12 +228,18 @@ struct Preparation: Sendable {
     if !request.options.withTablespaces, let range = options.range(of: " TABLESPACE = ") {
       options = String(options[..<range.lowerBound])
     }
-    try await run(["CREATE DATABASE \(SQLName.quoted(name)) \(options)"])
+    do throws(Fault) {
+      try await run(["CREATE DATABASE \(SQLName.quoted(name)) \(options)"])
+    } catch {
+      // It was not there before, and one that is made just as we are asked to end is made all the same.
+      if Task.isCancelled { await takeAway(name) }
+      throw error
+    }
     let hold: PostgresSession
     do throws(Fault) {
       hold = try await PostgresSession.connect(restore.maintenance.database(name))
     } catch {
-      try await drop(name)
+      await takeAway(name)
       throw error
     }
     do throws(Fault) {
@@ -241,10 +247,15 @@ struct Preparation: Sendable {
       try await hold.execute("COMMENT ON DATABASE \(SQLName.quoted(name)) IS \(mark)")
     } catch {
       await hold.close()
-      try await drop(name)
+      await takeAway(name)
       throw error
     }
     return hold
+  }
+
+  /// Drops what was begun, also where the restore is being ended.
+  private func takeAway(_ name: String) async {
+    _ = try? await uncancelled { () async throws(Fault) in try await drop(name) }
   }
 
   func drop(_ name: String) async throws(Fault) {

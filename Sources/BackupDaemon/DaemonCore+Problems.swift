@@ -45,7 +45,17 @@ extension DaemonCore {
       if let next = await scheduler.nextStart(of: job.name) { nextDrill = min(nextDrill ?? next, next) }
     }
     problems += databases.flatMap { [nextDrill] database in
-      atRisk(database, nextDrill: nextDrill, time).map { Problem($0.fault, database: database.name, aspect: $0.aspect) }
+      atRisk(database, nextDrill: nextDrill, time).map { one in
+        var problem = Problem(one.fault, database: database.name, aspect: one.aspect)
+        // Who has begun to make backups today has no proof yet: `status` says so, and nobody is called for it as long as one may still come
+        // in time.
+        if one.aspect == "proved", database.proved == nil, let end = firstProofBy(database, catalog),
+          !comesTooLate(nextDrill, end.end, since: end.begin, time)
+        {
+          problem.quietUntil = end.end
+        }
+        return problem
+      }
     }
     return problems + Self.undelivered(await courier.reports)
   }
@@ -151,6 +161,13 @@ extension DaemonCore {
     return Fault(
       .artifactDamaged, "\(backup.id) lacks files in every store, or they have another size: \(missing).",
       hint: "pgbackupctl show \(backup.id)")
+  }
+
+  /// Of a database without any proof: from its oldest backup on, so long as the objective says.
+  private func firstProofBy(_ database: StatusReport.Database, _ catalog: Catalog) -> (begin: Date, end: Date)? {
+    guard let objective = database.provedWithinSeconds else { return nil }
+    let begin = catalog.backups.first { $0.id.database == database.name && $0.isGood }?.id.time ?? started
+    return (begin, begin.addingTimeInterval(objective))
   }
 
   /// Objectives of proof and recovery that are missed, and those that are about to be.

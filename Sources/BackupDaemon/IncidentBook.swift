@@ -11,6 +11,8 @@ package struct Problem: Sendable, Equatable {
   package var store: String?
   /// Which of a database's objectives; an objective that was at risk and is missed then is one incident.
   package var aspect: String?
+  /// Until then it is shown, and nobody is called for it.
+  package var quietUntil: Date?
 
   package init(
     _ fault: Fault, database: String? = nil, job: String? = nil, store: String? = nil, aspect: String? = nil
@@ -78,7 +80,7 @@ package struct IncidentBook: Codable, Sendable, Equatable {
     _ problems: [Problem], channels: [ChannelSettings], at now: Date, newID: (Int) -> String
   ) -> [Message] {
     var messages: [Message] = []
-    let current = Dictionary(grouping: problems, by: \.key)
+    let current = Dictionary(grouping: problems.filter { $0.quietUntil.map { $0 <= now } ?? true }, by: \.key)
     for (key, incident) in open.sorted(by: { $0.key < $1.key }) where current[key] == nil {
       open[key] = nil
       for channel in channels where incident.told[channel.name] != nil && channel.topics.contains(.recovered) {

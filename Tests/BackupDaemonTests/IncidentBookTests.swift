@@ -76,6 +76,17 @@ import Units
         == ["failures opened #2", "goals opened #2"])
   }
 
+  /// Shown, and nobody is called before its time.
+  @Test func aGracePeriod() {
+    var teller = Teller(channels: [Self.channel("a")])
+    var unproved = Self.failure(.objectiveMissed, job: nil, aspect: "proved")
+    unproved.quietUntil = Self.start.addingTimeInterval(7 * 3600)
+    #expect(teller.tell([unproved], hours: 1) == [])
+    #expect(teller.tell([unproved], hours: 6.9) == [])
+    #expect(teller.tell([unproved], hours: 7) == ["a opened #1"])
+    #expect(teller.tell([], hours: 8) == ["a recovered #1"])
+  }
+
   /// A channel that takes nothing is not told so; the others are.
   @Test func aDeadChannel() {
     var teller = Teller(channels: [Self.channel("mail"), Self.channel("chat")])

@@ -213,7 +213,8 @@ extension DaemonCore {
           database: database.includes == nil ? database.name : "\(database.name).\(one.live)", name: one.name,
           replaced: one.replaced, bytes: one.bytes,
           until: plan.keepReplaced.map { one.replaced.addingTimeInterval($0.inSeconds) })
-        if !found.contains(where: { $0.name == entry.name && $0.database == entry.database }) { found.append(entry) }
+        // Once, also where a pattern finds what is configured by its name.
+        if !found.contains(where: { $0.name == entry.name && $0.replaced == entry.replaced }) { found.append(entry) }
       }
     }
     keptDatabases = found

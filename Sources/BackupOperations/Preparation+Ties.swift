@@ -15,6 +15,13 @@ extension Preparation {
   func checkTies() throws(Fault) {
     guard let leaving else { return }
     if let fault = leaving.heldByPrepared { throw fault }
+    guard untouchable.isEmpty else {
+      throw Fault(
+        .restoreRefused,
+        "Somebody is connected to '\(leaving.name)' whom '\(inventory.role)' may not end: superusers alone may end superusers.",
+        cause: untouchable.prefix(5).joined(separator: ", "),
+        hint: "end them first, or set 'restore_connect' of the database to a superuser")
+    }
     if request.target == .inPlace, !leaving.subscriptions.isEmpty {
       let list = leaving.subscriptions.joined(separator: ", ")
       throw Fault(

@@ -12,6 +12,8 @@ struct Preparation: Sendable {
   let toc: TableOfContents
   let server: ServerFacts
   let inventory: PostgresSession.ServerInventory
+  /// Who is connected to the live database and can't be ended by us.
+  let untouchable: [String]
   let program: ClientProgram
   let names: RestoreNames
   /// Nil where all is restored.
@@ -42,8 +44,12 @@ struct Preparation: Sendable {
       readsGlobals
       ? try await Globals.read(restore.manifest, from: restore.stores, identities: restore.identities) : nil
 
-    (server, inventory) = try await PostgresSession.connect(restore.maintenance).use { session throws(Fault) in
-      (try await session.serverFacts(), try await session.inventory())
+    (server, inventory, untouchable) = try await PostgresSession.connect(restore.maintenance).use {
+      session throws(Fault) in
+      (
+        try await session.serverFacts(), try await session.inventory(),
+        try await session.untouchableConnections(to: restore.live)
+      )
     }
     names = RestoreNames(
       live: restore.live, at: restore.context.now(), taken: Set(inventory.databases.map(\.name)))

@@ -128,6 +128,11 @@ import Testing
       CREATE ROLE boss SUPERUSER; ALTER DATABASE \(fixture.database) OWNER TO mover;
       """)
     #expect(try daemon.ctl("backup", "shop").status == 0)
+    // A superuser's session can't be ended by such a role: told before anything is loaded.
+    let session = try LockHolder(fixture.cluster, fixture.database, "orders")
+    let held = try daemon.ctl("restore", "latest", "--force")
+    #expect(held.status == 4 && held.errors.contains("postgres (pid "), "\(held.errors)")
+    session.release()
     try fixture.cluster.sql("postgres", "DROP ROLE aide; DROP ROLE boss")
     let restore = try daemon.ctl("restore", "latest", "--globals", "--force")
     #expect(restore.status == 4, "\(restore.output)\(restore.errors)")

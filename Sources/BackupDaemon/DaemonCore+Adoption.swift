@@ -23,15 +23,24 @@ extension DaemonCore {
       var one = AdoptableDump(path: path)
       do throws(Fault) {
         let dump = try await DumpFile(path, programs: programs, isQuick: true)
-        (one.kind, one.bytes, one.taken) = (dump.kind.rawValue, dump.bytes, dump.taken)
+        (one.kind, one.bytes, one.taken) = (dump.kind.rawValue, dump.bytes, dump.taken(notAfter: now()))
+        one.backup = adopted(dump, path, catalog)
         (one.serverVersion, one.database) = (dump.serverVersion, command.database ?? dump.database)
       } catch {
         one.fault = error
       }
-      one.backup = catalog.backups.first { $0.manifest.label == Adoption.label(path) }?.id
       found.append(one)
     }
     return found.sorted { ($0.taken ?? .distantFuture, $0.path) < ($1.taken ?? .distantFuture, $1.path) }
+  }
+
+  /// The backup that this very dump has become; another one may have taken its path since.
+  private func adopted(_ dump: DumpFile, _ path: String, _ catalog: Catalog) -> BackupID? {
+    let taken = dump.taken(notAfter: now())
+    return catalog.backups.first { backup in
+      // Backups of one second follow each other by the second.
+      backup.manifest.label == Adoption.label(path) && abs(backup.id.time.timeIntervalSince(taken)) < 60
+    }?.id
   }
 
   /// The files of a folder, or the one file; a folder that is an archive itself is one.
@@ -65,10 +74,10 @@ extension DaemonCore {
         hint: "pgbackupctl adopt \(command.path) --database NAME")
     }
     let catalog = await keeper.refresh()
-    if let known = catalog.backups.first(where: { $0.manifest.label == Adoption.label(command.path) }) {
+    if let known = adopted(dump, command.path, catalog) {
       throw Fault(
-        .storeConflict, "'\(command.path)' has been adopted already, as \(known.id).",
-        hint: "pgbackupctl show \(known.id)")
+        .storeConflict, "'\(command.path)' has been adopted already, as \(known).",
+        hint: "pgbackupctl show \(known)")
     }
     try refuseWhileStopping()
     if let other = board.active.first(where: { $0.job == Self.adoptionJob }) {
@@ -84,7 +93,7 @@ extension DaemonCore {
     var settings = Adoption.Settings(folder: plan.drill.folder, backup: plan.backup)
     settings.jobs = plan.restoreJobs
     let work = Adoption(
-      dump, as: database, type: command.type, into: stores, settings: settings,
+      dump, as: database, type: command.type, into: stores, settings: settings, time: dump.taken(notAfter: now()),
       taken: Set(catalog.backups.filter { $0.id.database == database }.map(\.id.time)), retention: plan.retention,
       run: id,
       logger: logger

@@ -28,6 +28,7 @@ package struct Adoption: Sendable {
   private let type: String
   private let stores: [any ObjectStore]
   private let settings: Settings
+  private let time: Date
   private let taken: Set<Date>
   private let retention: RetentionPolicy
   private let run: String
@@ -36,11 +37,12 @@ package struct Adoption: Sendable {
 
   /// - Parameters:
   ///   - database: the name that it gets in the catalog.
+  ///   - time: of the backup.
   ///   - taken: times that ids of the same database have already.
   ///   - run: names the server's folder.
   package init(
     _ dump: DumpFile, as database: String, type: String, into stores: [any ObjectStore], settings: Settings,
-    taken: Set<Date>, retention: RetentionPolicy, run: String, logger: Logger,
+    time: Date, taken: Set<Date>, retention: RetentionPolicy, run: String, logger: Logger,
     report: @escaping @Sendable (RunProgress) -> Void
   ) {
     self.dump = dump
@@ -48,7 +50,7 @@ package struct Adoption: Sendable {
     self.type = type
     self.stores = stores
     self.settings = settings
-    self.taken = taken
+    (self.time, self.taken) = (time, taken)
     self.retention = retention
     self.run = run
     self.report = report
@@ -154,7 +156,7 @@ package struct Adoption: Sendable {
       database: database, connection: connection, type: type, label: Self.label(dump.path), job: nil, run: run,
       keep: nil)
     request.retention = retention
-    let time = dump.taken
+    let time = time
     return try await Backup(
       request, settings: settings.backup, stores: stores, history: .init(takenTimes: taken),
       context: OperationContext(now: { time }, report: report), logger: logger

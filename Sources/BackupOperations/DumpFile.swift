@@ -23,12 +23,17 @@ package struct DumpFile: Sendable, Equatable {
   package let database: String?
   /// When it was made: by the dump's own words (the hour of the machine that made it), else the file's time.
   package let taken: Date
+  /// The file's time.
+  let changed: Date
   /// The server's version that the dump names.
   package let serverVersion: String?
   /// `SET client_encoding`, in which the text is.
   let encoding: String
   /// Roles that it gives things to.
   let roles: [String]
+
+  /// Where it was made by a clock that was ahead: a backup of the future would count for nothing.
+  package func taken(notAfter now: Date) -> Date { taken <= now ? taken : min(changed, now) }
 
   package var serverMajor: Int { serverVersion.flatMap { Int($0.prefix { $0.isNumber }) } ?? 0 }
 
@@ -71,6 +76,7 @@ package struct DumpFile: Sendable, Equatable {
     bytes = isFolder ? Self.size(of: path) : Int64(status.st_size)
     let attributes = try? FileManager.default.attributesOfItem(atPath: path)
     let fileTime = attributes?[.modificationDate] as? Date ?? Date(timeIntervalSince1970: 0)
+    changed = fileTime
     if kind == .plain {
       // psql takes the end of a file for the end of a COPY: half a dump would load well.
       if !isQuick || unpacker == nil {

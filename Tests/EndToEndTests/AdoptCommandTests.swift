@@ -95,6 +95,15 @@ import Testing
     let again = try daemon.ctl("adopt", "\(dumps)/plain.sql")
     #expect(again.status == 0 && again.output.contains("adopted before, as shop/"), "\(again.output)\(again.errors)")
     #expect(try daemon.ctl("status").output.contains("shop"))
+    // Another dump under the same path is another one; made by a clock that was ahead, it has its file's time.
+    let future = plain.replacing(/\n-- Started on [^\n]*/, with: "")
+      .replacing("-- Dumped by pg_dump", with: "-- Started on 2041-01-01 00:00:00 UTC\n-- Dumped by pg_dump")
+    _ = try folder.write("dumps/plain.sql", future)
+    try Shell.must("touch", ["-d", "2026-01-02T03:04:05Z", "\(dumps)/plain.sql"])
+    let other = try daemon.ctl("adopt", "\(dumps)/plain.sql", "--database", "late")
+    #expect(
+      other.status == 0 && other.output.contains("late/20260102T030405Z"),
+      "\(other.output)\(other.errors)")
   }
 
   /// A dump is data: psql's own commands in it are refused, and nothing of it is kept.

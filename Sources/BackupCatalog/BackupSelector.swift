@@ -107,7 +107,7 @@ extension Catalog {
       throw Fault(
         .backupMissing,
         "There is no such backup of '\(database)' (\(candidates.count) are in the catalog, \(damaged) of them damaged).",
-        hint: "pgbackupctl list \(database)")
+        hint: "pgbackupctl list \(shell: database)")
     }
     return found
   }

@@ -56,7 +56,7 @@ package struct Catalog: Sendable {
       return Fault(
         .backupDoubtful, "\(id) is in doubt: compared with those before it, rows or tables are missing.", cause: flags,
         hint: before.map { "the newest one before it that is in no doubt: \($0.id)" }
-          ?? "pgbackupctl show \(id) tells what is missing")
+          ?? "pgbackupctl show \(shell: id) tells what is missing")
     }
 
     package init(manifest: Manifest, placements: [Placement], pin: Pin?) {

@@ -141,6 +141,8 @@ package struct Manifest: VersionedRecord, Equatable {
   package var artifact: Artifact
   package var contents: StoredFile
   package var globals: Globals?
+  /// RECOVER.txt, which somebody in need runs line by line: signed with the rest. Nil in a manifest of before that was so.
+  package var recover: StoredFile?
   /// How all of the files are encrypted; nil where they are not.
   package var encryption: Encryption?
   package var totals: Totals
@@ -193,6 +195,12 @@ package struct Manifest: VersionedRecord, Equatable {
     for name in names where name.isEmpty || name.hasPrefix(".") || name.contains("/") || name.utf8.count > 200 {
       return "the file name '\(name.prefix(40))'"
     }
+    if let recover,
+      recover.name != BackupLayout.recoverName || !(0...1 << 20).contains(recover.size)
+        || recover.sha256.utf8.count != 64
+    {
+      return "its \(BackupLayout.recoverName)"
+    }
     // An object of S3 has 5 TiB at most, and a file system's largest file not much more.
     guard files.allSatisfy({ (0...1 << 46).contains($0.size) && $0.sha256.utf8.count == 64 }) else {
       return "its files' sizes or sums"
@@ -213,7 +221,10 @@ package struct Manifest: VersionedRecord, Equatable {
 
   package var layout: BackupLayout { BackupLayout(id: id, type: type) }
 
-  /// The files that the manifest commits, itself not among them.
+  /// All files that the manifest commits, itself not among them.
+  package var committed: [StoredFile] { files + (recover.map { [$0] } ?? []) }
+
+  /// Those of them that have the data, and what opens it.
   package var files: [StoredFile] {
     [artifact.file, contents] + (globals.map { [$0.file] } ?? []) + (encryption?.key.map { [$0.file] } ?? [])
   }

@@ -63,7 +63,8 @@ package struct ArchiveSource: Sendable {
       }
     }
     guard let contents, !places.isEmpty else {
-      throw last ?? Fault(.objectMissing, "No store has \(manifest.id).", hint: "pgbackupctl show \(manifest.id)")
+      throw last
+        ?? Fault(.objectMissing, "No store has \(manifest.id).", hint: "pgbackupctl show \(shell: manifest.id)")
     }
     guard
       let index = FrameIndex(
@@ -76,7 +77,7 @@ package struct ArchiveSource: Sendable {
     else {
       throw Fault(
         .artifactDamaged, "The contents of \(manifest.id) don't fit its artifact.",
-        hint: "pgbackupctl show \(manifest.id)")
+        hint: "pgbackupctl show \(shell: manifest.id)")
     }
     self.manifest = manifest
     self.contents = contents
@@ -140,7 +141,7 @@ package struct ArchiveSource: Sendable {
     guard isSame else {
       throw Fault(
         .artifactDamaged, "The artifact of \(manifest.id) is damaged.", cause: failure?.description,
-        hint: "pgbackupctl show \(manifest.id)")
+        hint: "pgbackupctl show \(shell: manifest.id)")
     }
   }
 
@@ -190,7 +191,7 @@ package struct ArchiveSource: Sendable {
       }
     }
     throw last ?? faults.values.first
-      ?? Fault(.objectMissing, "No store has \(manifest.id).", hint: "pgbackupctl show \(manifest.id)")
+      ?? Fault(.objectMissing, "No store has \(manifest.id).", hint: "pgbackupctl show \(shell: manifest.id)")
   }
 
   private func open(_ frame: FrameIndex.Frame, at place: Place) async throws -> [UInt8] {
@@ -225,7 +226,7 @@ package struct ArchiveSource: Sendable {
     case is AgeError, is FrameError:
       Fault(
         .artifactDamaged, "The artifact of \(manifest.id) in store '\(store.name)' is damaged.",
-        cause: "\(error)", hint: "pgbackupctl show \(manifest.id)")
+        cause: "\(error)", hint: "pgbackupctl show \(shell: manifest.id)")
     default: Fault(error)
     }
   }

@@ -26,15 +26,18 @@ struct BackupCommit {
     let packed = try PackedFile(
       "contents.json", try contents.encoded(), compression, sealed.encryption)
     let globals = try PackedFile("globals.sql", globals, compression, sealed.encryption)
-    let manifest = try manifest(
-      Manifest.StoredFile(name: artifactName, size: digest.count, sha256: digest.hexadecimal),
-      packed.file,
-      Manifest.Globals(
-        file: globals.file, compression: compression.algorithm.rawValue, hasRolePasswords: hasRolePasswords))
+    let committing = try CommittingFiles(
+      manifest(
+        Manifest.StoredFile(name: artifactName, size: digest.count, sha256: digest.hexadecimal),
+        packed.file,
+        Manifest.Globals(
+          file: globals.file, compression: compression.algorithm.rawValue, hasRolePasswords: hasRolePasswords)),
+      signingKey)
+    let manifest = committing.manifest
     let files =
       (sealed.key.map { [($0.file.name, $0.bytes)] } ?? [])
       + [(packed.file.name, packed.bytes), (globals.file.name, globals.bytes)]
-      + (try CommittingFiles(manifest, signingKey).all)
+      + committing.all
 
     var done: [String] = []
     var dropped = dropped
@@ -76,12 +79,17 @@ struct PackedFile {
 /// What makes a folder a backup, in the order of writing: RECOVER.txt, the signature, and the manifest last.
 struct CommittingFiles {
   let all: [(name: String, bytes: [UInt8])]
+  /// With all that is committed.
+  let manifest: Manifest
 
-  init(_ manifest: Manifest, _ key: SigningKey?) throws {
+  init(_ unfinished: Manifest, _ key: SigningKey?) throws {
+    var manifest = unfinished
+    let text = Array(RecoverText(manifest: manifest, isSigned: key != nil).text.utf8)
+    manifest.recover = Manifest.StoredFile(
+      name: BackupLayout.recoverName, size: Int64(text.count), sha256: Digest.hexadecimal(of: text))
+    self.manifest = manifest
     let encoded = try manifest.encoded()
     let signature = try key.map { [(BackupLayout.signatureName, Array(try $0.sign(encoded).utf8))] } ?? []
-    all =
-      [(BackupLayout.recoverName, Array(RecoverText(manifest: manifest, isSigned: key != nil).text.utf8))] + signature
-      + [(BackupLayout.manifestName, encoded)]
+    all = [(BackupLayout.recoverName, text)] + signature + [(BackupLayout.manifestName, encoded)]
   }
 }

@@ -36,12 +36,14 @@ struct BackupCopy {
     try await delete(BackupLayout.signatureName, from: present)
     var done: Int64 = 0
     for file in manifest.files {
-      try await copy(file, present, behind: done)
+      try await copy(file, present, CopyProgress(behind: done, report: progress))
       done += file.size
+      progress(done)
     }
+    if let recover = manifest.recover { try await copy(recover, present, CopyProgress(behind: done) { _ in }) }
     // Deleted meanwhile: then it must not come to life again here.
     guard try await source.stat(key(BackupLayout.manifestName)) != nil else {
-      for file in manifest.files { try await target.delete(key(file.name)) }
+      for file in manifest.committed { try await target.delete(key(file.name)) }
       throw Fault(
         .backupMissing, "\(manifest.id) was deleted from store '\(source.name)' while it was copied.",
         hint: "pgbackupctl list")
@@ -50,15 +52,11 @@ struct BackupCopy {
     try await Presence(manifest).check(in: target)
   }
 
-  private func copy(_ file: Manifest.StoredFile, _ present: [StoredObject], behind done: Int64) async throws {
+  private func copy(_ file: Manifest.StoredFile, _ present: [StoredObject], _ progress: CopyProgress) async throws {
     let key = try key(file.name)
-    if let old = present.first(where: { $0.key == key }), try await isThere(file, old) {
-      progress(done + file.size)
-    } else {
-      let copy = ObjectCopy(key, file, from: source)
-      let progress = CopyProgress(behind: done, report: progress)
-      try await copy.run(to: key, in: target, retainUntil: term.end(in: target.name), progress)
-    }
+    if let old = present.first(where: { $0.key == key }), try await isThere(file, old) { return }
+    try await ObjectCopy(key, file, from: source).run(
+      to: key, in: target, retainUntil: term.end(in: target.name), progress)
   }
 
   /// Whether the file is there already, byte by byte. Of the right size it may still be another's, or damaged: then it goes.
@@ -83,12 +81,13 @@ struct BackupCopy {
     let bytes: [UInt8]
   }
 
-  /// RECOVER.txt, the pin where there is one, the signature and the manifest, as the source has them.
+  /// The pin where there is one, the signature and the manifest, as the source has them; RECOVER.txt of a backup that does not commit it.
   private func sourceRecords() async throws -> [Record] {
     var records: [Record] = []
     for name in [
       BackupLayout.recoverName, BackupLayout.pinName, BackupLayout.signatureName, BackupLayout.manifestName,
     ] {
+      if name == BackupLayout.recoverName, manifest.recover != nil { continue }
       guard let bytes = try await source.get(key(name), limit: Self.recordLimit) else { continue }
       records.append(Record(name: name, bytes: bytes))
     }
@@ -98,7 +97,7 @@ struct BackupCopy {
     else {
       throw Fault(
         .manifestInvalid, "The manifest of \(manifest.id) in store '\(source.name)' has changed since it was read.",
-        hint: "pgbackupctl show \(manifest.id)")
+        hint: "pgbackupctl show \(shell: manifest.id)")
     }
     return records
   }

@@ -81,7 +81,7 @@ package struct CatalogReader: Sendable {
       // A store may list a key twice.
       let sizes = Dictionary(
         objects.map { (String($0.key.name), Int64($0.size)) }, uniquingKeysWith: { first, _ in first })
-      let missing = manifest.files.filter { sizes[$0.name] != $0.size }.map(\.name)
+      let missing = manifest.committed.filter { sizes[$0.name] != $0.size }.map(\.name)
       var pin: Pin?
       if let pinned = objects.first(where: { $0.key.name == BackupLayout.pinName }) {
         pin = try Pin(decoding: try await bytes(pinned.key, in: store), from: Self.place(pinned.key, store))

@@ -35,7 +35,7 @@ package struct ContentsReader: Sendable {
     guard Digest.hexadecimal(of: stored) == file.sha256 else {
       throw Fault(
         .artifactDamaged, "\(place) is not what was written: its SHA-256 differs from the manifest's.",
-        hint: "pgbackupctl show \(manifest.id)")
+        hint: "pgbackupctl show \(shell: manifest.id)")
     }
     let packed = try await decrypt(stored, manifest, place)
     guard let algorithm = Compression.Algorithm(rawValue: compression) else {
@@ -62,7 +62,8 @@ package struct ContentsReader: Sendable {
         cause: "its recipients are \(encryption.holders.sorted().joined(separator: ", "))",
         hint: "set 'encryption: identity_file:', or ask on the host that has the identity")
     } catch {
-      throw Fault(.artifactDamaged, "\(place) can't be decrypted: \(error).", hint: "pgbackupctl show \(manifest.id)")
+      throw Fault(
+        .artifactDamaged, "\(place) can't be decrypted: \(error).", hint: "pgbackupctl show \(shell: manifest.id)")
     }
   }
 }

@@ -203,7 +203,7 @@ package struct Drill: Sendable {
       throw Fault(
         .assertionFailed, "The restored database is not what an assertion says.",
         cause: "\(assertion)\nanswered \(found), not true",
-        hint: "look into it: pgbackupctl restore \(manifest.id) --into NAME")
+        hint: "look into it: pgbackupctl restore \(shell: manifest.id) --into NAME")
     }
   }
 

@@ -32,7 +32,7 @@ package struct Extract {
     let first = try source.contents.tables.one(
       named: table,
       or: "\(source.manifest.id) has no data of a table \(table). (A partitioned table's rows are in its partitions.)",
-      hint: "pgbackupctl contents \(source.manifest.id)")
+      hint: "pgbackupctl contents \(shell: source.manifest.id)")
     guard let statement = first.copyStatement, first.rows != nil else {
       throw Fault(.tableMissing, "The data of \(table) in \(source.manifest.id) is no COPY text.")
     }
@@ -45,7 +45,7 @@ package struct Extract {
       guard let place = columns.firstIndex(of: name) else {
         throw Fault(
           .tableMissing, "\(table) has no column \(name); it has \(columns.joined(separator: ", ")).",
-          hint: "pgbackupctl contents \(source.manifest.id)")
+          hint: "pgbackupctl contents \(shell: source.manifest.id)")
       }
       places.append(place)
     }
@@ -118,6 +118,6 @@ package struct Extract {
   private func damaged(_ reason: String) -> Fault {
     Fault(
       .artifactDamaged, "The data of \(table.schema).\(table.name) in \(source.manifest.id) is damaged.", cause: reason,
-      hint: "pgbackupctl show \(source.manifest.id)")
+      hint: "pgbackupctl show \(shell: source.manifest.id)")
   }
 }

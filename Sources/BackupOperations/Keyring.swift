@@ -50,7 +50,7 @@ package struct Keyring: Sendable, Equatable, ExpressibleByArrayLiteral {
     guard Digest.hexadecimal(of: sealed) == key.file.sha256 else {
       throw Fault(
         .artifactDamaged, "\(place) is not what was written: its SHA-256 differs from the manifest's.",
-        hint: "pgbackupctl show \(manifest.id)")
+        hint: "pgbackupctl show \(shell: manifest.id)")
     }
     // Only after its bytes have shown that they are still there: what is remembered opens nothing for anybody else.
     if let known = opened.identities.withLock({ $0[key.file.sha256] }) { return identities + [known] }
@@ -60,7 +60,7 @@ package struct Keyring: Sendable, Equatable, ExpressibleByArrayLiteral {
       if let first = found.first { opened.identities.withLock { $0[key.file.sha256] = first } }
       return identities + found
     } catch {
-      throw Fault(.artifactDamaged, "\(place) holds no age identity.", hint: "pgbackupctl show \(manifest.id)")
+      throw Fault(.artifactDamaged, "\(place) holds no age identity.", hint: "pgbackupctl show \(shell: manifest.id)")
     }
   }
 }

@@ -35,7 +35,7 @@ struct Preparation: Sendable {
     } catch {
       throw Fault(
         .artifactDamaged, "The archive of \(restore.manifest.id) can't be read.", cause: error.description,
-        hint: "pgbackupctl show \(restore.manifest.id)")
+        hint: "pgbackupctl show \(shell: restore.manifest.id)")
     }
     selection =
       restore.request.isPartial
@@ -81,7 +81,7 @@ struct Preparation: Sendable {
       throw Fault(
         .tableMissing, "\(restore.manifest.id) has no table \(what).",
         cause: "it has " + named.prefix(12).joined(separator: ", ") + (named.count > 12 ? ", …" : ""),
-        hint: "pgbackupctl contents \(restore.manifest.id)")
+        hint: "pgbackupctl contents \(shell: restore.manifest.id)")
     }
     // Each of several names has to mean something: a misspelt one among them must not pass unseen.
     for table in request.tables {
@@ -89,13 +89,13 @@ struct Preparation: Sendable {
       guard one.relations.isEmpty else { continue }
       throw Fault(
         .tableMissing, "\(restore.manifest.id) has no table \(table).",
-        hint: "pgbackupctl contents \(restore.manifest.id)")
+        hint: "pgbackupctl contents \(shell: restore.manifest.id)")
     }
     for schema in request.schemas {
       guard TableSelection(toc.entries, tables: [], schemas: [schema]).relations.isEmpty else { continue }
       throw Fault(
         .tableMissing, "\(restore.manifest.id) has no table in a schema \(schema).",
-        hint: "pgbackupctl contents \(restore.manifest.id)")
+        hint: "pgbackupctl contents \(shell: restore.manifest.id)")
     }
   }
 
@@ -389,7 +389,7 @@ struct Preparation: Sendable {
     case .swap where live != nil:
       steps += [
         "end \(live?.connections ?? 0) connections to '\(names.live)'\(size) and rename it to '\(names.kept)', which is kept",
-        "rename the new one to '\(names.live)'; pgbackupctl rollback \(request.database) undoes both",
+        "rename the new one to '\(names.live)'; pgbackupctl rollback \(shell: request.database) undoes both",
       ]
     default: steps.append("rename it to '\(names.live)'")
     }

@@ -10,7 +10,7 @@ struct Presence {
   init(_ manifest: Manifest) { self.manifest = manifest }
 
   func check(in store: any ObjectStore) async throws {
-    for file in manifest.files {
+    for file in manifest.committed {
       let key = try Backup.key(manifest.layout, file.name)
       guard let object = try await store.stat(key), Int64(object.size) == file.size else {
         throw StorageError(.failed, store: store.name, key: key, reason: "it vanished while the backup was committed")

@@ -119,7 +119,7 @@ package struct Pinning: Sendable {
     guard backup.pin == nil else {
       throw Fault(
         .runConflict, "\(backup.id) is pinned already, by \(backup.pin?.by ?? "").",
-        hint: "pgbackupctl show \(backup.id)")
+        hint: "pgbackupctl show \(shell: backup.id)")
     }
     for (store, key) in try places(of: backup) {
       do {

@@ -185,7 +185,7 @@ struct RestoreRun: Sendable {
           error.code,
           "The restore stopped before it replaced anything, but '\(live)' is still named '\(kept)'. " + error.message,
           cause: "\(error.cause ?? "")\n\(second.message)",
-          hint: "pgbackupctl rollback \(request.database) gives it its name back")
+          hint: "pgbackupctl rollback \(shell: request.database) gives it its name back")
       }
       let fault = Task.isCancelled ? Fault(CancellationError()) : error
       throw Fault(
@@ -223,7 +223,7 @@ struct RestoreRun: Sendable {
         .restoreFailed,
         "The restore failed, and so did putting back the safety backup \(safety.manifest.id): '\(names.live)' is not there.",
         cause: "\(fault.message)\n\(second.message)\n\(second.cause ?? "")",
-        hint: "mend the cause, then: pgbackupctl restore \(safety.manifest.id)")
+        hint: "mend the cause, then: pgbackupctl restore \(shell: safety.manifest.id)")
     }
   }
 

@@ -196,7 +196,7 @@ struct RestoreLoad: Sendable {
   private static func damaged(_ table: Contents.Table, _ id: BackupID, _ reason: String) -> Fault {
     Fault(
       .artifactDamaged, "The data of \(table.schema).\(table.name) in \(id) is damaged; nothing of it was loaded.",
-      cause: reason, hint: "pgbackupctl show \(id)")
+      cause: reason, hint: "pgbackupctl show \(shell: id)")
   }
 }
 

@@ -53,7 +53,8 @@ package struct SharedBackup: Sendable {
 
   private func copy() async throws -> Backup.Outcome {
     guard let holder = holders.first else {
-      throw Fault(.objectMissing, "No store has the whole of \(source.id).", hint: "pgbackupctl show \(source.id)")
+      throw Fault(
+        .objectMissing, "No store has the whole of \(source.id).", hint: "pgbackupctl show \(shell: source.id)")
     }
     context.report(RunProgress(phase: .commit))
     let old = source.manifest
@@ -76,7 +77,8 @@ package struct SharedBackup: Sendable {
     var taken = [(old.artifact.file, manifest.artifact.file), (old.contents, old.contents)]
     if let globals = old.globals { taken.append((globals.file, globals.file)) }
     if let key = old.encryption?.key { taken.append((key.file, key.file)) }
-    let small = try CommittingFiles(manifest, signingKey).all
+    let committing = try CommittingFiles(manifest, signingKey)
+    manifest = committing.manifest
     var done: [String] = []
     var dropped: [String: Fault] = [:]
     let term = RetentionTerm(request, layout)
@@ -96,7 +98,7 @@ package struct SharedBackup: Sendable {
           try await ObjectCopy(key, file, from: from).run(to: target, in: store, retainUntil: end, progress)
           await written.add(target, in: store)
         }
-        for (name, bytes) in small {
+        for (name, bytes) in committing.all {
           let key = try Backup.key(layout, name)
           try await store.put(key, bytes, retainUntil: end)
           await written.add(key, in: store)

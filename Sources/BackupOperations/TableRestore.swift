@@ -24,7 +24,7 @@ struct TableRestore: Sendable {
     guard try await preparation.isThere(names.live) else {
       throw Fault(
         .databaseMissing, "There is no database '\(names.live)' to put tables into.",
-        hint: "pgbackupctl restore \(restore.manifest.id) --into NAME, with the same --table")
+        hint: "pgbackupctl restore \(shell: restore.manifest.id) --into NAME, with the same --table")
     }
     phases.begin(.prepare)
     var outcome = RestoreOutcome(database: names.live)

@@ -48,13 +48,14 @@ package struct Verify: Sendable {
           verification.level = .archive
         }
       }
-      for file in manifest.files { try await checkSize(file) }
+      for file in manifest.committed { try await checkSize(file) }
       if verification.level == .archive {
         try await checkArchive(&verification)
         // The one file that opening the others may do without.
         if let key = manifest.encryption?.key { try await checkSum(key.file) }
+        if let recover = manifest.recover { try await checkSum(recover) }
       } else {
-        for file in manifest.files { try await checkSum(file) }
+        for file in manifest.committed { try await checkSum(file) }
       }
       verification.storedBytes = manifest.storedBytes
     } catch {
@@ -72,10 +73,11 @@ package struct Verify: Sendable {
     let limit = ByteCount.mebibytes(16)
     let place = "'\(manifest.layout.path(BackupLayout.manifestName))' in store '\(store.name)'"
     guard let stored = try await store.get(try key(BackupLayout.manifestName), limit: limit) else {
-      throw Fault(.objectMissing, "\(place) is gone.", hint: "pgbackupctl show \(manifest.id)")
+      throw Fault(.objectMissing, "\(place) is gone.", hint: "pgbackupctl show \(shell: manifest.id)")
     }
     guard try Manifest(decoding: stored, from: place) == manifest else {
-      throw Fault(.manifestInvalid, "\(place) has changed since it was read.", hint: "pgbackupctl show \(manifest.id)")
+      throw Fault(
+        .manifestInvalid, "\(place) has changed since it was read.", hint: "pgbackupctl show \(shell: manifest.id)")
     }
     guard !trusted.isEmpty else { return }
     let signature = try await store.get(try key(BackupLayout.signatureName), limit: limit)
@@ -93,12 +95,12 @@ package struct Verify: Sendable {
     let key = try key(file.name)
     guard let object = try await store.stat(key) else {
       throw Fault(
-        .objectMissing, "'\(key)' is gone from store '\(store.name)'.", hint: "pgbackupctl show \(manifest.id)")
+        .objectMissing, "'\(key)' is gone from store '\(store.name)'.", hint: "pgbackupctl show \(shell: manifest.id)")
     }
     guard Int64(object.size) == file.size else {
       throw Fault(
         .artifactDamaged, "'\(key)' in store '\(store.name)' has \(object.size) bytes instead of \(file.size).",
-        hint: "pgbackupctl show \(manifest.id)")
+        hint: "pgbackupctl show \(shell: manifest.id)")
     }
   }
 
@@ -240,7 +242,7 @@ package struct Verify: Sendable {
   private func damaged(_ reason: String) -> Fault {
     Fault(
       .artifactDamaged, "The archive of \(manifest.id) in store '\(store.name)' is not what its contents say.",
-      cause: reason, hint: "pgbackupctl show \(manifest.id)")
+      cause: reason, hint: "pgbackupctl show \(shell: manifest.id)")
   }
 
   private func fault(_ error: any Error) -> Fault {

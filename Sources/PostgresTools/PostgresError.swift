@@ -50,7 +50,7 @@ package struct PostgresError: Error, Sendable, Equatable {
     }
     return Fault(
       .databaseUnreachable, "No connection to \(place).", cause: message,
-      hint: "pg_isready -d \"\(settings.conninfo)\"")
+      hint: "pg_isready -d \(shell: settings.conninfo)")
   }
 
   /// A statement that failed.
@@ -65,7 +65,7 @@ package struct PostgresError: Error, Sendable, Equatable {
     case nil:
       Fault(
         .databaseUnreachable, "The connection to \(settings.summary) broke.", cause: message,
-        hint: "pg_isready -d \"\(settings.conninfo)\"")
+        hint: "pg_isready -d \(shell: settings.conninfo)")
     }
   }
 }

@@ -42,12 +42,13 @@ private struct Bench {
         databaseBytes: 1, isStandby: false),
       artifact: .init(file: file(artifact), archiveBytes: 1, compression: "zstd", level: 3), contents: file(contents),
       globals: nil, totals: .init(tables: 0, rows: 0, rowBytes: 0, largeObjects: 0))
+    let committing = try CommittingFiles(manifest, key)
     for store in stores where names.contains(store.name) {
-      for (name, bytes) in [artifact, contents] + (try CommittingFiles(manifest, key).all.map { ($0.name, $0.bytes) }) {
+      for (name, bytes) in [artifact, contents] + committing.all.map({ ($0.name, $0.bytes) }) {
         try await store.put(try #require(ObjectKey(layout.path(name))), bytes)
       }
     }
-    return manifest
+    return committing.manifest
   }
 
   func catalog(_ stores: [any ObjectStore]? = nil) async -> Catalog {

@@ -58,7 +58,7 @@ import Testing
   @Test(arguments: [false, true]) func storedBytes(_ isEncrypted: Bool) async throws {
     let fixture = try await Self.fixture(isEncrypted: isEncrypted)
     let store = fixture.workshop.store
-    for file in fixture.manifest.files {
+    for file in fixture.manifest.committed {
       let path = "\(store.location)/\(fixture.manifest.layout.path(file.name))"
       let whole = try Data(contentsOf: URL(filePath: path))
       let places = [0, whole.count / 2, whole.count - 1]
@@ -242,15 +242,16 @@ private struct Forgery {
     manifest.artifact.file = .init(
       name: manifest.artifact.file.name, size: Int64(artifact.count), sha256: Digest.hexadecimal(of: artifact))
     manifest.contents = packed.file
+    let committing = try CommittingFiles(manifest, key)
     let files =
       [(manifest.artifact.file.name, artifact), (packed.file.name, packed.bytes)]
-      + (try CommittingFiles(manifest, key).all.map { ($0.name, $0.bytes) })
+      + committing.all.map { ($0.name, $0.bytes) }
     for (name, bytes) in files {
       let place = try #require(ObjectKey(manifest.layout.path(name)))
       try await store.delete(place)
       try await store.put(place, bytes)
     }
-    return manifest
+    return committing.manifest
   }
 }
 

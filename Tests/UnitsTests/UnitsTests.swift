@@ -1,4 +1,6 @@
+import Faults
 import Foundation
+import TestSupport
 import Testing
 import Units
 
@@ -89,5 +91,22 @@ import Units
       #expect(!text.contains("hunter2"))
     }
     #expect(secret.revealed == "hunter2")
+  }
+}
+
+@Suite struct ShellWordTests {
+  static let words = [
+    "shop", "shop/20261122T000000Z", "my shop", "o'hara", "", "$(reboot)", "a;b", "`x`", "a\nb", "größe", "--help",
+    "~root", "a*", "!!", "#",
+  ]
+
+  /// The shell itself is asked.
+  @Test(arguments: words) func theShellReadsOneWord(_ text: String) throws {
+    #expect(try Shell.must("/bin/sh", ["-c", "printf '%s|' \(shell: text)"]) == text + "|")
+  }
+
+  @Test func whatIsPlainStaysSo() {
+    #expect("pgbackupctl show \(shell: "shop/20261122T000000Z")" == "pgbackupctl show shop/20261122T000000Z")
+    #expect("pgbackupctl drill \(shell: "my shop")" == "pgbackupctl drill 'my shop'")
   }
 }

@@ -52,11 +52,15 @@ struct AlertsReader {
       }
       channels.append(channel)
     }
+    if channels.isEmpty, !values.isEmpty { section.report("there is no channel in it: nobody is told of anything") }
     for channel in channels { check(channel, section, databases: databases, jobs: jobs) }
     return channels
   }
 
   private func check(_ channel: ChannelSettings, _ section: ConfigurationNode, databases: [String], jobs: [String]) {
+    if channel.databases?.isEmpty == true {
+      section.report("channel '\(channel.name)': 'databases' is empty: leave it out for all of them")
+    }
     for name in channel.databases ?? [] where !databases.contains(name) {
       section.report(
         "channel '\(channel.name)': there is no database '\(name)'" + suggestion(for: name, among: databases))
@@ -68,7 +72,10 @@ struct AlertsReader {
   }
 
   private func topics(_ node: ConfigurationNode) -> Set<NoticeTopic> {
-    Set((node.texts() ?? []).compactMap { $0.word(NoticeTopic.self) })
+    let topics = Set((node.texts() ?? []).compactMap { $0.word(NoticeTopic.self) })
+    if node.texts()?.isEmpty == true { node.report("it names nothing to be told of: leave the channel out instead") }
+    if topics == [.recovered] { node.report("who is told of no beginning is told of no end: add 'failure'") }
+    return topics
   }
 
   private func channel(
@@ -109,14 +116,27 @@ struct AlertsReader {
       return nil
     }
     // Not the text itself: whoever knows the URL may post.
-    guard let parsed = URL(string: url.revealed), ["http", "https"].contains(parsed.scheme),
-      parsed.host?.isEmpty == false
+    guard url.revealed.utf8.allSatisfy({ $0 > 32 && $0 < 127 }), let parsed = URL(string: url.revealed),
+      ["http", "https"].contains(parsed.scheme), parsed.host?.isEmpty == false
     else {
       (values["url"] ?? values["url_file"])?.report("it is no http or https URL")
       return nil
     }
     return ChannelSettings.Address(
-      url: url, authorityFile: values["ca_file"].flatMap(file), proxy: values["proxy"]?.text())
+      url: url, authorityFile: values["ca_file"].flatMap(file), proxy: values["proxy"].flatMap(proxy))
+  }
+
+  /// As libcurl has them (CURLOPT_PROXY): a host and a port, the scheme may be left out.
+  private func proxy(_ node: ConfigurationNode) -> String? {
+    guard let text = node.text() else { return nil }
+    let pattern =
+      #"^((https?|socks[45]|socks4a|socks5h)://)?([^@/ ]+@)?(\[[0-9a-fA-F:]+\]|[A-Za-z0-9._-]+)(:[0-9]{1,5})?/?$"#
+    // Not the text itself: a password may be in it.
+    guard text.range(of: pattern, options: .regularExpression) != nil else {
+      node.report("it is no proxy: write http://proxy.example:3128")
+      return nil
+    }
+    return text
   }
 
   private func file(_ node: ConfigurationNode) -> String? {
@@ -136,10 +156,18 @@ struct AlertsReader {
           "there is no '{{\(name)}}'" + suggestion(for: name, among: WebhookTemplate.names)
             + "; there are \(WebhookTemplate.names.joined(separator: ", "))")
       }
+      if text.ranges(of: "{{").count != text.ranges(of: "}}").count { template.report("a '{{' in it has no '}}'") }
       webhook.template = WebhookTemplate(text)
+      if webhook.contentType.contains("json"), webhook.template?.makesJSON == false {
+        template.report("filled in, it is no JSON: name another 'content_type', or mend it")
+      }
     }
-    for (name, value) in values["headers"]?.entries() ?? [] {
-      guard let text = value.text() else { continue }
+    let headers = Dictionary(
+      (values["headers"]?.entries() ?? []).map { ($0.0, $0.1) }, uniquingKeysWith: { first, _ in first })
+    for (key, value) in headers {
+      // `Authorization_file: /path`, as for all secrets.
+      let name = key.hasSuffix("_file") ? String(key.dropLast(5)) : key
+      guard let text = secret(name, headers)?.revealed else { continue }
       let isToken = !name.isEmpty && name.utf8.allSatisfy { $0 > 32 && $0 < 127 && $0 != 58 }
       if !isToken || text.utf8.contains(where: { $0 < 32 }) { value.report("it is no header") }
       webhook.headers[name] = Secret(text)
@@ -150,6 +178,7 @@ struct AlertsReader {
   private func email(_ node: ConfigurationNode, _ values: [String: ConfigurationNode]) -> ChannelSettings.Kind? {
     let to = values["to"]?.texts()?.compactMap(mailAddress) ?? []
     if values["to"] == nil { node.report("'to' is missing: an address, or a list of them") }
+    if let list = values["to"], list.texts()?.isEmpty == true { list.report("there is no address in it") }
     let from = values["from"].flatMap(mailAddress) ?? "pgbackupd@\(ProcessInfo.processInfo.hostName)"
     guard let server = values["smtp"] else {
       for key in ["tls", "user", "password", "password_file", "ca_file"] {
@@ -224,12 +253,17 @@ struct AlertsReader {
       return nil
     }
     let address = host == "localhost" ? "127.0.0.1" : host
-    if !address.hasPrefix("127."), address != "::1" {
+    if address.wholeMatch(of: /127(\.\d{1,3}){3}/) == nil, address != "::1" {
       listen.report(
         "'\(host)' is not this machine's own interface: listen on 127.0.0.1, behind a proxy with TLS and passwords")
     }
     var metrics = Configuration.Metrics(host: address, port: port)
-    metrics.names = values["names"]?.texts()?.compactMap { $0.text() } ?? []
+    metrics.names =
+      values["names"]?.texts()?.compactMap { node in
+        node.value(
+          { text in text.isEmpty || text.contains(where: { ":/ ".contains($0) }) && !text.hasPrefix("[") ? nil : text },
+          "is no host name: write it without scheme and port")
+      } ?? []
     metrics.user = values["user"]?.text()
     metrics.password = secret("password", values)
     if (metrics.user == nil) != (metrics.password == nil) {

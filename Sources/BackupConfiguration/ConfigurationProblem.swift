@@ -22,6 +22,6 @@ package struct ConfigurationProblems: Error, Sendable {
     return Fault(
       .configInvalid, "\(file) has \(count) and was not taken.",
       cause: problems.map { "\(file):\($0)" }.joined(separator: "\n"),
-      hint: "mend it, then: pgbackupctl config check \(file)")
+      hint: "mend it, then: pgbackupctl config check \(shell: file)")
   }
 }

@@ -16,6 +16,10 @@ actor AlertCourier {
     var work: Task<Void, Never>?
     var wake: AsyncStream<Void>.Continuation
     var report: AlertChannelReport
+    /// How often each message was refused.
+    var refusals: [String: Int] = [:]
+    /// Messages that were refused where others got through: they are tried when nothing else waits.
+    var aside: Set<String> = []
   }
 
   private let folder: String
@@ -30,7 +34,7 @@ actor AlertCourier {
   /// What is older tells nobody anything new.
   static let patience = Duration.seconds(86_400)
   private static let longestPause = 900.0
-  /// Of a message that others wait behind, before they are tried.
+  /// Of a message that others wait behind, before one of them is tried.
   private static let tries = 2
 
   /// - Parameter folder: in the state directory.
@@ -42,6 +46,7 @@ actor AlertCourier {
 
   /// Puts these channels into force; what waits for one of the same name goes to the new one.
   func use(_ settings: [ChannelSettings]) {
+    let before = lines.mapValues(\.report)
     for name in lines.keys where !settings.contains(where: { $0.name == name && $0 == lines[name]?.channel.settings }) {
       lines[name]?.work?.cancel()
       lines[name] = nil
@@ -53,10 +58,26 @@ actor AlertCourier {
       let (stream, wake) = AsyncStream<Void>.makeStream(bufferingPolicy: .bufferingNewest(1))
       var report = AlertChannelReport(name: one.name, kind: one.kind.name, topics: one.topics.map(\.rawValue).sorted())
       report.waiting = waiting(one.name).count
+      // What ails it is over once it has taken something, and not because it is configured anew.
+      if let old = before[one.name] {
+        (report.fault, report.failures, report.lastDelivered) = (old.fault, old.failures, old.lastDelivered)
+        (report.delivered, report.dropped) = (old.delivered, old.dropped)
+      }
       lines[one.name] = Line(channel: NoticeChannel(one), wake: wake, report: report)
       lines[one.name]?.work = Task { await self.serve(one.name, stream) }
       wake.yield()
     }
+  }
+
+  /// What waits is tried now, and not when the pause ends.
+  private func serveNow(_ name: String) {
+    guard let line = lines[name], line.report.nextTry != nil else { return }
+    line.work?.cancel()
+    let (stream, wake) = AsyncStream<Void>.makeStream(bufferingPolicy: .bufferingNewest(1))
+    lines[name]?.wake = wake
+    lines[name]?.report.nextTry = nil
+    lines[name]?.work = Task { await self.serve(name, stream) }
+    wake.yield()
   }
 
   var reports: [AlertChannelReport] { lines.values.map(\.report).sorted { $0.name < $1.name } }
@@ -80,6 +101,8 @@ actor AlertCourier {
           hint: "look at the state directory"))
     }
     lines[name]?.report.waiting = waiting(name).count
+    // Whatever is tried again behind all others must not keep this one waiting.
+    if let line = lines[name], !line.aside.isEmpty, all.allSatisfy(line.aside.contains) { serveNow(name) }
     lines[name]?.wake.yield()
   }
 
@@ -90,13 +113,16 @@ actor AlertCourier {
         .jobMissing, "There is no alert channel '\(name)'; there are \(lines.keys.sorted().joined(separator: ", ")).",
         hint: "see 'alerts:' in the configuration")
     }
+    let remark: Fault?
     do throws(Fault) {
-      try await channel.deliver(notice)
-      succeeded(name)
+      remark = try await channel.deliver(notice, at: now())
     } catch {
-      failed(name, error, next: nil)
+      failed(name, error, next: lines[name]?.report.nextTry)
       throw error
     }
+    serveNow(name)
+    succeeded(name, remark)
+    if let remark { throw remark }
   }
 
   func stop() async {
@@ -108,28 +134,37 @@ actor AlertCourier {
   // MARK: - One channel
 
   private func serve(_ name: String, _ wakes: AsyncStream<Void>) async {
-    var refusals: [String: Int] = [:]
     for await _ in wakes {
       var pause = 5.0
-      while !Task.isCancelled, let file = waiting(name).first {
-        guard let channel = lines[name]?.channel else { return }
+      while !Task.isCancelled, let channel = lines[name]?.channel, let aside = lines[name]?.aside {
+        let all = waiting(name)
+        guard let file = all.first(where: { !aside.contains($0) }) ?? all.first else { break }
         if await deliver(file, channel) {
-          refusals[file] = nil
+          lines[name]?.refusals[file] = nil
+          lines[name]?.aside.remove(file)
           pause = 5
           continue
         }
-        refusals[file, default: 0] += 1
+        let count = (lines[name]?.refusals[file] ?? 0) + 1
+        lines[name]?.refusals[file] = count
         // Where the next one gets through, it is the message that is not taken: it must not keep those behind it for a day.
-        if let count = refusals[file], count >= Self.tries, let other = waiting(name).dropFirst().first,
-          await deliver(other, channel)
+        if count >= Self.tries, !aside.contains(file),
+          let other = all.first(where: { $0 != file && !aside.contains($0) }), await deliver(other, channel)
         {
-          refusals[file] = nil
-          drop(file, of: name, "it was refused \(count) times, and others are taken")
+          lines[name]?.aside.insert(file)
+          logger.warning(
+            .alertUndelivered,
+            Fault(
+              .alertUndelivered,
+              "A message for '\(name)' was refused \(count) times, and others are taken: it is tried again behind them."
+            ),
+            metadata: ["channel": "\(name)"])
           pause = 5
           continue
         }
         lines[name]?.report.nextTry = now().addingTimeInterval(pause)
         try? await Task.sleep(for: .seconds(pause))
+        if !Task.isCancelled { lines[name]?.report.nextTry = nil }
         pause = min(pause * 2, Self.longestPause)
       }
       if Task.isCancelled { return }
@@ -152,9 +187,9 @@ actor AlertCourier {
       return true
     }
     do throws(Fault) {
-      try await channel.deliver(notice)
+      let remark = try await channel.deliver(notice, at: now())
       unlink("\(path(name))/\(file)")
-      succeeded(name)
+      succeeded(name, remark)
       return true
     } catch {
       if Task.isCancelled { return false }
@@ -163,12 +198,15 @@ actor AlertCourier {
     }
   }
 
-  private func succeeded(_ name: String) {
+  /// - Parameter remark: what is wrong all the same.
+  private func succeeded(_ name: String, _ remark: Fault?) {
     guard var report = lines[name]?.report else { return }
-    if report.fault != nil {
+    if let remark {
+      if report.fault != remark { logger.warning(.alertUndelivered, remark, metadata: ["channel": "\(name)"]) }
+    } else if report.fault != nil {
       logger.notice(.alertDelivered, "an alert channel takes messages again", metadata: ["channel": "\(name)"])
     }
-    (report.lastDelivered, report.fault, report.failures, report.nextTry) = (now(), nil, 0, nil)
+    (report.lastDelivered, report.fault, report.failures, report.nextTry) = (now(), remark, 0, nil)
     (report.delivered, report.waiting) = (report.delivered + 1, waiting(name).count)
     lines[name]?.report = report
   }

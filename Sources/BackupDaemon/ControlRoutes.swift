@@ -14,7 +14,7 @@ struct ControlRoutes {
   private static let requestLimit = 65_536
 
   func router(_ access: ControlServer.Access) -> Router<ControlContext> {
-    let router = Router(context: ControlContext.self)
+    let router = Router(context: ControlContext.self, options: .autoGenerateHeadEndpoints)
     switch access {
     case .operators:
       router.add(middleware: PeerMiddleware(isReadOnly: false))

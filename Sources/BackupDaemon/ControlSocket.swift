@@ -51,19 +51,23 @@ enum ControlSocket {
     guard descriptor >= 0 else { throw failed(errno) }
     var yes: Int32 = 1
     setsockopt(descriptor, SOL_SOCKET, SO_REUSEADDR, &yes, socklen_t(MemoryLayout<Int32>.size))
-    let bound: Int32
+    // What is no address must not become 0.0.0.0, every interface of the machine.
+    var bound: Int32 = -1
+    errno = EINVAL
     if isSix {
       var address = sockaddr_in6()
       address.sin6_family = sa_family_t(AF_INET6)
       address.sin6_port = in_port_t(port).bigEndian
-      inet_pton(AF_INET6, host, &address.sin6_addr)
-      bound = withBytes(of: address) { bind(descriptor, $0, $1) }
+      if inet_pton(AF_INET6, host, &address.sin6_addr) == 1 {
+        bound = withBytes(of: address) { bind(descriptor, $0, $1) }
+      }
     } else {
       var address = sockaddr_in()
       address.sin_family = sa_family_t(AF_INET)
       address.sin_port = in_port_t(port).bigEndian
-      inet_pton(AF_INET, host, &address.sin_addr)
-      bound = withBytes(of: address) { bind(descriptor, $0, $1) }
+      if inet_pton(AF_INET, host, &address.sin_addr) == 1 {
+        bound = withBytes(of: address) { bind(descriptor, $0, $1) }
+      }
     }
     guard bound == 0, Glibc.listen(descriptor, 64) == 0 else {
       let code = errno

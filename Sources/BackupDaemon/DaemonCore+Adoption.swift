@@ -71,13 +71,13 @@ extension DaemonCore {
     guard let database = command.database ?? dump.database else {
       throw Fault(
         .usage, "'\(command.path)' does not tell its database's name.",
-        hint: "pgbackupctl adopt \(command.path) --database NAME")
+        hint: "pgbackupctl adopt \(shell: command.path) --database NAME")
     }
     let catalog = await keeper.refresh()
     if let known = adopted(dump, command.path, catalog) {
       throw Fault(
         .storeConflict, "'\(command.path)' has been adopted already, as \(known).",
-        hint: "pgbackupctl show \(known)")
+        hint: "pgbackupctl show \(shell: known)")
     }
     try refuseWhileStopping()
     if let other = board.active.first(where: { $0.job == Self.adoptionJob }) {

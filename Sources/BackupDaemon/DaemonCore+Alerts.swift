@@ -4,6 +4,7 @@ import ControlAPI
 import Faults
 import Foundation
 import Notifications
+import Storage
 import SystemdSupport
 import Units
 
@@ -67,8 +68,22 @@ extension DaemonCore {
       id: incident.id, kind: message.kind, topic: topic, time: now(), host: HostName.current,
       code: incident.fault.code.rawValue, sentence: incident.fault.message, cause: incident.fault.cause,
       since: incident.since, database: incident.database, job: incident.job, store: incident.store,
-      holds: Self.holds(incident.database, report), more: incident.more,
+      holds: Self.holds(incident.database, report),
+      more: message.kind == .recovered ? incident.more + noLongerMeant(incident) : incident.more,
       next: message.kind == .recovered ? nil : incident.fault.hint)
+  }
+
+  /// Whether an incident is over because nobody looks at what it was about any more: that is no recovery.
+  private func noLongerMeant(_ incident: IncidentBook.Incident) -> [String] {
+    var gone: [String] = []
+    if let database = incident.database, !isConfigured(database) { gone.append("database '\(database)'") }
+    if let store = incident.store, !plan.stores.contains(where: { $0.name == store }) {
+      gone.append("store '\(store)'")
+    }
+    if let job = incident.job, job != Self.restoreJob, !plan.jobs.contains(where: { $0.name == job }) {
+      gone.append("job '\(job)'")
+    }
+    return gone.map { "There is no \($0) in the configuration any more: nobody watches over it." }
   }
 
   /// What one can still count on.
@@ -100,7 +115,7 @@ extension DaemonCore {
     switch (record.kind, record.result) {
     case (.runStarted, _): kind = .runBegan
     case (.runFinished, "succeeded"): kind = .runSucceeded
-    case (.runFinished, "failed"), (.runFinished, "interrupted"): kind = .runFailed
+    case (.runFinished, "failed"), (.runFinished, "interrupted"), (.runFinished, "aborted"): kind = .runFailed
     default: return
     }
     let words =

@@ -46,7 +46,7 @@ extension DaemonCore {
     for backup in backups { read.append((backup, try await contents(of: backup))) }
     let meant = try read.flatMap(\.contents.tables).one(
       named: table, or: "No backup of '\(database)' has a table \(table).",
-      hint: "pgbackupctl contents \(database)/latest")
+      hint: "pgbackupctl contents \(shell: database)/latest")
     return TableHistory(table: "\(meant.schema).\(meant.name)", in: read)
   }
 
@@ -74,7 +74,8 @@ extension DaemonCore {
       }
     }
     throw reason
-      ?? Fault(.objectMissing, "No store has the contents of \(backup.id).", hint: "pgbackupctl show \(backup.id)")
+      ?? Fault(
+        .objectMissing, "No store has the contents of \(backup.id).", hint: "pgbackupctl show \(shell: backup.id)")
   }
 
   func pin(_ reference: BackupReference, by caller: Caller?) async throws(Fault) -> BackupDetail {
@@ -151,17 +152,18 @@ extension DaemonCore {
     let detail = try await backup(reference.id)
     let (backup, catalog) = try await find(reference.id)
     if let pin = backup.pin {
-      throw Fault(.backupPinned, "\(backup.id) is pinned by \(pin.by).", hint: "pgbackupctl unpin \(backup.id)")
+      throw Fault(.backupPinned, "\(backup.id) is pinned by \(pin.by).", hint: "pgbackupctl unpin \(shell: backup.id)")
     }
     let others = catalog.backups.filter { $0.id.database == backup.id.database && $0.isGood && $0.id != backup.id }
     if let reader = board.active.first(where: { $0.job == Self.restoreJob && $0.backup == backup.id }) {
       throw Fault(
-        .runConflict, "\(backup.id) is being restored by run \(reader.id).", hint: "pgbackupctl cancel \(reader.id)")
+        .runConflict, "\(backup.id) is being restored by run \(reader.id).",
+        hint: "pgbackupctl cancel \(shell: reader.id)")
     }
     if others.isEmpty, reference.force != true {
       throw Fault(
         .backupLast, "\(backup.id) is the only good backup of '\(backup.id.database)'.",
-        hint: "pgbackupctl backup \(backup.id.database), or delete it with --force")
+        hint: "pgbackupctl backup \(shell: backup.id.database), or delete it with --force")
     }
     try refuseUnread(catalog, "delete", backup)
     let stores = plan.stores.filter { store in backup.placements.contains { $0.store == store.name } }
@@ -177,7 +179,8 @@ extension DaemonCore {
           "\(backup.id) could not be deleted from store '\(store.name)', and stays in the stores behind it.",
           cause: error.reason,
           hint:
-            "where it is locked (Object Lock) it goes when its retention ends; then: pgbackupctl delete \(backup.id)")
+            "where it is locked (Object Lock) it goes when its retention ends; then: pgbackupctl delete \(shell: backup.id)"
+        )
       }
       await record(.backupDeleted, backup, by: caller, reason: "on demand", store: store.name)
     }
@@ -193,7 +196,7 @@ extension DaemonCore {
       "Store '\(problem.store)' can't be read, and may hold \(backup.id) too: it would come back from there.",
       cause: problem.fault.message,
       hint:
-        "pgbackupctl status; when the store is there again, or taken out of the configuration: pgbackupctl \(command) \(backup.id)"
+        "pgbackupctl status; when the store is there again, or taken out of the configuration: pgbackupctl \(command) \(shell: backup.id)"
     )
   }
 
@@ -208,7 +211,7 @@ extension DaemonCore {
       else {
         throw Fault(
           .backupMissing, "No backup\(name.map { " of '\($0)'" } ?? "") has been proved.",
-          hint: "pgbackupctl drill \(name ?? "DATABASE") proves the newest")
+          hint: "pgbackupctl drill \(shell: name ?? "DATABASE") proves the newest")
       }
       selector = try BackupSelector(parsing: newest.id.description)
     }

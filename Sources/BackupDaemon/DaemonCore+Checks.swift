@@ -84,7 +84,8 @@ extension DaemonCore {
     }
     guard backup.isFlagged else {
       throw Fault(
-        .usage, "\(backup.id) is not flagged: there is nothing to accept.", hint: "pgbackupctl show \(backup.id)")
+        .usage, "\(backup.id) is not flagged: there is nothing to accept.", hint: "pgbackupctl show \(shell: backup.id)"
+      )
     }
     for one in explained {
       var record = LedgerRecord(.backupAccepted, at: now())

@@ -55,7 +55,19 @@ extension DaemonCore {
         recovery.add(one.seconds, ("database", database.name), ("scenario", one.scenario))
       }
     }
+    // With the grace of a new installation, which ages alone don't tell of.
+    var missed = MetricFamily(
+      "pgbackupd_database_objective_missed", .gauge,
+      "1 where the age of a database's newest backup, or proof, is too high.")
+    for database in report.databases {
+      for (aspect, isMet) in [("rpo", database.meetsRPO), ("proved", database.meetsProved)] {
+        missed.add(
+          isMet.map { $0 || database.graceUntil[aspect] != nil ? 0 : 1 }, ("database", database.name),
+          ("objective", aspect))
+      }
+    }
     return [
+      missed,
       family("last_success_timestamp_seconds", "Snapshot of the newest good backup, since 1970.") {
         $0.newest?.id.time.timeIntervalSince1970
       },
@@ -94,7 +106,16 @@ extension DaemonCore {
   private func runs(_ report: StatusReport, _ history: RunHistory) -> [MetricFamily] {
     let totals = history.totals
     var count = MetricFamily("pgbackupd_runs", .counter, "Runs that ended, since the ledger's beginning.")
-    for (key, number) in totals.runs.sorted(by: {
+    // A rate needs the zero before the first: a counter that begins with 1 has never risen.
+    var known = totals.runs
+    for job in plan.jobs {
+      for database in plan.databases(of: job) where database.includes == nil {
+        for result in ["succeeded", "failed"] {
+          known[.init(job: job.name, database: database.name, result: result), default: 0] += 0
+        }
+      }
+    }
+    for (key, number) in known.sorted(by: {
       ($0.key.job, $0.key.database, $0.key.result) < ($1.key.job, $1.key.database, $1.key.result)
     }) {
       count.add(Double(number), ("job", key.job), ("database", key.database), ("result", key.result))
@@ -107,14 +128,16 @@ extension DaemonCore {
     var ended = MetricFamily("pgbackupd_run_last_timestamp_seconds", .gauge, "When the last run ended, since 1970.")
     var good = MetricFamily("pgbackupd_run_last_succeeded", .gauge, "Whether the last run succeeded.")
     let keys = history.last.keys.sorted { ($0.job, $0.database) < ($1.job, $1.database) }
-    for key in keys {
+    for key in keys where isConfigured(key.database) {
       let labels = [("job", key.job), ("database", key.database)]
       func add(_ family: inout MetricFamily, _ value: Double?) { family.add(value, labels[0], labels[1]) }
       add(&retries, totals.retries[key].map(Double.init))
       add(&success, totals.lastSuccess[key]?.timeIntervalSince1970)
       add(&seconds, totals.lastSeconds[key])
       add(&ended, history.last[key]?.time.timeIntervalSince1970)
-      add(&good, history.last[key]?.result == "succeeded" ? 1 : 0)
+      // One that somebody has ended tells nothing of the job.
+      let result = history.last[key]?.result
+      add(&good, result == RunReport.State.aborted.rawValue ? nil : result == "succeeded" ? 1 : 0)
     }
     var running = MetricFamily("pgbackupd_run_in_progress", .gauge, "Runs that are queued or running now.")
     var done = MetricFamily("pgbackupd_run_progress_bytes", .gauge, "Archive bytes that a running run has behind it.")
@@ -181,6 +204,12 @@ extension DaemonCore {
     return [
       family("up", "Whether the store can be used.") { $0.fault == nil ? 1 : 0 },
       family("free_bytes", "Room that is left, where the store can tell.") { $0.freeBytes.map(Double.init) },
+      family("round_bytes", "Bytes of the newest backup of each database that it has: what one more of each will take.")
+      {
+        store in
+        let newest = overview.report.databases.compactMap(\.newest).filter { $0.stores.contains(store.name) }
+        return Double(newest.map(\.storedBytes).reduce(0, +))
+      },
       family("backups", "Backups in it.") { Double($0.backups) },
       family("stored_bytes", "Bytes of its backups.") { Double($0.storedBytes) },
       family("objects", "Files of its backups.") { store in
@@ -206,7 +235,7 @@ extension DaemonCore {
     }
     if overview.problems.isEmpty { problems.add(0, ("code", "")) }
     var open = MetricFamily("pgbackupd_alerts_open", .gauge, "Incidents that people were told of and that last.")
-    if !plan.alerts.isEmpty { open.add(Double(incidents.open.count)) }
+    if !plan.alerts.isEmpty { open.add(Double(incidents.open.values.count { !$0.told.isEmpty })) }
     func family(_ name: String, _ kind: MetricFamily.Kind, _ help: String, _ figure: (AlertChannelReport) -> Double)
       -> MetricFamily
     {

@@ -21,13 +21,31 @@ extension DaemonCore {
     problems += catalog.backups.filter { $0.placements.allSatisfy { !$0.missing.isEmpty } }
       .map { Problem(Self.incomplete($0), database: $0.id.database) }
     problems += last.compactMap { run in
-      Self.failed(run).map { Problem($0, database: run.database, job: run.job) }
+      Self.failed(run).map { fault in
+        var problem = Problem(fault, database: run.database, job: run.job)
+        // Somebody has ended it, or the daemon was stopped: he knows.
+        problem.opensNothing = run.state == .aborted
+        return problem
+      }
+    }
+    problems += last.flatMap { run in
+      run.warnings.filter { $0.code == .hookFailed }.map {
+        Problem(Self.named($0, run), database: run.database, aspect: "hook of \(run.job)")
+      }
     }
     problems += cutRestores(catalog).compactMap { run in
       run.fault.map { Problem($0, database: run.database, job: run.job) }
     }
     problems += databases.compactMap { database in
-      Self.overdue(database).map { Problem($0, database: database.name, aspect: "rpo") }
+      Self.overdue(database).map { fault in
+        var problem = Problem(fault, database: database.name, aspect: "rpo")
+        // So too before the first backup of a new installation.
+        if database.newest == nil, let objective = database.rpoSeconds {
+          let end = started.addingTimeInterval(objective)
+          if !comesTooLate(database.nextDue, end, since: started, time) { problem.quietUntil = end }
+        }
+        return problem
+      }
     }
     problems += catalog.backups.compactMap { backup in
       fromTheFuture(backup, time).map { Problem($0, database: backup.id.database) }
@@ -101,7 +119,7 @@ extension DaemonCore {
   /// Channels that have taken nothing for some tries.
   private static func undelivered(_ channels: [AlertChannelReport]) -> [Problem] {
     channels.filter { $0.failures >= 3 || $0.fault != nil && $0.waiting == 0 }.compactMap { report in
-      report.fault.map { Problem($0, store: report.name) }
+      report.fault.map { Problem($0, channel: report.name) }
     }
   }
 
@@ -118,9 +136,11 @@ extension DaemonCore {
 
   /// A job whose last run on a database failed: whatever other jobs have done since.
   private static func failed(_ run: RunReport) -> Fault? {
-    run.fault.map { fault in
-      Fault(fault.code, "\(run.job) of '\(run.database)': \(fault.message)", cause: fault.cause, hint: fault.hint)
-    }
+    run.fault.map { named($0, run) }
+  }
+
+  private static func named(_ fault: Fault, _ run: RunReport) -> Fault {
+    Fault(fault.code, "\(run.job) of '\(run.database)': \(fault.message)", cause: fault.cause, hint: fault.hint)
   }
 
   /// A backup whose time has not come: a clock was wrong, and no age can be told.
@@ -128,7 +148,7 @@ extension DaemonCore {
     guard RetentionPolicy.isAhead(backup, of: time) else { return nil }
     return Fault(
       .clockDoubtful, "\(backup.id) claims to be from the future: it counts for nothing, and never expires.",
-      hint: "pgbackupctl delete \(backup.id)")
+      hint: "pgbackupctl delete \(shell: backup.id)")
   }
 
   /// A backup in fewer stores than wanted, where more of them should have it.
@@ -160,7 +180,7 @@ extension DaemonCore {
     let missing = Set(backup.placements.flatMap(\.missing)).sorted().joined(separator: ", ")
     return Fault(
       .artifactDamaged, "\(backup.id) lacks files in every store, or they have another size: \(missing).",
-      hint: "pgbackupctl show \(backup.id)")
+      hint: "pgbackupctl show \(shell: backup.id)")
   }
 
   /// Of a database without any proof: from its oldest backup on, so long as the objective says.
@@ -183,7 +203,7 @@ extension DaemonCore {
           Fault(
             .objectiveMissed,
             "The newest proved backup of '\(database.name)' \(age); the objective is \(Duration.seconds(objective).spoken).",
-            hint: "pgbackupctl drill \(database.name)")
+            hint: "pgbackupctl drill \(shell: database.name)")
         ))
     }
     if let objective = database.rtoSeconds,
@@ -210,7 +230,7 @@ extension DaemonCore {
               .objectiveAtRisk,
               "The newest proved backup of '\(database.name)' will be older than \(Duration.seconds(objective).spoken) from \(end.rfc3339) on, and "
                 + (nextDrill.map { "the next drill is due at \($0.rfc3339)." } ?? "no drill is scheduled."),
-              hint: "schedule a drill more often, or: pgbackupctl drill \(database.name)")
+              hint: "schedule a drill more often, or: pgbackupctl drill \(shell: database.name)")
           ))
       }
     }
@@ -226,7 +246,7 @@ extension DaemonCore {
               .objectiveAtRisk,
               "The newest backup of '\(database.name)' will be older than \(Duration.seconds(objective).spoken) from \(end.rfc3339) on, and "
                 + (database.nextDue.map { "the next one is due at \($0.rfc3339)." } ?? "none is scheduled."),
-              hint: "schedule it more often, or: pgbackupctl backup \(database.name)")
+              hint: "schedule it more often, or: pgbackupctl backup \(shell: database.name)")
           ))
       }
     }
@@ -247,7 +267,7 @@ extension DaemonCore {
       "The newest backup of '\(database.name)' is in doubt: compared with "
         + (undoubted.map { "\($0.id)" } ?? "those before it") + ", rows or tables are missing.",
       cause: (catalog.backups.last { $0.id == newest.id }?.manifest.flags ?? []).joined(separator: ", "),
-      hint: "pgbackupctl show \(newest.id); where it is right: pgbackupctl accept \(newest.id)")
+      hint: "pgbackupctl show \(shell: newest.id); where it is right: pgbackupctl accept \(shell: newest.id)")
   }
 
   private static func overdue(_ database: StatusReport.Database) -> Fault? {
@@ -256,11 +276,13 @@ extension DaemonCore {
     return Fault(
       .objectiveMissed,
       "The newest backup of '\(database.name)' \(age); the objective is \(Duration.seconds(objective).spoken).",
-      hint: "pgbackupctl backup \(database.name)")
+      hint: "pgbackupctl backup \(shell: database.name)")
   }
 
   /// Whether a run's database is one that the configuration still means.
-  func isConfigured(_ run: RunReport) -> Bool {
-    plan.databases.contains { $0.name == run.database || $0.includes != nil && run.database.hasPrefix($0.name + ".") }
+  func isConfigured(_ run: RunReport) -> Bool { isConfigured(run.database) }
+
+  func isConfigured(_ database: String) -> Bool {
+    plan.databases.contains { $0.name == database || $0.includes != nil && database.hasPrefix($0.name + ".") }
   }
 }

@@ -53,7 +53,7 @@ extension DaemonCore {
     guard let safety else {
       throw Fault(
         .restoreFailed, "'\(name)' is gone, and the safety backup of the restore that was cut off is not there.",
-        hint: "psql -l on the server; then: pgbackupctl restore \(name)/latest")
+        hint: "psql -l on the server; then: pgbackupctl restore \(shell: name)/latest")
     }
     let run = try await beginRestore(
       RestoreCommand(id: safety.id.description), by: nil,

@@ -71,6 +71,12 @@ extension DaemonCore {
     var report = StatusReport(
       version: Backup.version, now: time, started: started, databases: databases, stores: stores, runs: board.active,
       encryption: encryption, problems: problems.map(\.fault))
+    for problem in problems {
+      guard let aspect = problem.aspect, let end = problem.quietUntil, end > time,
+        let index = report.databases.firstIndex(where: { $0.name == problem.database })
+      else { continue }
+      report.databases[index].graceUntil[aspect] = end
+    }
     report.copy = copies.copy
     report.kept = keptDatabases
     report.alerts = await courier.reports
@@ -152,6 +158,8 @@ extension DaemonCore {
   ) async -> StatusReport.Database {
     let own = decisions.filter { $0.backup.id.database == name }
     let newest = own.last { $0.backup.wholeCopies >= plan.quorum && !RetentionPolicy.isAhead($0.backup, of: time) }
+    // Nothing is promised of what is only kept.
+    let isConfigured = isConfigured(name)
     var next: (job: String, due: Date)?
     for job in plan.jobs
     where job.action == .backup
@@ -162,11 +170,14 @@ extension DaemonCore {
     var report = StatusReport.Database(
       name: name,
       newest: newest.map { BackupSummary($0.backup, retention: $0.reasons.map(\.description).joined(separator: "; ")) },
-      ageSeconds: newest.map { time.timeIntervalSince($0.backup.id.time) }, rpoSeconds: plan.rpo?.inSeconds,
+      ageSeconds: newest.map { time.timeIntervalSince($0.backup.id.time) },
+      rpoSeconds: isConfigured ? plan.rpo?.inSeconds : nil,
       backups: own.count, storedBytes: own.map(\.backup.manifest.storedBytes).reduce(0, +),
       lastRun: board.last(database: name), nextJob: next?.job, nextDue: next?.due)
     report.recovery = await recovery(of: name, newest?.backup)
-    (report.rtoSeconds, report.provedWithinSeconds) = (plan.rto?.inSeconds, plan.provedWithin?.inSeconds)
+    if isConfigured {
+      (report.rtoSeconds, report.provedWithinSeconds) = (plan.rto?.inSeconds, plan.provedWithin?.inSeconds)
+    }
     report.proved =
       own.last {
         $0.backup.isGood && !RetentionPolicy.isAhead($0.backup, of: time) && proofs[$0.backup.id] != nil

@@ -150,7 +150,7 @@ extension DaemonCore {
     if let other = board.active.first(where: { $0.job == Self.restoreJob && $0.database == database.name }) {
       throw Fault(
         .runConflict, "'\(database.name)' is being restored by run \(other.id).",
-        hint: "pgbackupctl cancel \(other.id)")
+        hint: "pgbackupctl cancel \(shell: other.id)")
     }
     let live = database.connection["dbname"] ?? database.name
     if let inPlace = await ledger.history.inPlace[database.name] {
@@ -161,7 +161,7 @@ extension DaemonCore {
           .rollbackMissing,
           "The last restore of '\(database.name)' was one in place: what was there before is no database but a backup, \(safety).",
           cause: newest.map { "'\($0.name)' is of a restore before that one, and older" },
-          hint: "pgbackupctl restore \(safety)")
+          hint: "pgbackupctl restore \(shell: safety)")
       }
     }
     let outcome = try await rollback(of: database).run(live)

@@ -107,12 +107,12 @@ extension DaemonCore {
       return Fault(
         .runInterrupted,
         "The daemon died in this restore; the live database is as it was, and what was made beside it is dropped.",
-        hint: "pgbackupctl restore \(database)/latest")
+        hint: "pgbackupctl restore \(shell: database)/latest")
     }
     return Fault(
       .runInterrupted,
       "The daemon died in this restore in place; where '\(database)' is gone, what was there before is put back by itself.",
-      hint: "pgbackupctl status; where it stays away: pgbackupctl restore \(database)/latest:pre-restore")
+      hint: "pgbackupctl status; where it stays away: pgbackupctl restore \(shell: database)/latest:pre-restore")
   }
 
   /// What `status` and `jobs` tell about the last runs survives a restart.

@@ -152,7 +152,7 @@ package struct DaemonPlan: Sendable {
     let whole = backup.placements.filter(\.missing.isEmpty)
     guard !whole.isEmpty else {
       throw Fault(
-        .artifactDamaged, "\(backup.id) lacks files in every store.", hint: "pgbackupctl show \(backup.id)")
+        .artifactDamaged, "\(backup.id) lacks files in every store.", hint: "pgbackupctl show \(shell: backup.id)")
     }
     let believed = whole.filter { $0.signature == .valid || trustedKeys.isEmpty || acceptUntrusted }
     guard !believed.isEmpty else {

@@ -9,14 +9,20 @@ package struct Problem: Sendable, Equatable {
   package var database: String?
   package var job: String?
   package var store: String?
+  /// The alert channel.
+  package var channel: String?
   /// Which of a database's objectives; an objective that was at risk and is missed then is one incident.
   package var aspect: String?
   /// Until then it is shown, and nobody is called for it.
   package var quietUntil: Date?
+  /// Nobody is called for it alone; an incident that is open goes on.
+  package var opensNothing = false
 
   package init(
-    _ fault: Fault, database: String? = nil, job: String? = nil, store: String? = nil, aspect: String? = nil
+    _ fault: Fault, database: String? = nil, job: String? = nil, store: String? = nil, channel: String? = nil,
+    aspect: String? = nil
   ) {
+    self.channel = channel
     self.aspect = aspect
     self.fault = fault
     self.database = database
@@ -27,7 +33,7 @@ package struct Problem: Sendable, Equatable {
   /// Of the incident. A job that fails is one, whatever it fails with: each try may have another reason.
   var key: String {
     let kind = job != nil ? "run" : aspect ?? fault.code.rawValue
-    return [kind, database ?? "", job ?? "", store ?? ""].joined(separator: "|")
+    return [kind, database ?? "", job ?? "", store ?? channel ?? ""].joined(separator: "|")
   }
 
   /// The topics that it is told under; who has chosen one of them hears of it.
@@ -88,7 +94,9 @@ package struct IncidentBook: Codable, Sendable, Equatable {
       }
     }
     for (key, problems) in current.sorted(by: { $0.key < $1.key }) {
-      guard let first = problems.first else { continue }
+      guard let first = problems.first(where: { !$0.opensNothing }) ?? (open[key] == nil ? nil : problems.first) else {
+        continue
+      }
       var incident: Incident
       if let known = open[key] {
         incident = known
@@ -98,20 +106,23 @@ package struct IncidentBook: Codable, Sendable, Equatable {
           id: newID(count), since: now, fault: first.fault, more: [], database: first.database, job: first.job,
           store: first.store, topics: [], told: [:])
       }
-      (incident.fault, incident.topics) = (first.fault, first.topics)
+      // What was at risk and is missed now is worth a word to whoever has heard of the risk.
+      let isWorse = incident.fault.code == .objectiveAtRisk && first.fault.code == .objectiveMissed
+      if !first.opensNothing { (incident.fault, incident.topics) = (first.fault, first.topics) }
       incident.more = problems.dropFirst().map(\.fault.message)
       for channel in channels where channel.wants(incident.topics, database: incident.database) {
         let last = incident.told[channel.name]
         if let last {
           // A clock that was set back makes nobody wait for the difference.
           let waited = now.timeIntervalSince(last)
-          guard let every = channel.every, waited >= every.inSeconds || waited < 0 else { continue }
-        } else if first.fault.code == .alertUndelivered, first.store == channel.name {
+          guard isWorse || channel.every.map({ waited >= $0.inSeconds || waited < 0 }) == true else { continue }
+        } else if first.channel == channel.name {
           // A channel that takes no messages takes none about that.
           continue
         }
         incident.told[channel.name] = now
-        messages.append(Message(channel: channel.name, kind: last == nil ? .opened : .reminder, incident: incident))
+        messages.append(
+          Message(channel: channel.name, kind: last == nil || isWorse ? .opened : .reminder, incident: incident))
       }
       open[key] = incident
     }

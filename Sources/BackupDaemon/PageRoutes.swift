@@ -141,8 +141,9 @@ struct PageMiddleware: RouterMiddleware {
     } else if !access.isKnown(request.headers[.authorization]) {
       response = Self.refusal(.unauthorized, "Who are you?\n")
       response.headers[.wwwAuthenticate] = "Basic realm=\"pgbackupd\", charset=\"UTF-8\""
-    } else if request.method != .get {
+    } else if request.method != .get, request.method != .head {
       response = Self.refusal(.methodNotAllowed, "This port only answers questions.\n")
+      response.headers[.allow] = "GET, HEAD"
     } else {
       do {
         response = try await next(request, context)

@@ -237,14 +237,14 @@ struct RunWork: Sendable {
     guard let backup else {
       throw Fault(
         .backupMissing, "There is no good backup of '\(database.name)' to drill with.",
-        hint: "pgbackupctl backup \(database.name)")
+        hint: "pgbackupctl backup \(shell: database.name)")
     }
     let names = options.selection?.stores ?? Set(job.stores)
     let stores = try plan.places(of: backup).filter { names.contains($0.name) }
     guard !stores.isEmpty else {
       throw Fault(
         .objectMissing, "\(backup.id) is whole in none of the stores that this drill reads.",
-        hint: "pgbackupctl show \(backup.id)")
+        hint: "pgbackupctl show \(shell: backup.id)")
     }
     let report = try await Drill(
       backup.manifest, from: stores, identities: plan.identities, settings: plan.drill,

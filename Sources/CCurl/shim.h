@@ -4,6 +4,11 @@
 // Swift can't call variadic functions: one of these for each kind of argument that curl_easy_setopt(3) and
 // curl_easy_getinfo(3) take.
 
+/* CURLOPT_MAIL_RCPT_ALLOWFAILS, since curl 7.69; its name was another one before 8.2. */
+static inline CURLcode ccurl_allow_refused_recipients(CURL *handle) {
+  return curl_easy_setopt(handle, (CURLoption)(CURLOPTTYPE_LONG + 290), 1L);
+}
+
 static inline CURLcode ccurl_set_long(CURL *handle, CURLoption option, long value) {
   return curl_easy_setopt(handle, option, value);
 }

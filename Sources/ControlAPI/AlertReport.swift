@@ -17,6 +17,13 @@ package struct AlertChannelReport: Codable, Sendable {
   package var fault: Fault?
   package var nextTry: Date?
 
+  /// How it is, in a few words.
+  package var condition: String {
+    guard fault != nil else { return "ok" }
+    return failures == 0
+      ? "some addresses were refused" : "takes no messages since \(failures) \(failures == 1 ? "try" : "tries")"
+  }
+
   package init(name: String, kind: String, topics: [String]) {
     self.name = name
     self.kind = kind

@@ -36,6 +36,8 @@ package struct StatusReport: Codable, Sendable {
     package var rtoSeconds: Double?
     /// How long one would take now, by scenario.
     package var recovery: [RecoveryEstimate] = []
+    /// Objectives (`rpo`, `proved`) that are not met because nothing has come yet that could meet them, and until when nobody is called for it.
+    package var graceUntil: [String: Date] = [:]
 
     package init(
       name: String, newest: BackupSummary?, ageSeconds: Double?, rpoSeconds: Double?, backups: Int, storedBytes: Int64,

@@ -51,11 +51,12 @@ package final class CurlMailer: Sendable {
 
   package init() {}
 
-  package func send(_ mail: MailSubmission) async throws(HTTPError) {
+  /// Returns the server's words on those of the addresses that it has refused, where it took the message for others.
+  @discardableResult package func send(_ mail: MailSubmission) async throws(HTTPError) -> [String] {
     guard CurlTransport.isReady else { throw HTTPError(.invalid, "libcurl can't be initialized") }
     let isCancelled = CancelFlag()
     do {
-      try await withTaskCancellationHandler {
+      return try await withTaskCancellationHandler {
         try await queue.blocking { try CurlMail(mail, isCancelled).run() }
       } onCancel: {
         isCancelled.value.store(true, ordering: .relaxed)
@@ -73,13 +74,14 @@ private final class CurlMail {
   private let mail: MailSubmission
   private let isCancelled: CancelFlag
   private var sent = 0
+  private var refusals: [String] = []
 
   init(_ mail: MailSubmission, _ isCancelled: CancelFlag) {
     self.mail = mail
     self.isCancelled = isCancelled
   }
 
-  func run() throws(HTTPError) {
+  func run() throws(HTTPError) -> [String] {
     guard let curl = curl_easy_init() else { throw HTTPError(.invalid, "libcurl gives no handle") }
     let handle = UnsafeMutableRawPointer(curl)
     defer { curl_easy_cleanup(handle) }
@@ -108,12 +110,18 @@ private final class CurlMail {
     if let password = mail.password { ccurl_set_text(handle, CURLOPT_PASSWORD, password.revealed) }
     ccurl_set_text(handle, CURLOPT_MAIL_FROM, "<\(mail.from)>")
     ccurl_set_pointer(handle, CURLOPT_MAIL_RCPT, recipients)
+    // One address that is refused must not silence the others.
+    ccurl_allow_refused_recipients(handle)
     ccurl_set_long(handle, CURLOPT_UPLOAD, 1)
     ccurl_set_pointer(handle, CURLOPT_READDATA, context)
     ccurl_set_take(handle, CURLOPT_READFUNCTION) { bytes, size, count, context in
       Unmanaged<CurlMail>.fromOpaque(context.unsafelyUnwrapped).takeUnretainedValue().give(bytes, size * count)
     }
     ccurl_set_take(handle, CURLOPT_WRITEFUNCTION) { _, size, count, _ in size * count }
+    ccurl_set_pointer(handle, CURLOPT_HEADERDATA, context)
+    ccurl_set_take(handle, CURLOPT_HEADERFUNCTION) { bytes, size, count, context in
+      Unmanaged<CurlMail>.fromOpaque(context.unsafelyUnwrapped).takeUnretainedValue().hear(bytes, size * count)
+    }
     ccurl_set_pointer(handle, CURLOPT_XFERINFODATA, context)
     ccurl_set_long(handle, CURLOPT_NOPROGRESS, 0)
     ccurl_set_watch(handle) { context, _, _, _, _ in
@@ -130,6 +138,19 @@ private final class CurlMail {
       let words = String(decoding: reason.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)
       throw HTTPError(kind(code), words.isEmpty ? String(cString: curl_easy_strerror(code)) : words)
     }
+    return refusals
+  }
+
+  /// A line of the server's. Where the whole has gone well, what it has refused (RFC 5321, 4.2.1: 4yz, 5yz) was an address.
+  private func hear(_ bytes: UnsafeMutablePointer<CChar>?, _ count: Int) -> Int {
+    guard let bytes, count > 3 else { return count }
+    let line = UnsafeRawBufferPointer(start: bytes, count: count)
+    if line[0] == UInt8(ascii: "4") || line[0] == UInt8(ascii: "5"), line[3] != UInt8(ascii: "-"), refusals.count < 100
+    {
+      let text = String(decoding: line, as: UTF8.self).filter { !$0.isNewline }
+      refusals.append(String(text.prefix(300)))
+    }
+    return count
   }
 
   private func give(_ bytes: UnsafeMutablePointer<CChar>?, _ room: Int) -> Int {

@@ -1,6 +1,6 @@
 import Crypto
 package import Faults
-import Foundation
+package import Foundation
 package import HTTPTransport
 import OutsidePrograms
 import Units
@@ -32,16 +32,28 @@ package struct NoticeChannel: Sendable {
     CurlTransport(.init(authorityFile: address.authorityFile, proxy: address.proxy))
   }
 
-  package func deliver(_ notice: Notice) async throws(Fault) {
+  /// - Parameter now: signed with it; a receiver may refuse what was signed long ago.
+  /// - Returns: what is wrong though the message was taken: a mail server has refused some of its addresses.
+  /// - Throws: `E-ALERT-UNDELIVERED` where nobody took it.
+  @discardableResult package func deliver(_ notice: Notice, at now: Date? = nil) async throws(Fault) -> Fault? {
     do {
       switch settings.kind {
-      case .email(let mail): try await send(mail, notice)
+      case .email(let mail):
+        let refused = try await send(mail, notice)
+        return refused.isEmpty
+          ? nil
+          : Fault(
+            .alertUndelivered,
+            "The mail server refused some addresses of the channel '\(settings.name)'; the others got the message.",
+            cause: NoticeText.cut(redact(refused.joined(separator: "\n")), 500),
+            hint: "mend 'to', then: pgbackupctl alert test \(shell: settings.name)")
       case .slack(let address): try await post(address, try SlackBody.make(notice))
       case .discord(let address): try await post(address, try DiscordBody.make(notice))
-      case .webhook(let webhook): try await call(webhook, notice)
+      case .webhook(let webhook): try await call(webhook, notice, at: now ?? notice.time)
       case .ping(let ping): try await tellRun(ping, notice)
       case .command(let words): try await run(words, notice)
       }
+      return nil
     } catch let fault as Fault {
       throw fault
     } catch let error as HTTPError {
@@ -54,7 +66,7 @@ package struct NoticeChannel: Sendable {
   private func fault(_ reason: String) -> Fault {
     Fault(
       .alertUndelivered, "The channel '\(settings.name)' (\(settings.kind.name)) did not take a message.",
-      cause: NoticeText.cut(redact(reason), 500), hint: "pgbackupctl alert test \(settings.name)")
+      cause: NoticeText.cut(redact(reason), 500), hint: "pgbackupctl alert test \(shell: settings.name)")
   }
 
   // MARK: - HTTP
@@ -85,7 +97,7 @@ package struct NoticeChannel: Sendable {
     return base + path + (parts.count > 1 ? "?\(parts[1])" : "")
   }
 
-  private func call(_ webhook: ChannelSettings.Webhook, _ notice: Notice) async throws {
+  private func call(_ webhook: ChannelSettings.Webhook, _ notice: Notice, at now: Date) async throws {
     let body: [UInt8]
     if let template = webhook.template {
       body = try template.body(notice)
@@ -99,7 +111,7 @@ package struct NoticeChannel: Sendable {
     headers.append(
       ("Idempotency-Key", "\(notice.id)-\(notice.kind.rawValue)-\(Int(notice.time.timeIntervalSince1970))"))
     if let secret = webhook.secret {
-      let stamp = "\(Int(notice.time.timeIntervalSince1970))"
+      let stamp = "\(Int(now.timeIntervalSince1970))"
       headers.append(("X-Pgbackupd-Timestamp", stamp))
       headers.append(("X-Pgbackupd-Signature", "sha256=" + Self.signature(stamp, body, secret)))
     }
@@ -121,19 +133,22 @@ package struct NoticeChannel: Sendable {
       case .test: "/log"
       default: ""
       }
-    let body = [NoticeText(notice).plain] + notice.log
+    // Healthchecks takes 100 kB. What is too much goes from the middle: the end of a log says why.
+    let body = Array(([NoticeText(notice).plain] + notice.log).joined(separator: "\n").utf8)
+    let whole = body.count <= 90_000 ? body : body.prefix(4_000) + Array("\n…\n".utf8) + body.suffix(80_000)
     try await post(
-      ping.address, path: path, Array(body.joined(separator: "\n").utf8.prefix(10_000)),
+      ping.address, path: path, whole,
       type: "text/plain; charset=utf-8")
   }
 
   // MARK: - Mail and programs
 
-  private func send(_ mail: ChannelSettings.Mail, _ notice: Notice) async throws {
+  /// Returns what the server said of addresses that it refused.
+  private func send(_ mail: ChannelSettings.Mail, _ notice: Notice) async throws -> [String] {
     let message = MailMessage(from: mail.from, to: mail.to, notice: notice).bytes
     switch mail.route {
     case .smtp(let host, let port, let security, let user, let password, let authorityFile):
-      try await mailer.send(
+      return try await mailer.send(
         MailSubmission(
           host: host, port: port, security: security, user: user, password: password, authorityFile: authorityFile,
           from: mail.from, to: mail.to, message: message))
@@ -142,6 +157,7 @@ package struct NoticeChannel: Sendable {
       let lines = String(decoding: message, as: UTF8.self).replacing("\r\n", with: "\n")
       try await OutsideCommand([program, "-i", "-f", mail.from, "--"] + mail.to, timeout: .seconds(60)).run(
         input: Array(lines.utf8))
+      return []
     }
   }
 

@@ -36,6 +36,14 @@ package struct WebhookTemplate: Sendable, Hashable {
     return Array(filled.joined().utf8)
   }
 
+  /// Whether it is JSON when it is filled in.
+  package var makesJSON: Bool {
+    let notice = Notice(
+      id: "1", kind: .test, topic: .failure, time: .distantPast, host: "host", sentence: "A \"sentence\".")
+    guard let body = try? body(notice) else { return false }
+    return (try? JSONSerialization.jsonObject(with: Data(body), options: .fragmentsAllowed)) != nil
+  }
+
   private enum Piece { case text(String), name(String) }
 
   private static func pieces(_ text: String) -> [Piece] {

@@ -40,7 +40,7 @@ package struct GnuPG: Sendable, Hashable {
     return try await gpg(
       ["--trust-model", "always", "--no-encrypt-to"] + names + ["--encrypt"], plain,
       "gpg can't encrypt to \(recipients.joined(separator: ", ")).",
-      hint: "import the public keys: gpg\(home.map { " --homedir \($0)" } ?? "") --import KEY.asc")
+      hint: "import the public keys: gpg\(home.map { " --homedir \(shell: $0)" } ?? "") --import KEY.asc")
   }
 
   /// Opens what was encrypted to one of the secret keys here.
@@ -83,10 +83,13 @@ package struct GnuPG: Sendable, Hashable {
       switch error {
       case .unrunnable(let reason):
         throw Fault(.toolMissing, "gpg can't be run.", cause: reason, hint: "apt install gnupg")
-      case .late(let limit):
+      case .late(let limit, _):
         throw Fault(
           .keyFailed, "gpg did not end within \(limit.configurationText), and was killed.",
-          hint: "run it by hand, as the daemon's user: gpg\(home.map { " --homedir \($0)" } ?? "") --list-secret-keys")
+          hint:
+            "run it by hand, as the daemon's user: gpg\(home.map { " --homedir \(shell: $0)" } ?? "") --list-secret-keys"
+        )
+      case .overlong: throw Fault(.keyFailed, "gpg printed more than 1 MiB.")
       case .ended(let status, let lines):
         throw Fault(.keyMissing, failure, cause: lines.isEmpty ? status : lines.joined(separator: "\n"), hint: hint)
       }

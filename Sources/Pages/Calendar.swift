@@ -42,7 +42,7 @@ struct Calendar {
       "<text x=\"0\" y=\"\(HTML.number(Self.top + Double($0.1) * Self.cell + 9))\">\($0.0)</text>"
     }
     return """
-      <div class="wide" role="region" tabindex="0" aria-label="\(HTML.escaped("Calendar of \(database)"))">
+      <div class="wide late" role="region" tabindex="0" aria-label="\(HTML.escaped("Calendar of \(database)"))">
       <svg class="calendar" role="img" aria-label="\(HTML.escaped(label))" viewBox="0 0 \(Int(width)) 102" width="\(Int(width))" height="102">
       \(months)\(rows.joined())\(squares)</svg></div>
       <p class="legend"><span class="key ok">succeeded</span> <span class="key mixed">failed, and succeeded</span> \

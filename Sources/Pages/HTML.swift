@@ -60,7 +60,7 @@ enum HTML {
     * { box-sizing: border-box }
     body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--ground); margin: 0 auto; max-width: 70rem;
       padding: 1.5rem }
-    h1 { font-size: 1.6rem; margin: 0 } h2 { font-size: 1.15rem; margin: 2rem 0 .6rem } p { margin: .3rem 0 }
+    h1 { font-size: 1.6rem; margin: 0 } h2 { font-size: 1.15rem; margin: 2rem 0 .6rem; overflow-wrap: anywhere } p { margin: .3rem 0 }
     header p { color: var(--soft) }
     .verdict { border-left: 4px solid; padding: .5rem .9rem; margin-top: 1rem; background: var(--card) }
     .verdict.good { border-color: var(--good) } .verdict.bad { border-color: var(--bad); color: var(--ink) }
@@ -74,7 +74,7 @@ enum HTML {
     svg { display: block; max-width: 100% } .curve { fill: none; stroke: var(--mark); stroke-width: 1.6 } .dot { fill: var(--mark) }
     .axis { stroke: var(--line) } svg text { fill: var(--soft); font-size: 10px }
     .sound { fill: var(--good) } .unread { fill: var(--unread) } .damaged { fill: var(--bad) }
-    .wide { overflow-x: auto } table { border-collapse: collapse; width: 100%; font-size: .88rem }
+    .wide { overflow-x: auto } .late { direction: rtl; text-align: left } .late > * { direction: ltr } table { border-collapse: collapse; width: 100%; font-size: .88rem }
     th, td { text-align: left; padding: .3rem .6rem; border-bottom: 1px solid var(--line); font-weight: 400; white-space: nowrap }
     thead th { color: var(--soft); font-size: .8rem } td.open { color: var(--bad) } code { font-size: .9em }
     @media print { body { max-width: none; padding: 0 } section { break-inside: avoid-page } }

@@ -127,14 +127,19 @@ package struct StatusPage {
         title: "Duration", unit: { $0 < 1 ? "<1s" : Duration.seconds($0).spoken },
         points: own.map { ($0.time, $0.seconds) }),
     ]
+    // A list of ids is split at spaces.
+    let id = database.name.utf8.map { byte in
+      let character = Character(Unicode.Scalar(byte))
+      return byte < 128 && (character.isLetter || character.isNumber) ? String(character) : "_\(byte)"
+    }.joined()
     let isCrowded = status.databases.count > 8
     let isOpen = !isCrowded || status.problems.contains { $0.message.contains("'\(database.name)'") }
     return """
-      <section aria-labelledby="db-\(name)"><h2 id="db-\(name)">\(name)</h2>
+      <section aria-labelledby="db-\(id)"><h2 id="db-\(id)">\(name)</h2>
       <div class="gauges">\(newest.html)\(proved.html)\(recovery.html)
       <dl class="card facts"><dt>Next</dt><dd>\(next(database))</dd><dt>Last run</dt><dd>\(last(database))</dd>\
       <dt>Backups</dt><dd>\(database.backups), \(ByteCount(database.storedBytes))</dd></dl></div>
-      <details id="more-\(name)"\(isOpen ? " open" : "")><summary>A year, and how it has grown</summary>
+      <details id="more-\(id)"\(isOpen ? " open" : "")><summary>A year, and how it has grown</summary>
       \(Calendar(database: database.name, days: days[database.name] ?? [:], today: status.now).html)
       <div class="plots">\(plots.map(\.svg).joined())</div></details>
       </section>
@@ -202,7 +207,7 @@ package struct StatusPage {
           .init(channel.name), .init(channel.kind),
           .init(channel.kind == "ping" ? "runs" : channel.topics.joined(separator: ", ")),
           .init("\(channel.delivered)"), .init("\(channel.waiting)"),
-          channel.fault == nil ? .init("ok", "ok") : .init("takes no messages", "open"),
+          channel.fault == nil ? .init("ok", "ok") : .init(channel.condition, "open"),
         ]
       }, label: "Alert channels")
   }

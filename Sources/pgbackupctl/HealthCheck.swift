@@ -39,7 +39,7 @@ struct CheckCommandLine: ParsableCommand {
     let figures = aspects.compactMap(\.figure)
     // The pipe begins the performance data (Monitoring Plugins' development guidelines).
     print(
-      "PGBACKUPD \(worst.rawValue.uppercased()) - \(text.replacing("|", with: "/"))"
+      "PGBACKUPD \(worst.rawValue.uppercased()) - \(text.replacing("|", with: "/").split(whereSeparator: \.isNewline).joined(separator: " "))"
         + (figures.isEmpty ? "" : " | " + figures.joined(separator: " ")))
     if worst != .ok { throw ArgumentParser.ExitCode(Int32(worst.severity)) }
   }
@@ -64,6 +64,9 @@ struct HealthAspect: Encodable {
 
   var line: String { "\(name): \(state == .critical ? "FAILED" : state.rawValue.uppercased()) (\(text))" }
 
+  /// A quote in a label is doubled, and an equals sign ends one (Monitoring Plugins' development guidelines).
+  private static func label(_ name: String) -> String { name.replacing("'", with: "''").replacing("=", with: "_") }
+
   static func all(_ report: StatusReport) -> [HealthAspect] {
     var aspects = [
       HealthAspect(
@@ -79,13 +82,13 @@ struct HealthAspect: Encodable {
           name: "store \(store.name)", state: store.fault == nil ? .ok : .critical,
           text: store.fault.map { "\($0.code.rawValue) \($0.message)" }
             ?? "\(store.backups) backups" + (store.freeBytes.map { ", \(ByteCount($0)) free" } ?? ""),
-          figure: store.freeBytes.map { "'\(store.name)_free'=\($0)B" }))
+          figure: store.freeBytes.map { "'\(Self.label(store.name))_free'=\($0)B" }))
     }
     for channel in report.alerts {
       aspects.append(
         HealthAspect(
           name: "alerts \(channel.name)", state: channel.fault == nil ? .ok : .warning,
-          text: channel.fault == nil ? "\(channel.waiting) waiting" : "takes no messages, \(channel.waiting) waiting"))
+          text: (channel.fault == nil ? "" : channel.condition + ", ") + "\(channel.waiting) waiting"))
     }
     // What has no line of its own yet: each is told, by its code.
     let known: Set<FaultCode> = [.objectiveMissed, .alertUndelivered]
@@ -103,12 +106,15 @@ struct HealthAspect: Encodable {
 
   private static func database(_ database: StatusReport.Database) -> [HealthAspect] {
     func aspect(_ name: String, _ seconds: Double?, _ objective: Double?, _ missing: String) -> HealthAspect {
-      let bound = objective.map { ", objective \(Duration.seconds($0).spoken)" } ?? ", no objective"
-      let isMissed = objective.map { bound in seconds.map { $0 > bound } ?? true } ?? false
+      let grace = database.graceUntil[name].map { "; the first has time until \($0.rfc3339)" } ?? ""
+      let bound = (objective.map { ", objective \(Duration.seconds($0).spoken)" } ?? ", no objective") + grace
+      let isMissed = grace.isEmpty && (objective.map { bound in seconds.map { $0 > bound } ?? true } ?? false)
       return HealthAspect(
         name: "\(database.name) \(name)", state: isMissed ? .critical : seconds == nil ? .notRun : .ok,
         text: (seconds.map { Duration.seconds($0).spoken } ?? missing) + bound,
-        figure: seconds.map { "'\(database.name)_\(name)'=\(Int($0))s" + (objective.map { ";;\(Int($0))" } ?? "") })
+        figure: seconds.map {
+          "'\(Self.label(database.name))_\(name)'=\(Int($0))s" + (objective.map { ";;\(Int($0))" } ?? "")
+        })
     }
     var rto = aspect("rto", database.recovery.compactMap(\.seconds).max(), database.rtoSeconds, "not measured")
     // Nobody has measured it: that is no failure yet, and no success either.
@@ -117,7 +123,9 @@ struct HealthAspect: Encodable {
       aspect("rpo", database.ageSeconds, database.rpoSeconds, "no good backup"),
       aspect("proved", database.provedAgeSeconds, database.provedWithinSeconds, "not run"), rto,
     ]
-    if database.ageSeconds == nil, all[0].state == .notRun { all[0].state = .warning }
+    if database.ageSeconds == nil, all[0].state == .notRun {
+      all[0].state = .warning
+    }
     return all
   }
 }

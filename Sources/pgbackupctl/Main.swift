@@ -30,6 +30,9 @@ struct Pgbackupctl: ParsableCommand {
       exit(fault.code.exitCode.rawValue)
     } catch let ending as Ending {
       exit(ending.code.rawValue)
+    } catch let code as ArgumentParser.ExitCode {
+      // A plugin's own, which a monitor knows.
+      exit(code.rawValue)
     } catch {
       // Help and version come this way too, with status 0. A mistyped command must not look like success.
       let status = Pgbackupctl.exitCode(for: error)

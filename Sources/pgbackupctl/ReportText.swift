@@ -87,7 +87,7 @@ enum ReportText {
         alerts.add([
           one.name, one.kind, one.kind == "ping" ? "runs" : one.topics.joined(separator: ","), "\(one.delivered)",
           "\(one.waiting)", one.lastDelivered?.rfc3339 ?? "-",
-          one.fault == nil ? "ok" : "TAKES NONE since \(one.failures) \(one.failures == 1 ? "try" : "tries")",
+          one.condition,
         ])
       }
       sections.append(alerts.text)
@@ -159,7 +159,7 @@ enum ReportText {
           "in doubt",
           flags.joined(separator: ", ")
             + (detail.backup.isFlagged
-              ? "; where it is right: pgbackupctl accept \(manifest.id)" : "; accepted")
+              ? "; where it is right: pgbackupctl accept \(shell: manifest.id)" : "; accepted")
         ))
       for anomaly in detail.anomalies ?? [] { lines.append(("", anomaly.text)) }
     }

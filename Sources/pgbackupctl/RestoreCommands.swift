@@ -172,7 +172,7 @@ enum RestoreText {
       lines.append(
         "What was there is kept as '\(kept)'."
           + (outcome.isWhole && outcome.schema == nil && !kept.contains("/") && run.id != "standalone"
-            ? " Undo: pgbackupctl rollback \(run.database)" : ""))
+            ? " Undo: pgbackupctl rollback \(shell: run.database)" : ""))
     }
     if let downtime = outcome.downtimeSeconds { lines.append("The database was away for \(seconds(downtime)).") }
     lines.append(

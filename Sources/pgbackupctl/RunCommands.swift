@@ -104,7 +104,7 @@ enum RunText {
     }
     if run.anomalies?.contains(where: \.kind.isAlarming) == true {
       text +=
-        "\nnext: pgbackupctl history \(run.database) TABLE; where it is right: pgbackupctl accept \(run.backup.map { "\($0)" } ?? "ID")"
+        "\nnext: pgbackupctl history \(shell: run.database) TABLE; where it is right: pgbackupctl accept \(shell: run.backup.map { "\($0)" } ?? "ID")"
     }
     return text
   }

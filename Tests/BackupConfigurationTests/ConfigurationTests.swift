@@ -163,6 +163,37 @@ private func problems(_ text: String) -> [String] {
   }
 
   static let broken: [(String, String)] = [
+    ("databases: { a: postgresql://h/a }\nmetrics: { listen: \"127.0.0.1.evil.com:9847\" }", "own interface"),
+    ("databases: { a: postgresql://h/a }\nmetrics: { listen: \"127.1:9847\" }", "own interface"),
+    ("databases: { a: postgresql://h/a }\nalerts: { on: [], command: [/bin/true] }", "names nothing"),
+    ("databases: { a: postgresql://h/a }\nalerts: { on: [recovered], command: [/bin/true] }", "no beginning"),
+    (
+      "databases: { a: postgresql://h/a }\nalerts: { email: { to: [], smtp: \"mail.example:587\" } }",
+      "no address in it"
+    ),
+    (
+      "databases: { a: postgresql://h/a }\nalerts: { webhook: { url: \"https://h/x\", template: \"{{sentence\" } }",
+      "has no '}}'"
+    ),
+    ("databases: { a: postgresql://h/a }\nalerts: { on: failure }", "there is no channel in it"),
+    ("databases: { a: postgresql://h/a }\nalerts: { command: { run: x, databases: [] } }", "'databases' is empty"),
+    (
+      "databases: { a: postgresql://h/a }\nalerts: { webhook: { url: \"https://h/x\", template: \"{ a: {{sentence}} }\" } }",
+      "it is no JSON"
+    ),
+    ("databases: { a: postgresql://h/a }\nalerts: { slack: { url: \"https://h/a b\" } }", "no http or https URL"),
+    (
+      "databases: { a: postgresql://h/a }\nalerts: { slack: { url: \"https://h/a\", proxy: \"what is that\" } }",
+      "it is no proxy"
+    ),
+    (
+      "databases: { a: postgresql://h/a }\nalerts: { webhook: { url: \"https://h/x\", headers: { X-Key_file: /none } } }",
+      "/none"
+    ),
+    (
+      "databases: { a: postgresql://h/a }\nmetrics: { listen: \"127.0.0.1:9847\", names: [\"a.example:443\"] }",
+      "is no host name"
+    ),
     ("", "it needs 'databases'"), ("databases: {}", "name at least one database"),
     ("- a", "expected a mapping, found a list"),
     ("databases: { a: x: y }", "this is no YAML"), ("databases: [a, b", "this is no YAML"),

@@ -52,4 +52,11 @@ import Testing
     clock.observe(wall: 1_800_000_000, running: 90)
     #expect(clock.doubt == nil)
   }
+
+  /// A start far behind all that is on record: the machine was off, or its clock is wrong.
+  @Test(arguments: [(1_000, false), (1_000 + 36 * 3600, false), (1_001 + 36 * 3600, true)] as [(Double, Bool)])
+  func aStartFarAhead(_ wall: Double, _ isAhead: Bool) {
+    #expect(ClockGuard(wall: wall, running: 5, onRecord: 1_000).beganAhead == isAhead)
+    #expect(!ClockGuard(wall: wall, running: 5).beganAhead, "nothing is on record")
+  }
 }

@@ -70,10 +70,24 @@ import Units
     var teller = Teller(channels: [Self.channel("failures", [.failure]), Self.channel("goals", [.objective])])
     let risk = Self.failure(.objectiveAtRisk, job: nil, aspect: "rpo")
     #expect(teller.tell([risk], hours: 0) == ["goals opened #1"])
-    #expect(teller.tell([Self.failure(.objectiveMissed, job: nil, aspect: "rpo")], hours: 1) == ["failures opened #1"])
+    let missed = Self.failure(.objectiveMissed, job: nil, aspect: "rpo")
+    #expect(teller.tell([missed], hours: 1).sorted() == ["failures opened #1", "goals opened #1"])
+    #expect(teller.tell([missed], hours: 1.5) == [])
     #expect(
       teller.tell([Self.failure(.objectiveMissed, job: nil, aspect: "proved")], hours: 2).sorted()
         == ["failures opened #2", "goals opened #2"])
+  }
+
+  /// A run that somebody has ended opens nothing, and ends nothing either.
+  @Test func anEndedRun() {
+    var teller = Teller(channels: [Self.channel("a")])
+    var ended = Self.failure(.runAborted)
+    ended.opensNothing = true
+    #expect(teller.tell([ended], hours: 0) == [])
+    #expect(teller.tell([Self.failure()], hours: 1) == ["a opened #1"])
+    #expect(teller.tell([ended], hours: 2) == [])
+    #expect(teller.book.open.values.first?.fault.code == .dumpFailed)
+    #expect(teller.tell([], hours: 3) == ["a recovered #1"])
   }
 
   /// Shown, and nobody is called before its time.
@@ -90,7 +104,8 @@ import Units
   /// A channel that takes nothing is not told so; the others are.
   @Test func aDeadChannel() {
     var teller = Teller(channels: [Self.channel("mail"), Self.channel("chat")])
-    let dead = Self.failure(.alertUndelivered, database: nil, job: nil, store: "mail")
+    var dead = Self.failure(.alertUndelivered, database: nil, job: nil)
+    dead.channel = "mail"
     #expect(teller.tell([dead], hours: 0) == ["chat opened #1"])
     #expect(teller.tell([], hours: 1) == ["chat recovered #1"])
   }

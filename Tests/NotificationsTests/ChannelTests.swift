@@ -66,6 +66,14 @@ import Units
     let nobody = try #require(
       await Self.failure(Self.mail(sinks, port: sinks.startTLS, .startTLS, to: ["reject@example.org"])))
     #expect(nobody.cause?.contains("550") == true, "\(nobody)")
+    // One of several keeps the others from nothing.
+    let mixed = Self.mail(sinks, port: sinks.startTLS, .startTLS, to: ["reject@example.org", "dba@example.org"])
+    // And is told all the same.
+    let remark = try await mixed.deliver(NoticeTests.notice())
+    #expect(
+      remark?.cause?.hasPrefix("550") == true && remark?.message.contains("some addresses") == true,
+      "\(String(describing: remark))")
+    #expect(try sinks.next().to == ["dba@example.org"])
     let silent = try #require(await Self.failure(Self.mail(sinks, port: 1, .startTLS)))
     #expect(silent.cause?.isEmpty == false)
   }
@@ -158,10 +166,21 @@ import Units
     #expect(failed.cause?.contains("oh no") == true)
     #expect(await Self.failure(Self.channel(.command(["/no/such/program"]))) != nil)
     do {
-      _ = try await OutsideCommand(["sleep", "600"], timeout: .milliseconds(100)).run()
+      _ = try await OutsideCommand(["/bin/sh", "-c", "echo so far; exec sleep 600"], timeout: .seconds(1)).run()
       Issue.record("it was not stopped")
     } catch {
-      #expect(error.code == .hookFailed && error.message.contains("did not end"))
+      #expect(error.code == .hookFailed && error.message.contains("did not end") && error.cause == "so far")
+    }
+  }
+
+  /// A hook that prints much is no failure; who needs the whole of what is printed is told where it is too much.
+  @Test func muchIsPrinted() async throws {
+    let words = ["/bin/sh", "-c", "head -c 3000000 /dev/zero | tr '\\0' x >&2; seq 400000; echo the end"]
+    #expect(try await OutsideCommand(words, timeout: .seconds(60)).run().contains("the end"))
+    await #expect(
+      throws: Fault(.hookFailed, "'/bin/sh' printed more than 1 MiB.", hint: "run it by hand, as the daemon's user")
+    ) {
+      try await OutsideCommand(words, timeout: .seconds(60)).output()
     }
   }
 

@@ -72,9 +72,12 @@ package struct DrillReport: Codable, Sendable, Equatable {
   package var proof: Proof
   /// What could not be compared, and why.
   package var unproved: [String]
+  /// What the server has computed anew, from rows that are proved.
+  package var derived: [String]?
 
-  package init(proof: Proof, unproved: [String]) {
+  package init(proof: Proof, unproved: [String], derived: [String]? = nil) {
     self.proof = proof
     self.unproved = unproved
+    self.derived = derived
   }
 }

@@ -27,6 +27,8 @@ package struct RestoreOutcome: Sendable, Codable, Equatable {
   package var provedTables = 0
   /// What could not be compared, and why: never counted as proved.
   package var unproved: [String] = []
+  /// What the server has computed anew, from rows that are proved; nil from a version that did not look.
+  package var derived: [String]?
   /// Of the archive.
   package var loadedBytes: Int64 = 0
   /// Of the artifact, of which so many were needed.
@@ -44,6 +46,13 @@ package struct RestoreOutcome: Sendable, Codable, Equatable {
   package init(database: String) { self.database = database }
 
   package var isProved: Bool { unproved.isEmpty }
+
+  /// The same as a sentence.
+  package static func sentence(derived: [String]?) -> String? {
+    guard let derived, !derived.isEmpty else { return nil }
+    let rest = derived.count > 12 ? " and \(derived.count - 12) more" : ""
+    return "computed anew from the rows, and not compared: \(derived.prefix(12).joined(separator: ", "))\(rest)"
+  }
 }
 
 /// What a restore would do, step by step, before any of it is done.

@@ -182,7 +182,7 @@ package struct Drill: Sendable {
       backup: manifest.id, finished: context.now().wholeSecond, host: HostName.current, software: Backup.software,
       server: versionText, stores: outcome.stores, outcome: outcome, assertions: assertions.count,
       checkedRelations: relations)
-    return DrillReport(proof: proof, unproved: outcome.unproved)
+    return DrillReport(proof: proof, unproved: outcome.unproved, derived: outcome.derived)
   }
 
   private func check(_ assertion: String, _ session: PostgresSession) async throws {

@@ -305,6 +305,7 @@ struct RestoreRun: Sendable {
     outcome.provedTables = proof.tables
     outcome.rows = proof.rows
     outcome.unproved = proof.unproved.sorted()
+    outcome.derived = proof.derived
     try await preparation.dress(name)
     outcome.warnings += preparation.leftOutSettings
   }

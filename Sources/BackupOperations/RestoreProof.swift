@@ -18,6 +18,8 @@ struct RestoreProof: Sendable {
     var tables = 0
     var rows: Int64 = 0
     var unproved: [String] = []
+    /// What the server has computed anew, from rows that are proved: a backup has no such rows to compare with.
+    var derived: [String] = []
   }
 
   /// Throws `E-PROOF-FAILED` with the first differences where anything is not as it was.
@@ -32,14 +34,37 @@ struct RestoreProof: Sendable {
       try await proveSequences(on: connection, shared)
       try await proveLargeObjects(on: connection, shared)
     }
-    let (result, differences) = shared.value
+    var (result, differences) = shared.value
     guard differences.isEmpty else {
       throw Fault(
         .proofFailed, "The restored data is not what was backed up: \(differences.count) differences.",
         cause: differences.sorted().prefix(12).joined(separator: "\n"),
         hint: "report it; the live database was not touched")
     }
+    result.derived = try await derived()
     return result
+  }
+
+  /// Generated columns and materialized views, by name.
+  private func derived() async throws(Fault) -> [String] {
+    let restored = Set(contents.tables.map { [$0.schema, $0.name] })
+    let rows = try await session.connect().use { connection throws(Fault) in
+      try await connection.query(
+        """
+        SELECT n.nspname, c.relname, a.attname FROM pg_catalog.pg_class c
+        JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+        LEFT JOIN pg_catalog.pg_attribute a
+          ON a.attrelid = c.oid AND a.attgenerated <> '' AND NOT a.attisdropped AND c.relkind = 'r'
+        WHERE (c.relkind = 'm' AND c.relispopulated OR a.attname IS NOT NULL)
+          AND n.nspname NOT LIKE 'pg\\_%' AND n.nspname <> 'information_schema'
+        ORDER BY 1, 2, 3
+        """)
+    }
+    return rows.compactMap { row in
+      let (schema, name) = (row[0] ?? "", row[1] ?? "")
+      guard let column = row[2] else { return "\(schema).\(name) (materialized view)" }
+      return restored.contains([schema, name]) ? "\(schema).\(name).\(column) (generated column)" : nil
+    }
   }
 
   private func prove(

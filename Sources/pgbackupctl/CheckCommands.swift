@@ -91,6 +91,7 @@ enum CheckText {
       "  amcheck: "
         + (proof.checkedRelations.map { "\($0) tables and indexes are sound" } ?? "not run, it is not installed"))
     lines += report.unproved.map { "  NOT PROVED \($0)" }
+    if let sentence = RestoreOutcome.sentence(derived: report.derived) { lines.append("  \(sentence)") }
     for warning in run.warnings { lines.append("but: \(warning)") }
     return lines.joined(separator: "\n")
   }

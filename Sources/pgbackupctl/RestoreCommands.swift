@@ -168,6 +168,7 @@ enum RestoreText {
         + "\(outcome.rows) rows in \(outcome.tables) table\(outcome.tables == 1 ? "" : "s"), \(outcome.provedTables) of them proved row for row."
     ]
     lines += outcome.unproved.map { "not proved: \($0)" }
+    if let sentence = RestoreOutcome.sentence(derived: outcome.derived) { lines.append(sentence) }
     if let kept = outcome.kept {
       lines.append(
         "What was there is kept as '\(kept)'."

@@ -50,6 +50,53 @@ import Testing
     #expect(record.contains("\"snapshot_age_s\"") && record.contains("\"xmin_age\""))
   }
 
+  /// A standby is backed up while its primary goes on; where its replay falls behind, the dump rests until it has caught up.
+  @Test func aStandbyThatFallsBehind() throws {
+    let (folder, primary) = (TemporaryFolder(), try PrivateCluster())
+    let database = try primary.makeDatabase("shop", sample: 1)
+    let standby = try PrivateCluster(standbyOf: primary)
+    let daemon = try DaemonProcess(
+      """
+      databases: { shop: { connect: "\(standby.conninfo(database))" } }
+      jobs: { manual: }
+      backup: { guard: { replica_lag: pause after 1s, every: 1s } }
+      daemon: { state: \(folder.file("state")), socket: \(folder.file("control.sock")) }
+      """, in: folder)
+    try daemon.waitFor("READY=1")
+    func waitUntil(_ condition: String) throws {
+      try standby.sql(
+        database, "DO $$ BEGIN WHILE (\(condition)) IS NOT TRUE LOOP PERFORM pg_sleep(0.05); END LOOP; END $$")
+    }
+    try primary.sql(database, "CREATE TABLE sooner AS SELECT 1 AS number")
+    try waitUntil("pg_last_xact_replay_timestamp() IS NOT NULL")
+    try standby.sql(database, "SELECT pg_wal_replay_pause()")
+    try primary.sql(database, "CREATE TABLE later AS SELECT generate_series(1, 1000) AS number")
+    // The lag is that of the last commit that was replayed: it grows by itself.
+    try waitUntil(
+      """
+      pg_last_wal_receive_lsn() > pg_last_wal_replay_lsn()
+        AND clock_timestamp() - pg_last_xact_replay_timestamp() > interval '1 second'
+      """)
+    #expect(try daemon.ctl("backup", "shop", "--no-wait").status == 0)
+    var isPaused = false
+    while !isPaused {
+      let status = try daemon.ctl("status", "--json").output
+      isPaused = status.contains("paused: the standby's replay is behind by")
+      try #require(
+        isPaused || status.contains("\"phase\"") || status.contains("queued"), "it has ended already: \(status)")
+    }
+    try standby.sql(database, "SELECT pg_wal_replay_resume()")
+    let record = try daemon.followLedger().wait(for: "run.finished")
+    #expect(record.contains("succeeded") && record.contains("\"replica_lag_s\""), "\(record)")
+    #expect(record.contains("\"paused_s\""), "\(record)")
+    let shown = try daemon.ctl("show", "shop/latest")
+    #expect(shown.output.contains(", a standby"), "\(shown.output)")
+    // Restored elsewhere, it is proved; into the standby itself nothing is.
+    #expect(try daemon.ctl("drill", "shop").status == 0)
+    let refused = try daemon.ctl("restore", "shop/latest", "--into", "more", "--force")
+    #expect(refused.status != 0 && refused.errors.contains("is a standby"), "\(refused.errors)")
+  }
+
   @Test func rules() throws {
     let folder = TemporaryFolder()
     let file = try folder.write(

@@ -37,14 +37,34 @@ package final class PrivateCluster: Sendable {
       let old = try String(contentsOfFile: path, encoding: .utf8)
       try (authentication.joined(separator: "\n") + "\n" + old).write(toFile: path, atomically: false, encoding: .utf8)
     }
+    (keeper, lifeline) = try Self.start(folder, binaries, settings)
+  }
+
+  /// Makes and starts a standby that follows a primary by streaming.
+  package init(standbyOf primary: PrivateCluster, settings: [String] = []) throws {
+    binaries = primary.binaries
+    if geteuid() == 0 { try Shell.must("chown", ["postgres", folder.path]) }
+    let asUser = Self.asUser
+    try Shell.must(
+      asUser[0],
+      asUser.dropFirst() + [
+        "\(binaries)/pg_basebackup", "-D", folder.file("data"), "-R", "-X", "stream", "-c", "fast", "-h", primary.host,
+        "-p", Self.port, "-U", "postgres",
+      ])
+    (keeper, lifeline) = try Self.start(folder, binaries, settings)
+  }
+
+  private static func start(
+    _ folder: TemporaryFolder, _ binaries: String, _ settings: [String]
+  ) throws -> (keeper: ChildProcess, lifeline: Int32) {
+    let data = folder.file("data")
     let server =
-      asUser + ["\(binaries)/postgres", "-D", data, "-k", folder.path, "-p", Self.port]
+      asUser + ["\(binaries)/postgres", "-D", data, "-k", folder.path, "-p", port]
       + (["listen_addresses=''", "fsync=off", "shared_buffers=32MB", "max_connections=400", "max_wal_size=256MB"]
       + settings)
       .flatMap { ["-c", $0.replacing("''", with: "")] }
     let (reader, writer) = makePipe()
-    lifeline = writer
-    keeper = try ChildProcess(
+    let keeper = try ChildProcess(
       "/bin/sh",
       [
         "-c",
@@ -54,9 +74,12 @@ package final class PrivateCluster: Sendable {
     close(reader)
     // pg_isready is PostgreSQL's own way to tell; it waits up to a second for an answer each time.
     for _ in 0..<100 {
-      if try Shell.run("\(binaries)/pg_isready", ["-h", host, "-p", Self.port, "-q"]).status == 0 { return }
+      if try Shell.run("\(binaries)/pg_isready", ["-h", folder.path, "-p", port, "-q"]).status == 0 {
+        return (keeper, writer)
+      }
       try Shell.run("\(binaries)/pg_ctl", ["-D", data, "status"])
     }
+    close(writer)
     throw Shell.Failure(
       description:
         "the test server did not start: \((try? String(contentsOfFile: folder.file("log"), encoding: .utf8)) ?? "no log")"

@@ -47,6 +47,15 @@ package struct RecoveryEstimate: Codable, Sendable, Equatable {
   /// What only drills do.
   private static let besides: Set<String> = ["server", "assertions", "amcheck"]
 
+  /// The stores with the one first whose recovery time was measured the longest ago, or never; the others stay in their order.
+  package static func inTurn(_ stores: [String], _ measures: [RecoveryMeasure]) -> [String] {
+    func last(_ store: String) -> Date {
+      measures.filter { ($0.stores.first ?? stores.first) == store }.map(\.time).max() ?? .distantPast
+    }
+    guard let first = stores.min(by: { last($0) < last($1) }) else { return stores }
+    return [first] + stores.filter { $0 != first }
+  }
+
   /// One estimate for each store, of all of it; and one of the largest table.
   ///
   /// - Parameters:

@@ -106,6 +106,13 @@ package struct Configuration: Sendable, Hashable {
     package var server: ConnectionSettings?
     /// Connections that load at once.
     package var jobs = 4
+
+    package enum Order: String, Sendable, CaseIterable {
+      case inTurn = "in_turn"
+      case nearest
+    }
+    /// Which store a scheduled drill reads.
+    package var from = Order.inTurn
   }
 
   package struct Hooks: Sendable, Hashable {

@@ -152,11 +152,12 @@ package struct ConfigurationReader {
       configuration.anomalyRule.ignored = values["ignore"]?.texts()?.compactMap { $0.text() } ?? []
     }
     if let section = sections["drill"],
-      let values = section.section(["folder", "jobs", "connect", "password", "password_file"])
+      let values = section.section(["folder", "jobs", "from", "connect", "password", "password_file"])
     {
       configuration.drills.server = values["connect"].flatMap { connection($0, password: secret("password", values)) }
       if values["connect"] != nil { values["folder"]?.report("'folder' and 'connect' exclude each other") }
       configuration.drills.jobs = values["jobs"]?.integer(in: 1...64) ?? configuration.drills.jobs
+      configuration.drills.from = values["from"]?.word(Configuration.Drills.Order.self) ?? .inTurn
       if let node = values["folder"], let path = node.text() {
         if path.hasPrefix("/") {
           configuration.drills.folder = path

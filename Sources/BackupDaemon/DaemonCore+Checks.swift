@@ -23,11 +23,7 @@ extension DaemonCore {
       selection.level = level
     }
     if !command.stores.isEmpty {
-      for name in command.stores where !plan.stores.contains(where: { $0.name == name }) {
-        throw Fault(
-          .storeMissing, "There is no store '\(name)'; there are \(plan.stores.map(\.name).joined(separator: ", ")).",
-          hint: "pgbackupctl status")
-      }
+      for name in command.stores { try checkStore(name) }
       selection.stores = Set(command.stores)
     }
     let catalog: Catalog
@@ -52,8 +48,18 @@ extension DaemonCore {
 
   /// Begins a drill of one backup.
   func drill(_ command: DrillCommand, by caller: Caller?) async throws(Fault) -> [RunReport] {
+    if let store = command.store { try checkStore(store) }
     let (backup, _) = try await find(command.backup ?? "latest")
-    return try await check(.drill, [backup.id.database], CheckSelection(backups: [backup.id]), by: caller)
+    let selection = CheckSelection(backups: [backup.id], stores: command.store.map { [$0] })
+    return try await check(.drill, [backup.id.database], selection, by: caller)
+  }
+
+  private func checkStore(_ name: String) throws(Fault) {
+    guard plan.stores.contains(where: { $0.name == name }) else {
+      throw Fault(
+        .storeMissing, "There is no store '\(name)'; there are \(plan.stores.map(\.name).joined(separator: ", ")).",
+        hint: "pgbackupctl status")
+    }
   }
 
   private func check(

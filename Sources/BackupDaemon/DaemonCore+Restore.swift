@@ -309,8 +309,10 @@ extension DaemonCore {
   /// From the last restore or drill of all of the same database.
   private func estimate(_ preview: RestorePreview) async -> Double? {
     let measures = await ledger.history.measures[preview.backup.database] ?? []
-    return RecoveryEstimate.all(
-      measures, stores: plan.stores.map(\.name), bytes: preview.bytes, largestTable: nil
-    ).compactMap(\.seconds).max()
+    let places = await keeper.catalog.backups.first { $0.id == preview.backup }?.placements.filter(\.isWhole) ?? []
+    let stores = plan.stores.map(\.name).filter { name in places.contains { $0.store == name } }
+    let estimates = RecoveryEstimate.all(measures, stores: stores, bytes: preview.bytes, largestTable: nil)
+    // It is read from the nearest; what others have taken is a hint where that one was never measured.
+    return estimates.first?.seconds ?? estimates.compactMap(\.seconds).max()
   }
 }

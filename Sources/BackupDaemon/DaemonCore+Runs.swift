@@ -323,6 +323,7 @@ extension DaemonCore {
         ledgerHead: { [ledger] in await ledger.head },
         verified: { [weak self] in await self?.note($0, run: $1) },
         lastVerified: { [weak self] in await self?.ledger.history.looked ?? [:] },
+        measures: { [weak self] in await self?.ledger.history.measures[$0] ?? [] },
         quietUntil: { [weak self] in await self?.quietUntil($0) },
         afterRun: { [weak self] in
           await self?.watch(.recent)

@@ -84,6 +84,8 @@ package struct DaemonPlan: Sendable {
   package var state = "/var/lib/pgbackupd"
   /// How drills are made.
   package var drill = Drill.Settings(folder: "/var/lib/pgbackupd/drills")
+  /// Whether scheduled drills read one store after the other, and not always the nearest.
+  package var drillsInTurn = true
   /// The age that the newest proved backup must not exceed.
   package var provedWithin: Duration?
   /// How long a restore may take.
@@ -297,7 +299,9 @@ extension DaemonPlan {
       changes.append("proved is now \(new.provedWithin?.configurationText ?? "none")")
     }
     if restoreJobs != new.restoreJobs { changes.append("restore jobs are now \(new.restoreJobs)") }
-    if drill != new.drill { changes.append("how drills are made has changed ('drill')") }
+    if drill != new.drill || drillsInTurn != new.drillsInTurn {
+      changes.append("how drills are made has changed ('drill')")
+    }
     if hooks != new.hooks { changes.append("'hooks' have changed") }
     changes += Self.difference("alert channel", alerts.map(\.name), new.alerts.map(\.name))
     for channel in new.alerts {

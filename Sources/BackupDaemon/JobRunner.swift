@@ -56,6 +56,8 @@ struct RunSurroundings: Sendable {
   /// Takes note of what a placement turned out to be, in a run.
   let verified: @Sendable (Verification, _ run: String) async -> Void
   let lastVerified: @Sendable () async -> [PlacementKey: Date]
+  /// How long restores and drills of a database have taken, and from where.
+  let measures: @Sendable (_ database: String) async -> [RecoveryMeasure]
   /// When the quiet hours end that a job is in now, by the configuration in force; nil where it is in none.
   let quietUntil: @Sendable (_ job: String) async -> Date?
   /// Called after each run that changed a store.

@@ -54,6 +54,7 @@ package struct RunHistory: Sendable {
   /// The numbers of the records that say so.
   package private(set) var proofRecords: [BackupID: Int] = [:]
   /// By database, from restores and drills of all of it, the last few.
+  private static let measuresKept = 10
   package private(set) var measures: [String: [RecoveryMeasure]] = [:]
 
   package struct Verified: Sendable, Equatable {
@@ -176,7 +177,12 @@ package struct RunHistory: Sendable {
           committed[backup] = Set(stores.split(separator: ",").map(String.init))
         }
         if record.result == "succeeded", let measure = RecoveryMeasure(record) {
-          measures[database] = Array(((measures[database] ?? []) + [measure]).suffix(20))
+          measures[database, default: []].append(measure)
+          // Of each store: one that is seldom read must not be forgotten over the others.
+          let same = measures[database, default: []].indices.filter {
+            measures[database]?[$0].stores.first == measure.stores.first
+          }
+          if same.count > Self.measuresKept, let oldest = same.first { measures[database]?.remove(at: oldest) }
         }
       }
       conclude(record)

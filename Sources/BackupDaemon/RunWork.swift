@@ -240,7 +240,12 @@ struct RunWork: Sendable {
         hint: "pgbackupctl backup \(shell: database.name)")
     }
     let names = options.selection?.stores ?? Set(job.stores)
-    let stores = try plan.places(of: backup).filter { names.contains($0.name) }
+    var stores = try plan.places(of: backup).filter { names.contains($0.name) }
+    if plan.drillsInTurn, options.selection == nil {
+      // How long a restore from another store takes is known when one was made from there.
+      let order = RecoveryEstimate.inTurn(stores.map(\.name), await surroundings.measures(database.name))
+      stores = order.compactMap { name in stores.first { $0.name == name } }
+    }
     guard !stores.isEmpty else {
       throw Fault(
         .objectMissing, "\(backup.id) is whole in none of the stores that this drill reads.",

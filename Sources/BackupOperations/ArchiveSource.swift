@@ -28,6 +28,8 @@ package struct ArchiveSource: Sendable {
   private final class Shared: Sendable {
     let storedBytes = Mutex<UInt64>(0)
     let faults = Mutex<[String: Fault]>([:])
+    /// Plain bytes that came from each store, and were right.
+    let given = Mutex<[String: Int]>([:])
     /// The frames that were used last and hold more than was asked for: small tables lie in one frame.
     let recent = Mutex<[(number: Int, plain: [UInt8])]>([])
   }
@@ -97,8 +99,11 @@ package struct ArchiveSource: Sendable {
   /// What placements failed with so far, by store.
   package var faults: [String: Fault] { state.faults.withLock { $0 } }
 
-  /// The stores that still give it, the first one first.
-  package var stores: [String] { places.map(\.store.name).filter { faults[$0] == nil } }
+  /// The stores that it was read from so far, the one that gave most of it first.
+  package var stores: [String] {
+    let given = state.given.withLock { $0 }
+    return places.map(\.store.name).filter { given[$0] != nil }.sorted { given[$0] ?? 0 > given[$1] ?? 0 }
+  }
 
   /// Header and table of contents.
   package func head() async throws(Fault) -> [UInt8] {
@@ -180,6 +185,7 @@ package struct ArchiveSource: Sendable {
     for place in places where state.faults.withLock({ $0[place.store.name] == nil }) {
       do {
         let plain = try await open(frame, at: place)
+        state.given.withLock { $0[place.store.name, default: 0] += plain.count }
         if isShared {
           state.recent.withLock { $0 = Array(($0 + [(frame.number, plain)]).suffix(Self.recentFrames)) }
         }

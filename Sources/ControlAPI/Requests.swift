@@ -107,7 +107,12 @@ package struct VerifyCommand: Codable, Sendable {
 package struct DrillCommand: Codable, Sendable {
   /// As a person types it; the newest where nil.
   package var backup: String?
-  package init(backup: String?) { self.backup = backup }
+  /// The store to read; the nearest where nil.
+  package var store: String?
+  package init(backup: String?, store: String? = nil) {
+    self.backup = backup
+    self.store = store
+  }
 }
 
 /// `POST /v1/reconcile`.

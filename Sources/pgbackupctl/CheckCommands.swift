@@ -48,12 +48,13 @@ struct DrillCommandLine: ParsableCommand {
     help: ArgumentHelp(BackupArgument.help + " (default: the newest; a database's name is its newest)."),
     transform: BackupArgument.absolute)
   var id: String?
+  @Option(name: .long, help: "The store to read it from. (default: the nearest)") var from: String?
   @Flag(name: .long, help: "Don't wait for the end.") var noWait = false
   @OptionGroup var connection: ConnectionOptions
 
   func run() throws {
     let id = id.map { $0.contains("/") || $0.contains(":") || $0.hasPrefix("latest") ? $0 : "\($0)/latest" }
-    let runs = try connection.client.post([RunReport].self, "/v1/drill", DrillCommand(backup: id))
+    let runs = try connection.client.post([RunReport].self, "/v1/drill", DrillCommand(backup: id, store: from))
     try RunFollower(connection: connection, noWait: noWait).follow(runs)
   }
 }

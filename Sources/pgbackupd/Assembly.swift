@@ -58,6 +58,7 @@ struct Assembly {
     plan.state = configuration.daemon.state
     plan.drill = Drill.Settings(folder: drillFolder)
     plan.drill.jobs = configuration.drills.jobs
+    plan.drillsInTurn = configuration.drills.from == .inTurn
     plan.drill.server = configuration.drills.server
     plan.restoreJobs = configuration.restores.jobs
     plan.keepReplaced = configuration.restores.keepReplaced

@@ -124,6 +124,17 @@ private func statistics(
     #expect(found.count == 1 && found[0].measure?.record == 7)
   }
 
+  /// Never measured comes first, then the longest ago; a tie goes to the nearest.
+  @Test func drillsTakeTurns() {
+    let stores = ["near", "far", "third"]
+    #expect(RecoveryEstimate.inTurn(stores, []) == stores)
+    #expect(RecoveryEstimate.inTurn(stores, [Self.measure("near")]) == ["far", "near", "third"])
+    let all = [Self.measure("near", day: 1), Self.measure("third", day: 2), Self.measure("far", day: 3)]
+    #expect(RecoveryEstimate.inTurn(stores, all) == stores)
+    #expect(RecoveryEstimate.inTurn(stores, all + [Self.measure("near", day: 4)]) == ["third", "near", "far"])
+    #expect(RecoveryEstimate.inTurn([], all) == [])
+  }
+
   /// A drill of hardly any rows is no measure of many times as much.
   @Test func definitionsAreNotScaled() {
     var tiny = Self.measure("near")

@@ -146,6 +146,24 @@ import Testing
     #expect(try again.daemon.ctl("status").output.contains("this one"))
   }
 
+  /// A proof names the store that it was read from, and no other; a job's own drills read each in turn, so that each one's time is known.
+  @Test func drillsFromEachStore() throws {
+    let fixture = try start()
+    let daemon = fixture.daemon
+    #expect(try daemon.ctl("backup", "shop").status == 0)
+    #expect(try daemon.ctl("drill", "shop").output.contains("from one in"))
+    func predicted(_ store: String) throws -> Bool {
+      let line = try daemon.ctl("status").output.split(separator: "\n").first { $0.contains("whole from \(store)") }
+      return try !#require(line).contains("not run")
+    }
+    #expect(try predicted("one") && !predicted("two"))
+    #expect(try daemon.ctl("run", "drill").status == 0)
+    #expect(try predicted("two"))
+    let named = try daemon.ctl("drill", "shop", "--from", "two")
+    #expect(named.output.contains("from two in"), "\(named.output)\(named.errors)")
+    #expect(try daemon.ctl("drill", "shop", "--from", "three").errors.contains("E-STORE-MISSING"))
+  }
+
   @Test func anAssertionThatDoesNotHold() throws {
     let fixture = try start(shop: ", assert: [\"SELECT count(*) > 100000000 FROM portal.users\"]")
     #expect(try fixture.daemon.ctl("backup", "shop").status == 0)

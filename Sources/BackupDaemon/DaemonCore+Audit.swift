@@ -18,7 +18,8 @@ extension DaemonCore {
         decision.backup, retention: decision.reasons.map(\.description).joined(separator: "; "))
       summary.proved = proofs[decision.backup.id]
       return VerificationReport.Backup(
-        summary: summary, proofRecord: history.proofRecords[decision.backup.id], proof: decision.backup.proof)
+        summary: summary, madeRecord: history.made[decision.backup.id],
+        proofRecord: history.proofRecords[decision.backup.id], proof: decision.backup.proof)
     }
     let placements = catalog.backups.flatMap { backup in
       backup.placements.map { placement in

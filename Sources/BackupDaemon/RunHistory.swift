@@ -53,6 +53,8 @@ package struct RunHistory: Sendable {
   package private(set) var proofs: [BackupID: Date] = [:]
   /// The numbers of the records that say so.
   package private(set) var proofRecords: [BackupID: Int] = [:]
+  /// The numbers of the records of the runs that made each backup.
+  package private(set) var made: [BackupID: Int] = [:]
   /// By database, from restores and drills of all of it, the last few.
   private static let measuresKept = 10
   package private(set) var measures: [String: [RecoveryMeasure]] = [:]
@@ -175,6 +177,7 @@ package struct RunHistory: Sendable {
           detail["archive_bytes"] != nil, let stores = detail["stores"]
         {
           committed[backup] = Set(stores.split(separator: ",").map(String.init))
+          made[backup] = record.sequence
         }
         if record.result == "succeeded", let measure = RecoveryMeasure(record) {
           measures[database, default: []].append(measure)

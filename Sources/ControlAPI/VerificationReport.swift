@@ -35,12 +35,15 @@ package struct VerificationReport: Codable, Sendable {
 
   package struct Backup: Codable, Sendable {
     package var summary: BackupSummary
+    /// The ledger's record of the run that made it; nil where another host's ledger, or a lost one, has that.
+    package var madeRecord: Int?
     /// The ledger's record of its proof; nil where the proof beside the backup says so, or nothing does.
     package var proofRecord: Int?
     package var proof: Proof?
 
-    package init(summary: BackupSummary, proofRecord: Int?, proof: Proof?) {
+    package init(summary: BackupSummary, madeRecord: Int?, proofRecord: Int?, proof: Proof?) {
       self.summary = summary
+      self.madeRecord = madeRecord
       self.proofRecord = proofRecord
       self.proof = proof
     }

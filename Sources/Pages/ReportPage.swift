@@ -31,9 +31,9 @@ package struct ReportPage {
     \(report.databases.map(section).joined(separator: "\n"))
     \(stores)
     \(table("Stored backups, read back", ["Backup", "Type", "Store", "Size", "Read", "Level", "Result", "Ledger"], readings))
-    \(table("Proofs", ["Backup", "Type", "Rows", "Proved", "Restored in", "Assertions", "Rests on"], proofs))
+    \(table("Proofs", ["Backup", "Type", "Rows", "Made", "Proved", "Restored in", "Assertions", "Rests on"], proofs))
     <section><h2>Ledger</h2><p>\(HTML.escaped(report.ledger.sentences))</p>
-    <p>A number with # is a record of the ledger: <code>pgbackupctl log --lines 100000 --json</code> shows it.</p></section>
+    <p>A number with # is a record of the ledger: <code>pgbackupctl log --lines 100000</code> shows it.</p></section>
     </main>
     </body>
     </html>
@@ -57,11 +57,15 @@ package struct ReportPage {
     let own = report.backups.filter { $0.summary.id.database == database.name }
     let facts: [(String, String, Bool?)] = [
       (
-        "Newest backup", database.ageSeconds.map { "\(Duration.seconds($0).spoken) old" } ?? "none",
+        "Newest backup",
+        database.ageSeconds.map { "\(Duration.seconds($0).spoken) old" + number(database.newest?.id, \.madeRecord) }
+          ?? "none",
         database.meetsRPO
       ),
       (
-        "Newest proved", database.provedAgeSeconds.map { "\(Duration.seconds($0).spoken) old" } ?? "not run",
+        "Newest proved",
+        database.provedAgeSeconds.map { "\(Duration.seconds($0).spoken) old" + number(database.proved, \.proofRecord) }
+          ?? "not run",
         database.meetsProved ?? (database.proved == nil ? false : nil)
       ),
       (
@@ -102,6 +106,11 @@ package struct ReportPage {
       \(rows(["Scenario", "Predicted", "Objective", "Rests on"], recovery, "Recovery of \(database.name)"))
       </section>
       """
+  }
+
+  /// The ledger's record that something about a backup rests on.
+  private func number(_ id: BackupID?, _ record: KeyPath<VerificationReport.Backup, Int?>) -> String {
+    report.backups.first { $0.summary.id == id }?[keyPath: record].map { " (#\($0))" } ?? ""
   }
 
   private var stores: String {
@@ -148,7 +157,7 @@ package struct ReportPage {
     report.backups.map { backup in
       [
         "\(backup.summary.id)", backup.summary.type, "\(backup.summary.rows)",
-        backup.summary.proved.map { "\($0.rfc3339)" } ?? "not run",
+        backup.madeRecord.map { "#\($0)" } ?? "-", backup.summary.proved.map { "\($0.rfc3339)" } ?? "not run",
         backup.proof.map { Duration.seconds($0.seconds).spoken } ?? "-", backup.proof.map { "\($0.assertions)" } ?? "-",
         [backup.proofRecord.map { "#\($0)" }, backup.proof == nil ? nil : "signed proof beside the backup"]
           .compactMap { $0 }.joined(separator: ", "),

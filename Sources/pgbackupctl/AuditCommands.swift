@@ -138,10 +138,12 @@ struct AuditText {
       head: ["DATABASE", "NEWEST BACKUP", "AGE", "RPO", "NEWEST PROVED", "AGE OF PROVED", "BACKUPS"],
       rows: report.databases.map { database in
         [
-          database.name, database.newest.map { "\($0.id.time.rfc3339)\($0.isFlagged ? " (in doubt)" : "")" } ?? "none",
+          database.name,
+          database.newest.map { "\($0.id.time.rfc3339)\(number(made($0.id)))\($0.isFlagged ? " (in doubt)" : "")" }
+            ?? "none",
           database.ageSeconds.map { Duration.seconds($0).spoken } ?? "-",
           Self.objective(database.rpoSeconds, database.meetsRPO),
-          database.proved.map { $0.time.rfc3339 } ?? "not run",
+          database.proved.map { $0.time.rfc3339 + number(proof(of: $0)) } ?? "not run",
           (database.provedAgeSeconds.map { Duration.seconds($0).spoken } ?? "-")
             + (database.provedWithinSeconds == nil
               ? "" : " (\(Self.objective(database.provedWithinSeconds, database.meetsProved)))"),
@@ -149,6 +151,10 @@ struct AuditText {
         ]
       })
   }
+
+  private func made(_ id: BackupID) -> Int? { report.backups.first { $0.summary.id == id }?.madeRecord }
+  private func proof(of id: BackupID) -> Int? { report.backups.first { $0.summary.id == id }?.proofRecord }
+  private func number(_ record: Int?) -> String { record.map { " #\($0)" } ?? "" }
 
   private var recovery: Section {
     Section(
@@ -203,12 +209,13 @@ struct AuditText {
   private var backups: Section {
     Section(
       title: "Backups",
-      head: ["BACKUP", "TYPE", "TABLES", "ROWS", "STORED", "STORES", "PROVED", "LEDGER", "KEPT BECAUSE"],
+      head: ["BACKUP", "TYPE", "TABLES", "ROWS", "STORED", "STORES", "MADE", "PROVED", "PROOF", "KEPT BECAUSE"],
       rows: report.backups.map { backup in
         let summary = backup.summary
         return [
           "\(summary.id)", summary.type, "\(summary.tables)", "\(summary.rows)", "\(ByteCount(summary.storedBytes))",
-          summary.stores.joined(separator: ","), summary.proved.map { "\($0.rfc3339)" } ?? "not run",
+          summary.stores.joined(separator: ","), backup.madeRecord.map { "#\($0)" } ?? "-",
+          summary.proved.map { "\($0.rfc3339)" } ?? "not run",
           backup.proofRecord.map { "#\($0)" } ?? (backup.proof == nil ? "-" : "signed proof"), summary.retention,
         ]
       })

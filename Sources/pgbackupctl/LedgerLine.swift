@@ -5,6 +5,8 @@ import Units
 
 /// A ledger record as the client reads it: what it prints.
 struct LedgerLine: Decodable {
+  /// The record's number, by which reports name it.
+  var sequence: Int?
   var time: Date
   var kind: String
   var job: String?
@@ -21,7 +23,8 @@ struct LedgerLine: Decodable {
   var retry: Date?
 
   var text: String {
-    var parts = [time.rfc3339, kind]
+    var parts = sequence.map { ["#\($0)"] } ?? []
+    parts += [time.rfc3339, kind]
     if let job, let database {
       parts.append("\(job) of \(database)")
     } else if let name = job ?? database {

@@ -40,12 +40,22 @@ import Testing
     #expect(after.output.contains("The chain is whole.") && after.output.contains("1 signed manifest bears"))
     // Each claim names its record, and that record says so.
     let report = try #require(try daemon.ctlJSON("report") as? [String: Any])
+    let lines = try daemon.ctl("log", "--lines", "1000").output.split(separator: "\n")
+    func record(_ number: Any?) throws -> Substring {
+      let number = try #require(number as? Int)
+      return try #require(lines.first { $0.hasPrefix("#\(number)  ") }, "#\(number)")
+    }
     let placement = try #require((report["placements"] as? [[String: Any]])?.first)
-    let number = try #require(placement["record"] as? Int)
-    let records = try daemon.ctl("log", "--lines", "1000", "--json").output.split(separator: "\n")
-    let record = try #require(
-      records.first { $0.contains("\"sequence\":\(number),") || $0.contains("\"sequence\":\(number)}") })
-    #expect(record.contains("backup.verified") && record.contains("\"result\":\"sound\""))
+    let reading = try record(placement["record"])
+    #expect(reading.contains("backup.verified") && reading.contains("sound"))
+    let backup = try #require((report["backups"] as? [[String: Any]])?.first)
+    #expect(try record(backup["madeRecord"]).contains("run.finished  manual of shop  succeeded  shop/"))
+    #expect(try record(backup["proofRecord"]).contains("run.finished  drill of shop  succeeded  shop/"))
+    let recovery = try #require((report["databases"] as? [[String: Any]])?[0]["recovery"] as? [[String: Any]])
+    #expect(try record((recovery[0]["measure"] as? [String: Any])?["record"]).contains("drill of shop  succeeded"))
+    for number in [backup["madeRecord"], backup["proofRecord"]] {
+      #expect(after.output.contains(" #\(try #require(number as? Int))"), "\(after.output)")
+    }
 
     let markdown = try daemon.ctl("report", "--format", "markdown").output
     #expect(markdown.hasPrefix("# Verification report") && markdown.contains("| shop |"))

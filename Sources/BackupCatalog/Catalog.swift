@@ -20,16 +20,20 @@ package struct Catalog: Sendable {
     package let missing: [String]
     /// Whether the manifest there is signed by a key that is trusted here.
     package let signature: Signature
+    /// The trusted key that has signed it, as the configuration takes keys.
+    package let signer: String?
 
-    package init(store: String, missing: [String], signature: Signature = .unchecked) {
+    package init(store: String, missing: [String], signature: Signature = .unchecked, signer: String? = nil) {
       self.store = store
       self.missing = missing
       self.signature = signature
+      self.signer = signer
     }
 
     /// The same, with another manifest than it should have.
     fileprivate var withoutManifest: Placement {
-      Placement(store: store, missing: missing + [BackupLayout.manifestName], signature: signature)
+      Placement(
+        store: store, missing: missing + [BackupLayout.manifestName], signature: signature, signer: signer)
     }
 
     /// All files are there, and the manifest is signed by somebody who is trusted. Where nobody is, nothing can be asked.
@@ -167,7 +171,8 @@ package struct Catalog: Sendable {
       let file = marked.backups[position].manifest.artifact.file.name
       marked.backups[position].placements = marked.backups[position].placements.map { placement in
         placement.store == store && placement.missing.isEmpty
-          ? Placement(store: store, missing: [file], signature: placement.signature) : placement
+          ? Placement(store: store, missing: [file], signature: placement.signature, signer: placement.signer)
+          : placement
       }
     }
     return marked

@@ -1,8 +1,10 @@
+import ArtifactFormat
 import BackupCatalog
 import BackupOperations
 import ControlAPI
 import Faults
 import Foundation
+import SystemdSupport
 
 /// What an auditor asks.
 extension DaemonCore {
@@ -35,13 +37,31 @@ extension DaemonCore {
       placements: placements, ledger: await verifyLedger(catalog), problems: status.problems)
   }
 
+  /// Behind each verification: who goes by the ledger hears of it where it can't be gone by.
+  func lookAtLedger() async {
+    let report = await verifyLedger()
+    guard !report.isWhole else { return }
+    doubtLedger(
+      Fault(
+        .ledgerDamaged, "The ledger is not what this daemon has written.", cause: report.sentences,
+        hint: "compare it with a copy of yours; pgbackupctl ledger verify tells what does not fit"))
+  }
+
+  /// Kept until the daemon starts anew: evidence is not mended.
+  func doubtLedger(_ fault: Fault) {
+    guard standingProblems["ledger"] == nil else { return }
+    standingProblems["ledger"] = fault
+    logger.error(.ledgerDamaged, fault)
+  }
+
   func verifyLedger() async -> LedgerReport { await verifyLedger(await keeper.recent()) }
 
-  /// The chain itself, and what manifests of this host bear witness of. Others' manifests speak of other ledgers.
+  /// The chain itself, and what manifests that this daemon has signed bear witness of. Others' manifests speak of other ledgers.
   private func verifyLedger(_ catalog: Catalog) async -> LedgerReport {
+    let own = plan.backup.signingKey?.publicKey.description
     let witnesses = catalog.backups.compactMap { backup -> (BackupID, Manifest.LedgerWitness)? in
       guard backup.manifest.host == HostName.current, backup.manifest.sharedFrom == nil,
-        backup.placements.contains(where: \.isWhole)
+        backup.placements.contains(where: { $0.isWhole && $0.signer == own })
       else { return nil }
       return backup.manifest.ledger.map { (backup.id, $0) }
     }

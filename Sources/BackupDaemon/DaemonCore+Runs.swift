@@ -225,13 +225,16 @@ extension DaemonCore {
     // First: who knows of the record and reads the catalog then finds there what it tells of.
     if record.backup != nil, record.kind != .runStarted, record.kind != .backupVerified { await keeper.outdate() }
     do throws(Fault) {
-      try await ledger.append(record)
+      if let harm = try await ledger.append(record) { doubtLedger(harm) }
       standingProblems["ledger.write"] = nil
     } catch {
       if standingProblems["ledger.write"] == nil { logger.error(.ledgerDamaged, error) }
       standingProblems["ledger.write"] = error
     }
     if record.kind == .runStarted || record.kind == .runFinished { await announce(record) }
+    if record.kind == .runFinished, plan.jobs.contains(where: { $0.name == record.job && $0.action.name == "verify" }) {
+      await lookAtLedger()
+    }
   }
 
   // MARK: - On demand

@@ -9,7 +9,7 @@ import QueueExecution
 package actor Ledger {
   private let executor = QueueExecutor(label: "pgbackupd.ledger")
   private let path: String
-  private let file: Int32
+  private var file: Int32
   private var examination: LedgerExamination
   private var followers: [UUID: AsyncStream<LedgerRecord>.Continuation] = [:]
 
@@ -48,7 +48,10 @@ package actor Ledger {
   deinit { close(file) }
 
   /// Writes a record and waits for the disk. The record gets its number and the digest of the line before.
-  package func append(_ record: LedgerRecord) throws(Fault) {
+  ///
+  /// - Returns: what has happened to the file since the last one, where somebody else had a hand in it.
+  @discardableResult package func append(_ record: LedgerRecord) throws(Fault) -> Fault? {
+    let harm = try look()
     var record = record
     record.sequence = examination.lastSequence + 1
     record.previous = examination.lastDigest
@@ -76,6 +79,46 @@ package actor Ledger {
     examination.lastDigest = LedgerRecord.digest(ofLine: line)
     examination.history.apply(record)
     for follower in followers.values { follower.yield(record) }
+    return harm
+  }
+
+  /// A file that was moved away, deleted or replaced would take what is written with it: a new one goes on where it ended. The chain tells.
+  private func look() throws(Fault) -> Fault? {
+    var (named, held) = (stat(), stat())
+    guard fstat(file, &held) == 0 else { throw Self.fault("looked at", path) }
+    let isThere = stat(path, &named) == 0
+    if isThere, named.st_ino == held.st_ino, named.st_dev == held.st_dev {
+      guard Int(held.st_size) != examination.wholeBytes else { return nil }
+      let fault = Self.harm(
+        "has \(held.st_size) bytes instead of the \(examination.wholeBytes) that this daemon has written", path)
+      examination.wholeBytes = Int(held.st_size)
+      try endLine()
+      return fault
+    }
+    let descriptor = open(path, O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0o600)
+    guard descriptor >= 0 else { throw Self.fault("opened", path) }
+    close(file)
+    file = descriptor
+    examination.wholeBytes = isThere ? Int(named.st_size) : 0
+    try endLine()
+    return Self.harm(isThere ? "was replaced by another file" : "was moved away, or deleted", path)
+  }
+
+  /// What is left of somebody's half a line must not swallow the next record.
+  private func endLine() throws(Fault) {
+    var last: UInt8 = 10
+    guard examination.wholeBytes > 0, pread(file, &last, 1, off_t(examination.wholeBytes - 1)) == 1, last != 10 else {
+      return
+    }
+    guard write(file, [10], 1) == 1 else { throw Self.fault("written", path) }
+    examination.wholeBytes += 1
+  }
+
+  private static func harm(_ what: String, _ path: String) -> Fault {
+    Fault(
+      .ledgerDamaged, "The ledger \(what) while the daemon ran.", cause: path,
+      hint:
+        "bring it back from a copy, its records are numbered; nothing may rotate it; then: pgbackupctl ledger verify")
   }
 
   /// Answers, which shows that the disk does.

@@ -16,6 +16,7 @@ package struct CatalogReader: Sendable {
   private struct Known {
     let manifest: Manifest
     let signature: Catalog.Signature
+    var signer: String?
   }
 
   private struct ProofIdentity: Hashable {
@@ -88,7 +89,10 @@ package struct CatalogReader: Sendable {
       }
       var backup = Catalog.Backup(
         manifest: manifest,
-        placements: [Catalog.Placement(store: store.name, missing: missing, signature: known.signature)], pin: pin)
+        placements: [
+          Catalog.Placement(store: store.name, missing: missing, signature: known.signature, signer: known.signer)
+        ],
+        pin: pin)
       backup.proof = await proof(objects, of: manifest.id, in: store, knownProofs)
       catalog.add(backup)
     } catch {
@@ -116,8 +120,8 @@ package struct CatalogReader: Sendable {
     guard !trusted.isEmpty else { return Known(manifest: manifest, signature: .unchecked) }
     guard let signature else { return Known(manifest: manifest, signature: .missing) }
     let text = String(decoding: try await bytes(signature.key, in: store), as: UTF8.self)
-    let isValid = trusted.contains { $0.verifies(stored, signature: text) }
-    return Known(manifest: manifest, signature: isValid ? .valid : .invalid)
+    let signer = trusted.first { $0.verifies(stored, signature: text) }
+    return Known(manifest: manifest, signature: signer == nil ? .invalid : .valid, signer: signer?.description)
   }
 
   private func bytes(_ key: ObjectKey, in store: any ObjectStore) async throws(Fault) -> [UInt8] {

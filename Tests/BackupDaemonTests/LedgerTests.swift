@@ -77,6 +77,25 @@ import Testing
     }
   }
 
+  /// Moved away, deleted, replaced, cut or grown while it is written: it is told, and what comes then is written where the next start reads.
+  @Test(arguments: ["mv X X.1", "rm X", "cp X Y && mv Y X", "truncate -s -5 X", "echo more >> X"])
+  func somebodyElsesHand(_ deed: String) async throws {
+    let folder = TemporaryFolder()
+    let path = folder.file("ledger.ndjson")
+    let ledger = try Ledger(path: path)
+    for _ in 0..<3 { #expect(try await ledger.append(LedgerRecord(.daemonStarted, at: time)) == nil) }
+    try Shell.must("sh", ["-c", deed.replacing("X", with: path).replacing("Y", with: folder.file("other"))])
+    let harm = try #require(try await ledger.append(LedgerRecord(.daemonStopped, at: time)))
+    #expect(harm.code == .ledgerDamaged && harm.message.contains("while the daemon ran"))
+    #expect(try await ledger.append(LedgerRecord(.daemonStopped, at: time)) == nil, "told once")
+    let text = try String(contentsOfFile: path, encoding: .utf8)
+    let written = text.split(separator: "\n").suffix(2)
+    #expect(written.map { $0.hasPrefix("{") && $0.contains("stopped") } == [true, true], "\(text)")
+    #expect(written.first?.contains("\"sequence\":4,") == true && written.last?.contains("\"sequence\":5,") == true)
+    // A whole copy in its place is no gap; anything else stays evidence.
+    #expect((LedgerExamination(Data(text.utf8)).brokenLine == nil) == deed.hasPrefix("cp"))
+  }
+
   @Test func followersSeeWhatComes() async throws {
     let folder = TemporaryFolder()
     let ledger = try Ledger(path: folder.file("ledger.ndjson"))

@@ -51,7 +51,7 @@ extension DaemonCore {
       fromTheFuture(backup, time).map { Problem($0, database: backup.id.database) }
     }
     problems += decisions.compactMap { decision in
-      belowQuorum(decision).map { Problem($0, database: decision.backup.id.database, aspect: "quorum") }
+      belowQuorum(decision, catalog, time).map { Problem($0, database: decision.backup.id.database, aspect: "quorum") }
     }
     problems += reconcileProblems.map { Problem($0) }
     problems += await vanished(catalog, committed).map { Problem($0.fault, database: $0.database) }
@@ -151,13 +151,23 @@ extension DaemonCore {
       hint: "pgbackupctl delete \(shell: backup.id)")
   }
 
-  /// A backup in fewer stores than wanted, where more of them should have it.
-  private func belowQuorum(_ decision: RetentionDecision) -> Fault? {
+  /// A backup in fewer stores than wanted, where more of them should have it. A fresh one whose copies are being made is none yet.
+  private func belowQuorum(_ decision: RetentionDecision, _ catalog: Catalog, _ time: Date) -> Fault? {
     let backup = decision.backup
     guard plan.quorum > 1, backup.isGood, backup.wholeCopies < plan.quorum, decision.isKept,
       let job = try? plan.job(backup.manifest.type),
       job.stores.filter({ decision.expired[$0] == nil }).count >= plan.quorum
     else { return nil }
+    let age = time.timeIntervalSince(backup.manifest.finished)
+    // The first minute is the run's end, after which the copies begin.
+    if age < 60 || copyWalks > 0 && age < 86_400 {
+      let coming = job.stores.filter { store in
+        !backup.placements.contains { $0.store == store && $0.isWhole }
+          && !catalog.problems.contains { $0.store == store && $0.folder == nil }
+          && failedSteps["copy \(backup.manifest.layout.folder) to \(store)"] == nil
+      }
+      if backup.wholeCopies + coming.count >= plan.quorum { return nil }
+    }
     return Fault(
       .quorumMissed,
       "\(backup.id) (\(backup.manifest.type)) is whole in \(backup.wholeCopies) of \(plan.quorum) stores.",

@@ -112,9 +112,12 @@ extension DaemonCore {
   /// Makes every copy that is missing. One such walk at a time; who comes meanwhile gets a walk of his own afterwards.
   private func copyMissing(by caller: Caller?) async -> [Reconcile.Result] {
     let earlier = copying
+    copyWalks += 1
     let task = Task { () -> [Reconcile.Result] in
       _ = await earlier?.value
-      return await self.copyNow(by: caller)
+      let results = await self.copyNow(by: caller)
+      self.copyWalks -= 1
+      return results
     }
     copying = task
     return await withTaskCancellationHandler {

@@ -33,6 +33,8 @@ package actor DaemonCore {
   /// The copying between stores that was asked for last.
   var copying: Task<[Reconcile.Result], Never>?
   let copies = CopyBoard()
+  /// Walks through the missing copies that are going on, or wait for their turn.
+  var copyWalks = 0
   /// What reconcile could not do the last time that it tried, by step.
   var failedSteps: [String: Fault] = [:]
   /// Stores that can't tell of unfinished uploads, which was logged.

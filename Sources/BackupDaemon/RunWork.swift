@@ -307,6 +307,7 @@ extension RunOutcome {
       "stores": outcome.stores.joined(separator: ","), "archive_bytes": "\(outcome.manifest.artifact.archiveBytes)",
       "stored_bytes": "\(outcome.manifest.storedBytes)", "rows": "\(outcome.manifest.totals.rows)",
     ].merging(outcome.dropped.map { ("dropped." + $0.key, $0.value.code.rawValue) }) { $1 }
+    if !outcome.later.isEmpty { detail["stores_later"] = outcome.later.joined(separator: ",") }
     if let cost = outcome.cost { detail.merge(cost.detail) { $1 } }
     // A hundred thousand tables may have vanished; the contents have them all.
     for (number, anomaly) in anomalies.prefix(20).enumerated() {

@@ -94,6 +94,8 @@ package struct Backup: Sendable {
     package let stores: [String]
     /// The wanted stores that don't, and why. Reconcile copies it there later.
     package let dropped: [String: Fault]
+    /// Slower stores, which reconcile copies it to: the dump did not wait for them.
+    package var later: [String] = []
     /// What its history does not explain.
     package var anomalies: [Anomaly] = []
     /// What the next ones are compared with; nil where nothing was read.
@@ -133,7 +135,7 @@ package struct Backup: Sendable {
       context.report(RunProgress(phase: .preflight))
       let session = try await PostgresSession.connect(request.connection)
       do {
-        let outcome = try await run(on: session)
+        let outcome = try await dumpAgainWhereStoresFail(on: session)
         await session.close()
         return outcome
       } catch {
@@ -147,7 +149,20 @@ package struct Backup: Sendable {
     }
   }
 
-  private func run(on session: PostgresSession) async throws -> Outcome {
+  /// A dump holds a snapshot of a live database, so it waits for no store that was told to be slower than another. Where those
+  /// others fail in the middle, the slow ones get a dump of their own.
+  private func dumpAgainWhereStoresFail(on session: PostgresSession) async throws -> Outcome {
+    do {
+      return try await run(on: session, sparingSlow: true)
+    } catch let lost as StoresLost {
+      guard !Task.isCancelled else { throw lost.fault }
+      logger.warning(
+        "the dump begins anew, into the stores with a rate_limit", metadata: ["cause": "\(lost.fault.message)"])
+      return try await run(on: session, sparingSlow: false)
+    }
+  }
+
+  private func run(on session: PostgresSession, sparingSlow: Bool) async throws -> Outcome {
     // Before the snapshot, which would wait for gpg.
     let sealed = try await SealedEncryption(settings.encryption, gpg: settings.gpg)
     let snapshot = try await Snapshot.export(
@@ -159,6 +174,7 @@ package struct Backup: Sendable {
     let dumpProgram = try await programs.program("pg_dump", forServer: server.major)
     let globalsProgram = try await programs.program("pg_dumpall", forServer: server.major)
     let (usable, refused) = try await checkStores(server)
+    let (prompt, later) = sparingSlow ? Self.promptest(usable) : (usable, [])
 
     let layout = try await BackupLayout.free(
       request.database, request.type, from: started, taken: history.takenTimes, in: usable)
@@ -175,8 +191,13 @@ package struct Backup: Sendable {
       history.last.map { UInt64(clamping: $0.artifact.file.size) }
       // A third of the database at most, as a rule: indexes are no part of it, and rows compress. What parts of uploads are sized by.
       ?? UInt64(clamping: server.databaseBytes / 3)
-    var fan = try await FanOut(key, into: usable, dropped: refused) { store in
-      UploadOptions(expectedBytes: expected, retainUntil: term.end(in: store))
+    var fan: FanOut
+    do {
+      fan = try await FanOut(key, into: prompt, dropped: refused) { store in
+        UploadOptions(expectedBytes: expected, retainUntil: term.end(in: store))
+      }
+    } catch {
+      throw later.isEmpty ? error : StoresLost(fault: error)
     }
     do {
       let dumped = try await dump(
@@ -212,7 +233,7 @@ package struct Backup: Sendable {
         return manifest
       }
       (outcome.anomalies, outcome.statistics) = (anomalies, statistics)
-      (outcome.cost, outcome.warnings) = (dumped.cost, dumped.warnings)
+      (outcome.cost, outcome.warnings, outcome.later) = (dumped.cost, dumped.warnings, later)
       return outcome
     } catch {
       // Also where the run was cancelled: what it has written must not stay where it costs.
@@ -223,7 +244,8 @@ package struct Backup: Sendable {
           "leftovers of a failed backup stay until they are swept",
           metadata: ["store": "\(reason.store)", "backup": "\(layout.id)", "cause": "\(reason.reason)"])
       }
-      throw error
+      let lost = error as? StoresLost ?? (wreck.stores.isEmpty ? StoresLost(fault: Fault(error)) : nil)
+      throw later.isEmpty ? lost?.fault ?? error : lost ?? error
     }
   }
 
@@ -288,6 +310,15 @@ package struct Backup: Sendable {
       }
       throw CancellationError()
     }
+  }
+
+  /// The stores with the highest `rate_limit`, none being the highest, and the names of those that get their copy later.
+  private static func promptest(_ stores: [any ObjectStore]) -> ([any ObjectStore], later: [String]) {
+    let rates = stores.map { $0.rateLimit?.bytes ?? .max }
+    let highest = rates.max()
+    return (
+      zip(stores, rates).filter { $1 == highest }.map(\.0), zip(stores, rates).filter { $1 != highest }.map(\.0.name)
+    )
   }
 
   /// The stores that can take the backup, and why the others can't. Throws where none can.

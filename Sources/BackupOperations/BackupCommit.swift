@@ -19,6 +19,7 @@ struct BackupCommit {
   let hasRolePasswords: Bool
   let term: RetentionTerm
 
+  /// - Throws: `StoresLost` where none took it.
   func run(
     on stores: [any ObjectStore], dropped: [String: Fault], written: WrittenObjects,
     manifest: (Manifest.StoredFile, Manifest.StoredFile, Manifest.Globals) throws -> Manifest
@@ -57,7 +58,8 @@ struct BackupCommit {
       }
     }
     guard !done.isEmpty else {
-      throw dropped.sorted { $0.key < $1.key }.first?.value ?? Fault(.internal, "No store took the backup.")
+      throw StoresLost(
+        fault: dropped.sorted { $0.key < $1.key }.first?.value ?? Fault(.internal, "No store took the backup."))
     }
     return Backup.Outcome(manifest: manifest, stores: done, dropped: dropped)
   }

@@ -90,3 +90,9 @@ struct FanOut {
       ?? Fault(.internal, "A backup needs a store, and none was given.")
   }
 }
+
+/// Every store that a dump went to has failed; others may be left.
+struct StoresLost: Error {
+  /// Of one of them.
+  let fault: Fault
+}

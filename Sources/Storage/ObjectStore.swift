@@ -37,6 +37,9 @@ package protocol ObjectStore: Sendable {
   /// Makes room for another object under the key. A store that keeps versions may keep this one, and one that is locked it must.
   func makeRoom(_ key: ObjectKey) async throws(StorageError)
 
+  /// Bytes a second at most, where it was told so: what holds up others should not wait for it.
+  var rateLimit: ByteCount? { get }
+
   /// Whether `link` is worth a try.
   var canLink: Bool { get }
 
@@ -124,6 +127,8 @@ extension ObjectStore {
   package func abort(_ upload: UnfinishedUpload) async throws(StorageError) {}
 
   package func makeRoom(_ key: ObjectKey) async throws(StorageError) { try await delete(key) }
+
+  package var rateLimit: ByteCount? { nil }
 
   package var canLink: Bool { false }
 

@@ -27,9 +27,11 @@ package struct TokenBucket: Sendable {
 package struct ThrottledStore: ObjectStore {
   private let store: any ObjectStore
   private let throttle: Throttle
+  package let rateLimit: ByteCount?
 
   package init(_ store: any ObjectStore, bytesPerSecond: ByteCount) {
     self.store = store
+    rateLimit = bytesPerSecond
     throttle = Throttle(bytesPerSecond)
   }
 

@@ -217,6 +217,38 @@ func connection(_ cluster: PrivateCluster, _ database: String, user: String = "p
     #expect((outcome.manifest.totals.tables, outcome.manifest.totals.rows) == (0, 0))
   }
 
+  /// A dump waits for no store with a lower rate_limit than another's: that one gets its copy later.
+  @Test func slowStoresDoNotHoldTheDumpUp() async throws {
+    let cluster = try PrivateCluster.shared()
+    let database = try cluster.makeDatabase(sample: 1)
+    let (workshop, other) = (Workshop(), Workshop("offsite"))
+    let slow = ThrottledStore(other.store, bytesPerSecond: .mebibytes(64))
+    let outcome = try await workshop.backup(try connection(cluster, database), stores: [workshop.store, slow]).run()
+    #expect(outcome.stores == ["local"] && outcome.later == ["offsite"] && outcome.dropped.isEmpty)
+    #expect(other.files.isEmpty)
+
+    // Where all are as slow, all are waited for.
+    let same = ThrottledStore(workshop.store, bytesPerSecond: .mebibytes(64))
+    let both = try await workshop.backup(
+      try connection(cluster, database), stores: [same, slow], at: Date(timeIntervalSince1970: 1_800_000_100)
+    ).run()
+    #expect(both.stores == ["local", "offsite"] && both.later.isEmpty)
+  }
+
+  /// Where the stores that it went to fail in the middle, the slow ones get a dump of their own.
+  @Test func slowStoresStandInForFailedOnes() async throws {
+    let cluster = try PrivateCluster.shared()
+    let database = try cluster.makeDatabase(sample: 1)
+    let (workshop, other) = (Workshop(), Workshop("offsite"))
+    let failing = FaultyStore(workshop.store, .fullAfter(bytes: 100_000))
+    let slow = ThrottledStore(other.store, bytesPerSecond: .mebibytes(64))
+    let outcome = try await workshop.backup(try connection(cluster, database), stores: [failing, slow]).run()
+    #expect(outcome.stores == ["offsite"] && outcome.later.isEmpty)
+    #expect(outcome.dropped["local"]?.code == .storeFull)
+    #expect(workshop.files.isEmpty, "\(workshop.files)")
+    #expect(!other.files.isEmpty)
+  }
+
   /// A second that is taken is not taken twice, also where the clock was set back.
   @Test func idsAreUnique() async throws {
     let cluster = try PrivateCluster.shared()

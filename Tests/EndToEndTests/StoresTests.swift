@@ -45,7 +45,7 @@ import Testing
 
   private func start(
     jobs: String = "daily: { stores: [local, offsite] }", more: String = "", endpoint: String? = nil,
-    environment: [String: String] = [:], scale: Int = 1
+    environment: [String: String] = [:], scale: Int = 1, localToo: Bool = true
   ) throws -> Fixture {
     let folder = TemporaryFolder()
     let cluster = try PrivateCluster.shared()
@@ -53,12 +53,14 @@ import Testing
     let bucket = try server.makeBucket()
     mkdir(folder.file("local"), 0o700)
     var store = server.configuration(bucket: bucket, prefix: "prod")
-    if scale > 1 { store = store.replacing("} }", with: "}, rate_limit: 2MiB/s }") }
+    // Both, or the dump would not wait for the slower one.
+    let limit = scale > 1 ? ", rate_limit: 2MiB/s" : ""
+    store = store.replacing("} }", with: "}\(limit) }")
     if let endpoint { store = store.replacing(server.endpoint, with: endpoint) }
     let daemon = try DaemonProcess(
       """
       databases: { shop: { connect: "\(cluster.conninfo(try cluster.makeDatabase(sample: scale)))" } }
-      stores: { local: { path: \(folder.file("local")) }, offsite: \(store) }
+      stores: { local: { path: \(folder.file("local"))\(localToo ? limit : "") }, offsite: \(store) }
       jobs: { \(jobs) }
       daemon: { state: \(folder.file("state")), socket: \(folder.file("control.sock")) }
       \(more)
@@ -219,6 +221,19 @@ import Testing
     #expect(try fixture.stores() == ["local"])
     try proxy.restart()
     #expect(try fixture.daemon.ctl("reconcile", "--apply").status == 0)
+    #expect(try fixture.stores() == ["local", "offsite"])
+  }
+
+  /// A slow line holds up neither the dump nor its quorum's peace: the copy is made beside, and told while it is made.
+  @Test func theSlowLineComesAfterwards() throws {
+    let fixture = try start(more: Self.slow + "\nobjectives: { quorum: 2 }", scale: 10, localToo: false)
+    let ledger = try fixture.daemon.followLedger()
+    #expect(try fixture.daemon.ctl("backup", "shop", "--type", "daily").status == 0)
+    #expect(try ledger.wait(for: "run.finished").contains("\"stores_later\":\"offsite\""))
+    // Whether the copy is still on its way or there: nothing is missed.
+    let status = try fixture.daemon.ctl("status")
+    #expect(status.status == 0, "\(status.output)")
+    #expect(try ledger.wait(for: "backup.copied").contains("\"from\":\"local\""))
     #expect(try fixture.stores() == ["local", "offsite"])
   }
 

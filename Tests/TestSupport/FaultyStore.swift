@@ -39,6 +39,7 @@ package final class FaultyStore: ObjectStore {
 
   package var name: String { store.name }
   package var location: String { store.location }
+  package var rateLimit: ByteCount? { store.rateLimit }
   package var canLink: Bool { store.canLink }
 
   /// The calls that changed something: one more than the last position worth failing at.

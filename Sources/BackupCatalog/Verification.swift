@@ -80,8 +80,9 @@ package struct VerifyBudget: Hashable, Sendable {
   /// Everything at once.
   package static let everything = VerifyBudget(newest: .all, restPercent: 100)
 
-  /// In how many runs every placement has had its turn; nil where some never have.
-  package var runsForAll: Int? { restPercent > 0 ? (100 + restPercent - 1) / restPercent : nil }
+  /// In how many runs at most a placement that was read has its turn again; nil where it never has. (Half of each run's share is for
+  /// those that nobody has read yet.)
+  package var runsForAll: Int? { restPercent > 0 ? restPercent < 100 ? (200 + restPercent - 1) / restPercent : 1 : nil }
 }
 
 /// Which placements a verify run reads, in order: a pure function of catalog, history and budget.
@@ -115,7 +116,11 @@ package struct VerifyPlan: Sendable {
     }
     let count = (rest.count * budget.restPercent + 99) / 100
     // Of those that were never verified the newest first: it is the one that would be restored.
-    let turn = rest.enumerated().sorted { ($0.element.last, -$0.offset) < ($1.element.last, -$1.offset) }
-    items = first + turn.prefix(count).map(\.element.item)
+    let turn = rest.enumerated().sorted { ($0.element.last, -$0.offset) < ($1.element.last, -$1.offset) }.map(\.element)
+    // Where backups come faster than they are read, old ones would never have another turn behind new ones: each have their half.
+    let unread = turn.prefix { $0.last == .distantPast }
+    let known = turn.dropFirst(unread.count).prefix(max((count + 1) / 2, count - unread.count))
+    let new = unread.prefix(max(count == 0 ? 0 : 1, count - known.count))
+    items = first + (known + new).map(\.item)
   }
 }

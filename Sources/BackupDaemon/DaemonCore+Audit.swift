@@ -18,10 +18,11 @@ extension DaemonCore {
     let backups = decisions.map { decision in
       var summary = BackupSummary(
         decision.backup, retention: decision.reasons.map(\.description).joined(separator: "; "))
-      summary.proved = proofs[decision.backup.id]
+      summary.note(proofs)
       return VerificationReport.Backup(
         summary: summary, madeRecord: history.made[decision.backup.id],
-        proofRecord: history.proofRecords[decision.backup.id], proof: decision.backup.proof)
+        proofRecord: proofs.failed[decision.backup.id]?.record ?? history.proofRecords[decision.backup.id],
+        proof: decision.backup.proof)
     }
     let placements = catalog.backups.flatMap { backup in
       backup.placements.map { placement in

@@ -17,7 +17,7 @@ extension DaemonCore {
     return plan.retention.decide(catalog, at: now()).filter { database == nil || $0.backup.id.database == database }
       .map { decision in
         var summary = BackupSummary(decision.backup, retention: decision.text)
-        summary.proved = proofs[decision.backup.id]
+        summary.note(proofs)
         return summary
       }
   }
@@ -31,7 +31,9 @@ extension DaemonCore {
     }
     var detail = BackupDetail(
       backup: backup, retention: decision?.text ?? "", locations: Dictionary(uniqueKeysWithValues: locations))
-    detail.proved = await proofs(catalog)[backup.id]
+    let proofs = await proofs(catalog)
+    detail.proved = proofs[backup.id]
+    detail.failedProof = proofs.failed[backup.id]?.text
     if backup.manifest.flags?.isEmpty == false { detail.anomalies = try? await contents(of: backup).anomalies }
     return detail
   }
@@ -219,11 +221,14 @@ extension DaemonCore {
   }
 
   /// When backups were last restored whole, with every fingerprint matching: by a drill or by a restore.
-  func proofs(_ catalog: Catalog) async -> [BackupID: Date] {
+  func proofs(_ catalog: Catalog) async -> KnownProofs {
     let beside = catalog.backups.compactMap { backup in
       backup.proof.flatMap { $0.isWhole ? (backup.id, $0.finished) : nil }
     }
-    return Dictionary(beside, uniquingKeysWith: max).merging(await ledger.history.proofs, uniquingKeysWith: max)
+    let history = await ledger.history
+    return KnownProofs(
+      Dictionary(beside, uniquingKeysWith: max).merging(history.proofs, uniquingKeysWith: max),
+      failed: history.failedProofs)
   }
 
   private func record(
@@ -236,6 +241,32 @@ extension DaemonCore {
     record.reason = reason
     record.store = store
     await append(record)
+  }
+}
+
+/// Which backups were proved, and which a drill found to be something else than what was backed up. The last word counts.
+struct KnownProofs {
+  private let proved: [BackupID: Date]
+  let failed: [BackupID: RunHistory.FailedProof]
+
+  init(_ proved: [BackupID: Date], failed: [BackupID: RunHistory.FailedProof]) {
+    let standing = failed.filter { id, one in proved[id].map { $0 < one.time } ?? true }
+    self.failed = standing
+    self.proved = proved.filter { id, _ in standing[id] == nil }
+  }
+
+  /// When it was proved; nil where it was not, or a later drill says otherwise.
+  subscript(id: BackupID) -> Date? { proved[id] }
+}
+
+extension RunHistory.FailedProof {
+  var text: String { "FAILED \(time.rfc3339), ledger #\(record): \(fault.message)" }
+}
+
+extension BackupSummary {
+  mutating func note(_ proofs: KnownProofs) {
+    proved = proofs[id]
+    proofFailed = proofs.failed[id]?.time
   }
 }
 

@@ -78,6 +78,21 @@ extension DaemonCore {
     return problems + Self.undelivered(await courier.reports)
   }
 
+  /// Backups whose last drill found something else than what was backed up. That of the last run is told as that run's failure already.
+  func notProved(_ proofs: KnownProofs, _ decisions: [RetentionDecision], _ last: [RunReport]) -> [Problem] {
+    decisions.filter { $0.isKept && isConfigured($0.backup.id.database) }.compactMap { decision in
+      let id = decision.backup.id
+      guard let failed = proofs.failed[id],
+        !last.contains(where: { $0.backup == id && $0.fault?.code == failed.fault.code })
+      else { return nil }
+      let fault = Fault(
+        .proofFailed, "The last drill of \(id) did not prove it (\(failed.time.rfc3339), ledger #\(failed.record)).",
+        cause: failed.fault.message,
+        hint: "pgbackupctl drill \(shell: id) tries again; where it is no good: pgbackupctl delete \(shell: id)")
+      return Problem(fault, database: id.database, aspect: "proof of \(id)")
+    }
+  }
+
   /// Restores that the daemon has died in: the database may lack its place. A backup that came later shows that it is there.
   private func cutRestores(_ catalog: Catalog) -> [RunReport] {
     board.lastOfEach.filter { run in

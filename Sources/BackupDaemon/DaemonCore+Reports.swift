@@ -66,8 +66,9 @@ extension DaemonCore {
     let proofs = await proofs(catalog)
     for name in names { databases.append(await database(name, decisions, proofs, time)) }
     let stores = await stores(catalog, freshness)
-    let problems = await problems(
-      catalog, committed, decisions, databases, stores, last.filter(isConfigured), time)
+    let problems =
+      await problems(catalog, committed, decisions, databases, stores, last.filter(isConfigured), time)
+      + notProved(proofs, decisions, last)
     var report = StatusReport(
       version: Backup.version, now: time, started: started, databases: databases, stores: stores, runs: board.active,
       encryption: encryption, problems: problems.map(\.fault))
@@ -154,7 +155,7 @@ extension DaemonCore {
   }
 
   private func database(
-    _ name: String, _ decisions: [RetentionDecision], _ proofs: [BackupID: Date], _ time: Date
+    _ name: String, _ decisions: [RetentionDecision], _ proofs: KnownProofs, _ time: Date
   ) async -> StatusReport.Database {
     let own = decisions.filter { $0.backup.id.database == name }
     let newest = own.last { $0.backup.wholeCopies >= plan.quorum && !RetentionPolicy.isAhead($0.backup, of: time) }
@@ -174,6 +175,7 @@ extension DaemonCore {
       rpoSeconds: isConfigured ? plan.rpo?.inSeconds : nil,
       backups: own.count, storedBytes: own.map(\.backup.manifest.storedBytes).reduce(0, +),
       lastRun: board.last(database: name), nextJob: next?.job, nextDue: next?.due)
+    report.newest?.note(proofs)
     report.recovery = await recovery(of: name, newest?.backup)
     if isConfigured {
       (report.rtoSeconds, report.provedWithinSeconds) = (plan.rto?.inSeconds, plan.provedWithin?.inSeconds)

@@ -190,7 +190,7 @@ extension DaemonCore {
     let proofs = await proofs(overview.catalog)
     let backups = overview.decisions.map { decision in
       var summary = BackupSummary(decision.backup, retention: "")
-      summary.proved = proofs[decision.backup.id]
+      summary.note(proofs)
       return summary
     }
     let totals = await ledger.history.totals

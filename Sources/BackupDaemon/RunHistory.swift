@@ -1,5 +1,6 @@
 package import BackupCatalog
 import ControlAPI
+package import Faults
 package import Foundation
 
 /// What the ledger says about schedules: which due instant each job was last told of, which of its databases still lack their
@@ -53,6 +54,17 @@ package struct RunHistory: Sendable {
   package private(set) var proofs: [BackupID: Date] = [:]
   /// The numbers of the records that say so.
   package private(set) var proofRecords: [BackupID: Int] = [:]
+
+  package struct FailedProof: Sendable, Equatable {
+    package var time: Date
+    /// The number of the record that says so.
+    package var record: Int
+    package var fault: Fault
+  }
+
+  /// Backups that a drill, or the comparison behind a restore, found to be something else than what was backed up, and that none has
+  /// proved since.
+  package private(set) var failedProofs: [BackupID: FailedProof] = [:]
   /// The numbers of the records of the runs that made each backup.
   package private(set) var made: [BackupID: Int] = [:]
   /// By database, from restores and drills of all of it, the last few.
@@ -172,6 +184,12 @@ package struct RunHistory: Sendable {
         if record.result == "succeeded", record.detail?["proof"] == "whole", let backup = record.backup {
           proofs[backup] = record.time
           proofRecords[backup] = record.sequence
+          failedProofs[backup] = nil
+        }
+        if record.result == "failed", let backup = record.backup, let fault = record.fault,
+          record.detail?["proof"] == "failed" || fault.code == .proofFailed
+        {
+          failedProofs[backup] = FailedProof(time: record.time, record: record.sequence, fault: fault)
         }
         if record.result == "succeeded", let backup = record.backup, let detail = record.detail,
           detail["archive_bytes"] != nil, let stores = detail["stores"]
@@ -197,6 +215,7 @@ package struct RunHistory: Sendable {
   private mutating func forget(_ backup: BackupID, _ store: String) {
     committed[backup]?.remove(store)
     if committed[backup]?.isEmpty == true { committed[backup] = nil }
+    if committed[backup] == nil { failedProofs[backup] = nil }
   }
 
   /// A clock that is put right by more runs than that has done none of them twice in any case that was seen.

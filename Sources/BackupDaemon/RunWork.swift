@@ -251,12 +251,18 @@ struct RunWork: Sendable {
         .objectMissing, "\(backup.id) is whole in none of the stores that this drill reads.",
         hint: "pgbackupctl show \(shell: backup.id)")
     }
-    let report = try await Drill(
+    let drill = Drill(
       backup.manifest, from: stores, identities: plan.identities, settings: plan.drill,
       programs: plan.backup.programs, assertions: database.assertions, run: report.id,
       production: plan.drill.server == nil ? nil : await production(catalog), context: context,
-      logger: logger
-    )()
+      logger: logger)
+    let report: DrillReport
+    do throws(Fault) {
+      report = try await drill()
+    } catch {
+      guard RunOutcome.isVerdict(error), !Task.isCancelled else { throw error }
+      return RunOutcome(notProved: backup.id, error)
+    }
     let failed = await ProofRecord.write(
       report.proof, of: backup.manifest, signingKey: plan.backup.signingKey, policy: plan.retention,
       to: plan.stores.filter { store in backup.placements.contains { $0.store == store.name && $0.isWhole } })
@@ -313,6 +319,18 @@ extension RunOutcome {
     for (number, anomaly) in anomalies.prefix(20).enumerated() {
       detail["anomaly.\(number + 1)"] = anomaly.text
     }
+  }
+
+  /// Whether a drill that failed so says something about the backup, and not about the machine that it ran on.
+  fileprivate static func isVerdict(_ fault: Fault) -> Bool {
+    [.proofFailed, .assertionFailed, .restoreFailed, .artifactDamaged, .databaseQuery].contains(fault.code)
+  }
+
+  fileprivate init(notProved id: BackupID, _ fault: Fault) {
+    self.init(.drillSucceeded, "drill failed")
+    backup = id
+    self.fault = fault
+    detail = ["proof": "failed"]
   }
 
   fileprivate init(_ report: DrillReport, _ failed: [String: Fault]) {

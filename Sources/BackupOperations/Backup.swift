@@ -215,7 +215,7 @@ package struct Backup: Sendable {
       var contents = Contents(
         layout.id, try dumped.index, dumped.frames,
         settings: Dictionary(uniqueKeysWithValues: TextSettings.all.map { ($0.name, $0.value) })
-          .merging(["client_encoding": server.encoding]) { $1 })
+          .merging(["client_encoding": server.encoding, TextSettings.ofServer: server.monetaryLocale]) { $1 })
       var statistics = BackupStatistics(
         contents, try dumped.index, storedBytes: dumped.artifact.count,
         seconds: context.now().timeIntervalSince(started))

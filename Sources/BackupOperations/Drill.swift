@@ -8,8 +8,8 @@ package import Storage
 import Units
 
 /// Restores a backup into a private throw-away server and proves it there: rows, sequences, large objects, the user's own statements,
-/// and amcheck where that is installed. The drill itself neither reads nor writes production; code that lies in the backup, functions in
-/// check constraints and views over foreign servers, runs with the rights of the account that drills run under.
+/// and amcheck where that is installed. Neither the drill nor code that lies in the backup (functions, views over foreign servers) reaches
+/// production: the server can make no connection to anybody (`ThrowawayServer`).
 ///
 /// Where a server is named in the configuration, the drill restores into a database of its own there, and drops it again. A server whose
 /// system identifier is that of a backed-up one, a standby of one among them, is refused.
@@ -152,6 +152,7 @@ package struct Drill: Sendable {
   ) async throws -> DrillReport {
     var request = RestoreRequest(backup: manifest.id, database: manifest.id.database)
     if let name { request.target = .beside(name) }
+    request.isConfined = name == nil
     request.withGlobals = true
     // A tablespace is a place on the disk of the server that was backed up, which may be this very machine.
     request.options.withTablespaces = false

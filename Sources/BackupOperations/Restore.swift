@@ -281,8 +281,11 @@ struct RestoreRun: Sendable {
 
     let watch = ServerWatch(restore.maintenance.database(name), alive: restore.context.alive)
     phases.begin(.indexes)
-    let (preparation, jobs) = (preparation, request.jobs)
-    try await watch.during { try await program.make(.postData, head: head, entries: entries, jobs: jobs) }
+    let preparation = preparation
+    let later = LaterEntries(preparation.toc, chosen: entries)
+    let jobs = request.jobs
+    try await watch.during { try await program.make(.postData, head: head, entries: later.first, jobs: jobs) }
+    let unrefreshed = try await watch.during { try await refresh(later.refreshes, program, head, session) }
     phases.begin(.statistics)
     try await watch.during { try await preparation.analyze(name) }
 
@@ -305,9 +308,48 @@ struct RestoreRun: Sendable {
     outcome.provedTables = proof.tables
     outcome.rows = proof.rows
     outcome.unproved = proof.unproved.sorted()
-    outcome.derived = proof.derived
+    outcome.derived = proof.derived + unrefreshed
+    // Behind all that they would fire at: a trigger that keeps a log of commands would log ours.
+    if !later.eventTriggers.isEmpty {
+      try await program.make(.postData, head: head, entries: later.eventTriggers, jobs: 1)
+    }
     try await preparation.dress(name)
     outcome.warnings += preparation.leftOutSettings
+  }
+
+  /// Fills the materialized views. Returns those that a server which reaches nobody could not fill, each with the reason.
+  private func refresh(
+    _ refreshes: [TocEntry], _ program: RestoreProgram, _ head: MemoryFile, _ session: LoadSession
+  ) async throws -> [String] {
+    guard !refreshes.isEmpty else { return [] }
+    do throws(Fault) {
+      try await program.make(.postData, head: head, entries: refreshes.map(\.dumpID), jobs: request.jobs)
+      return []
+    } catch {
+      guard request.isConfined, Self.isOfConfinement(error) else { throw error }
+    }
+    // In the archive's order, which is that of what needs what.
+    return try await session.connect().use { connection throws(Fault) in
+      var failed: [String] = []
+      for entry in refreshes {
+        do throws(Fault) {
+          try await connection.execute(entry.definition ?? "")
+        } catch {
+          // One over another that was not filled.
+          let isBehind = !failed.isEmpty && error.cause?.contains("has not been populated") == true
+          guard Self.isOfConfinement(error) || isBehind else { throw error }
+          failed.append(
+            "\(entry.schema ?? "").\(entry.tag ?? "") (materialized view, left empty: it asks another server, which a drill does not reach)")
+        }
+      }
+      return failed
+    }
+  }
+
+  /// Whether it failed because the kernel lets it connect to nobody (EPERM, EAFNOSUPPORT; our servers speak English).
+  private static func isOfConfinement(_ fault: Fault) -> Bool {
+    let words = fault.cause ?? ""
+    return words.contains("Operation not permitted") || words.contains("Address family not supported")
   }
 
   private struct Block {
@@ -333,5 +375,23 @@ struct RestoreRun: Sendable {
         }
       }
     }
+  }
+}
+
+/// The entries of an archive's last section in the order in which a restore makes them: all but what runs code of the database's own or
+/// fires at others; then the refreshes of materialized views; event triggers at the very end.
+private struct LaterEntries {
+  /// Nil for all of the section.
+  let first: [Int]?
+  let refreshes: [TocEntry]
+  let eventTriggers: [Int]
+
+  /// - Parameter chosen: the entries that are restored; nil for all.
+  init(_ toc: TableOfContents, chosen: [Int]?) {
+    let wanted = chosen.map { Set($0) }
+    refreshes = toc.refreshes.filter { wanted?.contains($0.dumpID) ?? true }
+    eventTriggers = toc.eventTriggers.map(\.dumpID).filter { wanted?.contains($0) ?? true }
+    let later = Set(refreshes.map(\.dumpID) + eventTriggers)
+    first = later.isEmpty ? chosen : (chosen ?? toc.entries.map(\.dumpID)).filter { !later.contains($0) }
   }
 }

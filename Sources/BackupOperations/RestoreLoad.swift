@@ -213,7 +213,11 @@ struct LoadSession: Sendable {
     do throws(Fault) {
       for statement in statements { try await session.execute(statement) }
       for (name, value) in settings.sorted(by: { $0.key < $1.key }) where name != "client_encoding" {
-        try await session.execute("SET \(SQLName.quoted(name)) = \(SQLName.literal(value))")
+        do throws(Fault) {
+          try await session.execute("SET \(SQLName.quoted(name)) = \(SQLName.literal(value))")
+        } catch where name == TextSettings.ofServer {
+          // A locale that is not on this machine: without money in the tables nobody misses it, and with it the rows are refused.
+        }
       }
       // As pg_restore sets them (`_doSetFixedOutputState` of pg_backup_archiver.c).
       try await session.execute(
@@ -267,6 +271,20 @@ enum CopyStatement {
   /// Of the rows that a condition chooses: pg_dump's own way with an extension's tables.
   static func out(_ statement: String, from table: String, where condition: String) -> String {
     "COPY (SELECT \(columns(statement) ?? "") FROM ONLY \(table) \(condition)) TO STDOUT"
+  }
+
+  /// The table that it loads, schema and name: not always the one whose rows they are (`pg_dump --load-via-partition-root`, which pg_dump
+  /// also does by itself where a table is partitioned by the hash of an enumeration).
+  static func target(_ statement: String) -> [String]? {
+    var rest = statement.dropFirst("COPY ".count)
+    guard let schema = SQLName.read(&rest), rest.first == "." else { return nil }
+    rest = rest.dropFirst()
+    return SQLName.read(&rest).map { [schema, $0] }
+  }
+
+  /// The same columns of another table, out, without what inherits from it.
+  static func out(_ statement: String, from table: String) -> String {
+    "COPY \(table) \(columns(statement).map { "(\($0)) " } ?? "")TO STDOUT"
   }
 
   /// `a, "B c"`, as it stands between the parentheses; nil for a table without columns.

@@ -2,7 +2,6 @@ import BackupCatalog
 import Faults
 import PostgresArchive
 import PostgresTools
-import Synchronization
 
 /// Compares a restored database with what the backup says of it: every table's rows and fingerprint, every sequence, every large object.
 /// What can't be compared is named, and never counts as proved.
@@ -25,7 +24,7 @@ struct RestoreProof: Sendable {
   /// Throws `E-PROOF-FAILED` with the first differences where anything is not as it was.
   func run() async throws -> Result {
     let conditions = try await extensionConditions()
-    let shared = SharedFindings()
+    let shared = ProofFindings()
     let largestFirst = contents.tables.sorted { ($0.bytes ?? 0) > ($1.bytes ?? 0) }
     try await session.each(largestFirst, jobs: jobs) { table, connection in
       try await prove(table, on: connection, conditions[[table.schema, table.name]], shared)
@@ -34,6 +33,7 @@ struct RestoreProof: Sendable {
       try await proveSequences(on: connection, shared)
       try await proveLargeObjects(on: connection, shared)
     }
+    shared.settlePartitions()
     var (result, differences) = shared.value
     guard differences.isEmpty else {
       throw Fault(
@@ -68,7 +68,7 @@ struct RestoreProof: Sendable {
   }
 
   private func prove(
-    _ table: Contents.Table, on connection: PostgresSession, _ condition: String?, _ findings: SharedFindings
+    _ table: Contents.Table, on connection: PostgresSession, _ condition: String?, _ findings: ProofFindings
   ) async throws {
     let name = "\(table.schema).\(table.name)"
     guard let statement = table.copyStatement, let rows = table.rows, let fingerprint = table.fingerprint else {
@@ -76,12 +76,25 @@ struct RestoreProof: Sendable {
       return
     }
     let restored = SQLName.quoted(table.schema, table.name)
+    let root = CopyStatement.target(statement).flatMap { $0 == [table.schema, table.name] ? nil : $0 }
     let out =
-      condition.map { CopyStatement.out(statement, from: restored, where: $0) } ?? CopyStatement.out(statement)
+      if let condition {
+        CopyStatement.out(statement, from: restored, where: condition)
+      } else if root != nil {
+        CopyStatement.out(statement, from: restored)
+      } else {
+        CopyStatement.out(statement)
+      }
     let summary = try await Self.measure(out, on: connection)
     progress(Int64(summary.bytes), name)
-    findings.tell(
-      name, rows: (rows, Int64(summary.count)), isSame: summary.fingerprint.description == fingerprint)
+    if let root, let expected = Fingerprint(hexadecimal: fingerprint) {
+      findings.tell(
+        .init(name: name, rows: rows, fingerprint: expected, columns: CopyStatement.columns(statement) ?? ""),
+        of: root.joined(separator: "."), found: (Int64(summary.count), summary.fingerprint))
+    } else {
+      findings.tell(
+        name, rows: (rows, Int64(summary.count)), isSame: summary.fingerprint.description == fingerprint)
+    }
   }
 
   /// Rows and fingerprint of what a `COPY … TO STDOUT` gives.
@@ -108,7 +121,7 @@ struct RestoreProof: Sendable {
       rows.map { ([$0[0] ?? "", $0[1] ?? ""], $0[2] ?? "") }, uniquingKeysWith: { first, _ in first })
   }
 
-  private func proveSequences(on connection: PostgresSession, _ findings: SharedFindings) async throws(Fault) {
+  private func proveSequences(on connection: PostgresSession, _ findings: ProofFindings) async throws(Fault) {
     for sequence in sequences {
       let name = SQLName.quoted(sequence.schema, sequence.name)
       let row = try await connection.query("SELECT last_value, is_called FROM \(name)").first
@@ -122,7 +135,7 @@ struct RestoreProof: Sendable {
 
   private static let objectPiece = 4 << 20
 
-  private func proveLargeObjects(on connection: PostgresSession, _ findings: SharedFindings) async throws {
+  private func proveLargeObjects(on connection: PostgresSession, _ findings: ProofFindings) async throws {
     let backedUp = contents.largeObjects
     guard !backedUp.isEmpty else { return }
     guard backedUp.allSatisfy({ $0.fingerprint != nil }) else {
@@ -170,28 +183,5 @@ struct RestoreProof: Sendable {
 
   private static func value(_ digit: UInt8) -> UInt8 {
     digit >= UInt8(ascii: "a") ? digit - UInt8(ascii: "a") + 10 : digit &- UInt8(ascii: "0")
-  }
-}
-
-/// What the proving tasks find.
-final class SharedFindings: Sendable {
-  private let state = Mutex((result: RestoreProof.Result(), differences: [String]()))
-
-  var value: (RestoreProof.Result, [String]) { state.withLock { ($0.result, $0.differences) } }
-
-  func leave(_ name: String, _ reason: String) { state.withLock { $0.result.unproved.append("\(name): \(reason)") } }
-  func differ(_ what: String) { state.withLock { $0.differences.append(what) } }
-
-  func tell(_ name: String, rows: (Int64, Int64), isSame: Bool) {
-    state.withLock { state in
-      if rows.0 == rows.1 && isSame {
-        state.result.tables += 1
-        state.result.rows += rows.1
-      } else if rows.0 != rows.1 {
-        state.differences.append("\(name): \(rows.1) rows instead of \(rows.0)")
-      } else {
-        state.differences.append("\(name): \(rows.0) rows, but not the same ones")
-      }
-    }
   }
 }

@@ -36,6 +36,8 @@ package struct RestoreRequest: Sendable {
   package var jobs = 4
   /// Goes on where something but rows can't be restored, and tells it: for what is put back after a restore in place has failed.
   package var isLenient = false
+  /// The server can reach nobody: a materialized view over another server can't be refreshed there, and is named instead.
+  package var isConfined = false
 
   package init(backup: BackupID, database: String) {
     self.backup = backup

@@ -118,7 +118,7 @@ struct TableRestore: Sendable {
     _ targets: [Target], on connection: PostgresSession, _ outcome: inout RestoreOutcome
   ) async throws {
     let progress = phases.begin(.proof, expected: targets.compactMap(\.table.bytes).reduce(0, +))
-    let findings = SharedFindings()
+    let findings = ProofFindings()
     for target in targets {
       let table = target.table
       let name = "\(table.schema).\(table.name)"

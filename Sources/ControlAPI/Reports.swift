@@ -1,6 +1,7 @@
 package import BackupCatalog
 package import Faults
 package import Foundation
+import Units
 
 /// `GET /v1/status`: all that one screen shows.
 package struct StatusReport: Codable, Sendable {
@@ -207,6 +208,8 @@ package struct BackupSummary: Codable, Sendable, Equatable {
   package var isFlagged: Bool
   /// When it was last proved by a drill or a restore.
   package var proved: Date?
+  /// When a drill found it to be something else than what was backed up, where none has proved it since.
+  package var proofFailed: Date?
   /// Why it is kept, or since when it may go.
   package var retention: String
 
@@ -231,6 +234,13 @@ package struct BackupSummary: Codable, Sendable, Equatable {
   }
 }
 
+extension BackupSummary {
+  /// When it was proved, that it was not, or that a drill was made and failed.
+  package var proofText: String {
+    proofFailed.map { "FAILED \($0.rfc3339)" } ?? proved.map { $0.rfc3339 } ?? "not run"
+  }
+}
+
 /// `GET /v1/backup?id=…`.
 package struct BackupDetail: Codable, Sendable {
   package var backup: Catalog.Backup
@@ -239,6 +249,8 @@ package struct BackupDetail: Codable, Sendable {
   package var locations: [String: String]
   /// When it was last restored whole, with every fingerprint matching.
   package var proved: Date?
+  /// What the last drill of it says, where that did not prove it.
+  package var failedProof: String?
   /// What its history does not explain; nil where there is nothing, or nobody here can read it.
   package var anomalies: [Anomaly]?
 

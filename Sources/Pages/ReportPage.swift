@@ -157,7 +157,7 @@ package struct ReportPage {
     report.backups.map { backup in
       [
         "\(backup.summary.id)", backup.summary.type, "\(backup.summary.rows)",
-        backup.madeRecord.map { "#\($0)" } ?? "-", backup.summary.proved.map { "\($0.rfc3339)" } ?? "not run",
+        backup.madeRecord.map { "#\($0)" } ?? "-", backup.summary.proofText,
         backup.proof.map { Duration.seconds($0.seconds).spoken } ?? "-", backup.proof.map { "\($0.assertions)" } ?? "-",
         [backup.proofRecord.map { "#\($0)" }, backup.proof == nil ? nil : "signed proof beside the backup"]
           .compactMap { $0 }.joined(separator: ", "),
@@ -175,7 +175,7 @@ package struct ReportPage {
     HTML.table(
       head,
       lines.map { line in
-        line.map { .init($0, ["DAMAGED", "NOT WHOLE", "not run", "never"].contains($0) ? "open" : nil) }
+        line.map { .init($0, ["DAMAGED", "NOT WHOLE", "not run", "never"].contains($0) || $0.hasPrefix("FAILED") ? "open" : nil) }
       }, label: label)
   }
 }

@@ -223,7 +223,9 @@ package struct StatusPage {
           .init(backup.seconds < 1 ? "<1s" : Duration.seconds(backup.seconds).spoken),
           .init(backup.stores.joined(separator: ", "), backup.isGood ? nil : "open"),
           backup.proved.map { .init("\($0.rfc3339)", "ok") }
-            ?? .init(backup.isFlagged ? "in doubt" : "not run", backup.isFlagged ? "open" : "soft"),
+            ?? .init(
+              backup.isFlagged ? "in doubt" : backup.proofFailed == nil ? "not run" : "failed",
+              backup.isFlagged || backup.proofFailed != nil ? "open" : "soft"),
         ]
       }, label: "Newest backups")
   }

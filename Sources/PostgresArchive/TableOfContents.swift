@@ -21,6 +21,19 @@ package struct TableOfContents: Sendable {
     }
   }
 
+  /// Materialized views' rows: `REFRESH MATERIALIZED VIEW`, which runs whatever functions their queries name.
+  package var refreshes: [TocEntry] { entries.filter { $0.kind == "MATERIALIZED VIEW DATA" } }
+
+  /// Event triggers with what is said of them. They fire at what comes behind them, and `pg_restore` makes them side by side with the
+  /// refreshes (`RESTORE_PASS_POST_ACL` of pg_backup_archiver.c).
+  package var eventTriggers: [TocEntry] {
+    entries.filter { entry in
+      entry.kind == "EVENT TRIGGER"
+        || (entry.kind == "COMMENT" || entry.kind == "SECURITY LABEL")
+          && entry.tag?.hasPrefix("EVENT TRIGGER ") == true
+    }
+  }
+
   package var extensions: [String] { entries.filter { $0.kind == "EXTENSION" }.compactMap(\.tag) }
 
   package var tablespaces: Set<String> { Set(entries.compactMap(\.tablespace).filter { !$0.isEmpty }) }

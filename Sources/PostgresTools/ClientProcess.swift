@@ -1,6 +1,8 @@
 import CPlatform
+import Dispatch
 import Faults
 import Glibc
+import QueueExecution
 import Subprocess
 import SystemPackage
 package import Units
@@ -130,6 +132,34 @@ package struct ClientProcess: Sendable {
     )
   }
 
+  /// Runs the program so that it, and whatever it begins, can make no connection to anybody, and has no more memory than `memory` in each
+  /// of its processes (`cplatform_run_confined`). Its output is thrown away. Not for what may have to be ended: it is waited for.
+  package func runConfined(memory: ByteCount) async throws -> Captured {
+    let complaint = try ComplaintFile()
+    defer { complaint.close() }
+    var variables = variables(nil).map { "\($0.key)=\($0.value)" }
+    variables.sort()
+    let (path, words, environment, errors) = (path, [path] + arguments, variables, complaint.descriptor)
+    let status = try await DispatchQueue(label: "pgbackupd.confined").blocking {
+      var status: Int32 = 0
+      let isRun = withCStrings(words) { words in
+        withCStrings(environment) { environment in
+          cplatform_run_confined(path, words, environment, errors, UInt64(memory.bytes), &status) == 0
+        }
+      }
+      guard isRun else {
+        throw Fault(
+          .internal, "\(path) could not be run without a way to others.", cause: String(cString: strerror(errno)))
+      }
+      return status
+    }
+    // As the macros of <sys/wait.h> take it apart.
+    let signal = status & 0x7f
+    return Captured(
+      standardOutput: [], status: signal == 0 ? .exited((status >> 8) & 0xff) : .signaled(signal),
+      complaint: Self.lastLines(complaint.tail()))
+  }
+
   /// The largest pipe that a user other than root may ask for (fs.pipe-max-size): fewer wake-ups on both sides.
   private static let pipeBytes = 1 << 20
 
@@ -142,12 +172,17 @@ package struct ClientProcess: Sendable {
 
   /// What a PostgreSQL client needs and nothing else: the daemon's own environment may hold secrets of others.
   private func environment(_ passwordFile: PasswordFile?) -> Environment {
-    var variables: [Environment.Key: String] = ["LC_ALL": "C", "TZ": "UTC"]
+    .custom(
+      Dictionary(uniqueKeysWithValues: variables(passwordFile).map { (Environment.Key(stringLiteral: $0), $1) }))
+  }
+
+  private func variables(_ passwordFile: PasswordFile?) -> [String: String] {
+    var variables = ["LC_ALL": "C", "TZ": "UTC"]
     for name in ["PATH", "HOME", "USER", "LD_LIBRARY_PATH", "KRB5CCNAME", "KRB5_CONFIG", "SSL_CERT_FILE"] {
-      if let value = getenv(name) { variables[Environment.Key(stringLiteral: name)] = String(cString: value) }
+      if let value = getenv(name) { variables[name] = String(cString: value) }
     }
     if let passwordFile { variables["PGPASSFILE"] = passwordFile.path }
-    return .custom(variables)
+    return variables
   }
 
   private static func lastLines(_ text: String) -> String {
@@ -164,6 +199,19 @@ extension ClientProcess.Status {
     case .exited(let code): self = .exited(code)
     case .signaled(let signal): self = .signaled(signal)
     }
+  }
+}
+
+/// The texts as C has lists of them, ended by a null pointer, for as long as `body` runs.
+private func withCStrings<Value>(
+  _ texts: [String], _ body: (UnsafePointer<UnsafeMutablePointer<CChar>?>) throws -> Value
+) rethrows -> Value {
+  let copies = texts.map { strdup($0) } + [nil]
+  defer { for copy in copies { free(copy) } }
+  return try copies.withUnsafeBufferPointer { list in
+    // Never empty: the null pointer is in it.
+    guard let base = list.baseAddress else { preconditionFailure("a list of at least one") }
+    return try body(base)
   }
 }
 

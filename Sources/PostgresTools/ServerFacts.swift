@@ -12,6 +12,8 @@ package struct ServerFacts: Sendable, Equatable {
   package let isStandby: Bool
   /// Whether the role may read pg_authid, where the password hashes are.
   package let canReadRolePasswords: Bool
+  /// `lc_monetary` of the session, by which the type money reads.
+  package let monetaryLocale: String
 
   package var major: Int { versionNumber / 10000 }
 }
@@ -23,7 +25,7 @@ extension PostgresSession {
       SELECT current_setting('server_version'), current_setting('server_version_num'), current_database(),
              pg_encoding_to_char(encoding), pg_database_size(oid), pg_is_in_recovery(),
              has_table_privilege('pg_catalog.pg_authid', 'SELECT'),
-             has_function_privilege('pg_catalog.pg_control_system()', 'EXECUTE')
+             has_function_privilege('pg_catalog.pg_control_system()', 'EXECUTE'), current_setting('lc_monetary')
       FROM pg_catalog.pg_database WHERE datname = current_database()
       """)
     guard let row = rows.first, let version = row[0], let number = row[1].flatMap({ Int($0) }), let database = row[2]
@@ -36,7 +38,8 @@ extension PostgresSession {
     }
     return ServerFacts(
       version: version, versionNumber: number, systemIdentifier: identifier, database: database, encoding: row[3] ?? "",
-      databaseBytes: row[4].flatMap { Int64($0) } ?? 0, isStandby: row[5] == "t", canReadRolePasswords: row[6] == "t")
+      databaseBytes: row[4].flatMap { Int64($0) } ?? 0, isStandby: row[5] == "t", canReadRolePasswords: row[6] == "t",
+      monetaryLocale: row[8] ?? "C")
   }
 
   /// Refuses what pg_dump would stumble over half-way: tables and sequences that the role can't read, and tables that

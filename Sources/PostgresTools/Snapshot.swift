@@ -31,8 +31,12 @@ package struct Snapshot: Sendable {
 package enum TextSettings {
   package static let all: [(name: String, value: String)] = [
     ("TimeZone", "UTC"), ("DateStyle", "ISO"), ("IntervalStyle", "postgres"), ("bytea_output", "hex"),
-    ("extra_float_digits", "3"),
+    ("extra_float_digits", "3"), ("quote_all_identifiers", "off"),
   ]
+
+  /// What pg_dump takes from the server and we leave at that: the money in an archive has to read as the server writes it, or
+  /// `pg_restore` alone could not load it there again. It goes into the contents, and a proof sets the same where the server can.
+  package static let ofServer = "lc_monetary"
 
   /// For libpq's `options` parameter, behind what the user has set there.
   package static func options(after existing: String?) -> String {

@@ -1,9 +1,11 @@
 package import Faults
 import Foundation
 import Glibc
+import Units
 
 /// A PostgreSQL server of our own, for one drill: made by `initdb`, reached through a Unix socket in a folder that only its account
-/// can enter, without TCP, and gone afterwards. It knows no other server, and none knows it.
+/// can enter, without TCP, and gone afterwards. It knows no other server, and none knows it: whatever code lies in a backup (a foreign
+/// server, dblink, a trigger), the kernel refuses its processes every connection to anybody.
 package struct ThrowawayServer: Sendable {
   private let folder: String
   private let lock: Int32
@@ -15,6 +17,9 @@ package struct ThrowawayServer: Sendable {
   /// Nothing else in the folder of drills is ever touched: it may be a shared one.
   private static let prefix = "pgbackupd-drill-"
   private static let socketName = ".s.PGSQL.5432"
+  /// What a process of the server may have for itself, whatever settings come with a backup: room for a row of 1 GB, which PostgreSQL
+  /// has twice while it is read, and once more as text.
+  private static let processMemory = ByteCount(4 << 30)
 
   /// Makes and starts a server.
   ///
@@ -90,7 +95,8 @@ package struct ThrowawayServer: Sendable {
       throw Fault(.drillFailed, "The drill's server could not be configured.", cause: error.localizedDescription)
     }
     do throws(Fault) {
-      try await Self.run("\(binaries)/pg_ctl", ["-D", data, "-l", "\(folder)/log", "-w", "-s", "-t", "120", "start"])
+      try await Self.run(
+        "\(binaries)/pg_ctl", ["-D", data, "-l", "\(folder)/log", "-w", "-s", "-t", "120", "start"], isConfined: true)
     } catch {
       let log = (try? String(contentsOfFile: "\(folder)/log", encoding: .utf8)) ?? ""
       throw Fault(
@@ -167,12 +173,14 @@ package struct ThrowawayServer: Sendable {
     return (entry.pointee.pw_uid, entry.pointee.pw_gid)
   }()
 
-  private static func run(_ program: String, _ arguments: [String]) async throws(Fault) {
+  private static func run(
+    _ program: String, _ arguments: [String], isConfined: Bool = false
+  ) async throws(Fault) {
     do {
       let prefix = account.map { ["--reuid=\($0.uid)", "--regid=\($0.gid)", "--clear-groups", program] } ?? []
-      let output = try await ClientProcess(
-        path: prefix.isEmpty ? program : "/usr/bin/setpriv", arguments: prefix + arguments
-      ).capture(limit: 1 << 20)
+      let process = ClientProcess(
+        path: prefix.isEmpty ? program : "/usr/bin/setpriv", arguments: prefix + arguments)
+      let output = try await isConfined ? process.runConfined(memory: processMemory) : process.capture(limit: 1 << 20)
       guard output.status.isSuccess else {
         throw Fault(
           .drillFailed, "\(program) failed (\(output.status.text)).",

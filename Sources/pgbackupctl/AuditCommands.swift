@@ -215,7 +215,7 @@ struct AuditText {
         return [
           "\(summary.id)", summary.type, "\(summary.tables)", "\(summary.rows)", "\(ByteCount(summary.storedBytes))",
           summary.stores.joined(separator: ","), backup.madeRecord.map { "#\($0)" } ?? "-",
-          summary.proved.map { "\($0.rfc3339)" } ?? "not run",
+          summary.proofText,
           backup.proofRecord.map { "#\($0)" } ?? (backup.proof == nil ? "-" : "signed proof"), summary.retention,
         ]
       })

@@ -123,6 +123,10 @@ struct HealthAspect: Encodable {
       aspect("rpo", database.ageSeconds, database.rpoSeconds, "no good backup"),
       aspect("proved", database.provedAgeSeconds, database.provedWithinSeconds, "not run"), rto,
     ]
+    if database.newest?.proofFailed != nil {
+      all[1].state = .critical
+      all[1].text = "the last drill of the newest backup FAILED; newest proved: " + all[1].text
+    }
     if database.ageSeconds == nil, all[0].state == .notRun {
       all[0].state = .warning
     }

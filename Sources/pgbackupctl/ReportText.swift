@@ -229,11 +229,13 @@ enum ReportText {
   }
 
   private static func proved(_ database: StatusReport.Database) -> String {
+    if database.newest?.proofFailed != nil { return "FAILED" + (database.proved.map { ", \($0.time.rfc3339)" } ?? "") }
     guard let proved = database.proved else { return "not run" }
     return proved == database.newest?.id ? "this one" : proved.time.rfc3339
   }
 
   private static func proved(_ detail: BackupDetail) -> String {
+    if let failed = detail.failedProof { return failed }
     guard let time = detail.proved else { return "not run" }
     // The ledger's own time is that of the run's end.
     guard let proof = detail.backup.proof, time.timeIntervalSince(proof.finished) < 60 else {
@@ -245,7 +247,8 @@ enum ReportText {
   private static func state(_ backup: BackupSummary) -> String {
     guard backup.isGood else { return backup.isUnsigned == true ? "NOT SIGNED" : "DAMAGED" }
     let words = [
-      backup.isFlagged ? "IN DOUBT" : nil, backup.isPinned ? "pinned" : nil, backup.proved == nil ? nil : "proved",
+      backup.isFlagged ? "IN DOUBT" : nil, backup.isPinned ? "pinned" : nil,
+      backup.proofFailed == nil ? nil : "PROOF FAILED", backup.proved == nil ? nil : "proved",
     ]
     return words.compactMap { $0 }.joined(separator: ", ").isEmpty
       ? "ok" : words.compactMap { $0 }.joined(separator: ", ")

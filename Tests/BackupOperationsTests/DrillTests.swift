@@ -12,6 +12,19 @@ import Testing
 
 @testable import BackupOperations
 
+extension RestoreFixture {
+  /// Puts other contents in the place of the own ones of the backup.
+  fileprivate func replacing(_ contents: Contents) async throws -> Manifest {
+    var manifest = manifest
+    let packed = try PackedFile("contents.json", try contents.encoded(), .standard, .none)
+    manifest.contents = packed.file
+    let key = try #require(ObjectKey(manifest.layout.path(packed.file.name)))
+    try await workshop.store.delete(key)
+    try await workshop.store.put(key, packed.bytes)
+    return manifest
+  }
+}
+
 /// A drill restores into a server of its own, proves it there, and leaves nothing.
 @Suite struct DrillTests {
   private static func drill(
@@ -48,6 +61,8 @@ import Testing
           EXECUTE format('ALTER DATABASE %I SET extra_float_digits = -9', current_database());
           EXECUTE format('ALTER DATABASE %I SET bytea_output = ''escape''', current_database());
           EXECUTE format('ALTER DATABASE %I SET intervalstyle = ''iso_8601''', current_database());
+          EXECUTE format('ALTER DATABASE %I SET quote_all_identifiers = on', current_database());
+          EXECUTE format('ALTER DATABASE %I SET work_mem = ''100GB''', current_database());
         END $$;
         """)
     let folder = TemporaryFolder()
@@ -158,6 +173,55 @@ import Testing
     return found.sorted()
   }
 
+  /// Nor does it reach anybody, whatever code a backup has: not the server that was backed up, on the very same machine. A materialized
+  /// view that would need that stays empty, and is named; the rest is proved.
+  @Test func itReachesNobody() async throws {
+    let cluster = try PrivateCluster()
+    let folder = cluster.folder.path
+    try cluster.sql("postgres", "CREATE DATABASE prod")
+    try cluster.sql("prod", "CREATE TABLE hits (at timestamptz DEFAULT now())")
+    let fixture = try await RestoreFixture(
+      cluster: cluster,
+      sql: """
+        CREATE EXTENSION postgres_fdw;
+        CREATE SERVER live FOREIGN DATA WRAPPER postgres_fdw OPTIONS (host '\(folder)', dbname 'prod');
+        CREATE USER MAPPING FOR PUBLIC SERVER live OPTIONS (user 'postgres', password_required 'false');
+        CREATE FOREIGN TABLE hits (at timestamptz) SERVER live;
+        CREATE FUNCTION touch() RETURNS int LANGUAGE plpgsql AS $$ BEGIN INSERT INTO public.hits VALUES (now()); RETURN 1; END $$;
+        CREATE TABLE own AS SELECT generate_series(1, 10) AS n;
+        CREATE MATERIALIZED VIEW afar AS SELECT public.touch() AS x;
+        CREATE MATERIALIZED VIEW behind AS SELECT x + 1 AS y FROM afar;
+        CREATE MATERIALIZED VIEW near AS SELECT sum(n) FROM own;
+        """)
+    #expect(try cluster.sql("prod", "SELECT count(*) FROM hits") == "1\n", "made once, where it belongs")
+    let drills = TemporaryFolder()
+    let report = try await Self.drill(
+      fixture,
+      assertions: [
+        "SELECT sum = 55 FROM near",
+        // Each of its processes has 4 GiB at most.
+        "SELECT pg_read_file('/proc/self/limits') ~ 'Max data size +4294967296 +4294967296'",
+      ], folder: drills)()
+    #expect(report.proof.isWhole && report.unproved == [])
+    #expect(report.derived?.filter { $0.contains("left empty") }.count == 2, "\(report.derived ?? [])")
+    #expect(try cluster.sql("prod", "SELECT count(*) FROM hits") == "1\n")
+    // Whoever restores it for real gets it all.
+    let outcome = try await fixture.restore(fixture.request).run()
+    #expect(outcome.isProved)
+    #expect(try cluster.sql("prod", "SELECT count(*) FROM hits") == "2\n")
+  }
+
+  /// A locale that the machine lacks matters only where there is money.
+  @Test func aMonetaryLocaleThatIsNotHere() async throws {
+    let fixture = try await RestoreFixture()
+    var contents = try await ContentsReader(store: fixture.workshop.store, identities: []).read(fixture.manifest)
+    #expect(contents.settings["lc_monetary"] != nil)
+    contents.settings["lc_monetary"] = "xx_YY.nowhere"
+    let manifest = try await fixture.replacing(contents)
+    let folder = TemporaryFolder()
+    #expect(try await Self.drill(fixture, manifest, folder: folder)().proof.isWhole)
+  }
+
   /// A tablespace of the source is a place on a disk that a drill must not touch.
   @Test func tablespacesAreRemapped() async throws {
     let cluster = try PrivateCluster()
@@ -201,16 +265,10 @@ import Testing
   func wrongSettings(_ name: String, _ value: String) async throws {
     let fixture = try await RestoreFixture(
       sql: "CREATE TABLE odd AS SELECT now() AS t, pi() AS f, '\\x00ff'::bytea AS b")
-    let store = fixture.workshop.store
-    var manifest = fixture.manifest
-    var contents = try await ContentsReader(store: store, identities: []).read(manifest)
+    var contents = try await ContentsReader(store: fixture.workshop.store, identities: []).read(fixture.manifest)
     #expect(contents.settings[name] != nil)
     contents.settings[name] = value
-    let packed = try PackedFile("contents.json", try contents.encoded(), .standard, .none)
-    manifest.contents = packed.file
-    let key = try #require(ObjectKey(manifest.layout.path(packed.file.name)))
-    try await store.delete(key)
-    try await store.put(key, packed.bytes)
+    let manifest = try await fixture.replacing(contents)
     let folder = TemporaryFolder()
     let fault = await #expect(throws: Fault.self) { try await Self.drill(fixture, manifest, folder: folder)() }
     #expect(fault?.code == .proofFailed && fault?.cause?.contains("not the same ones") == true)

@@ -80,7 +80,7 @@ import Testing
     CREATE TABLE more.types (
       id serial PRIMARY KEY, p more.pair, s more.span, m int4multirange, n more.positive, h hstore, j jsonb, x xml,
       t text COLLATE more.plain, a int[][], b bit varying(9), ip inet, u uuid, v tsvector, g point,
-      d int GENERATED ALWAYS AS (more.double(n)) STORED, money numeric, seen int DEFAULT 0);
+      d int GENERATED ALWAYS AS (more.double(n)) STORED, money numeric, seen int DEFAULT 0, price money DEFAULT 1234.5, rel regclass DEFAULT 'more.types'::regclass);
     CREATE TRIGGER note BEFORE INSERT ON more.types FOR EACH ROW EXECUTE FUNCTION more.note();
     INSERT INTO more.types (p, s, m, n, h, j, x, t, a, b, ip, u, v, g, money)
     SELECT (i, 'x"y')::more.pair, more.span(i, i + 0.1), int4multirange(int4range(i, i + 5), int4range(i + 9, NULL)), i,
@@ -103,8 +103,15 @@ import Testing
     CREATE UNLOGGED TABLE more.fleeting AS SELECT 1 AS x;
     CREATE VIEW more.v AS SELECT id, n FROM more.types;
     CREATE MATERIALIZED VIEW more.mv AS SELECT count(*) FROM more.types;
+    CREATE TYPE more.mood AS ENUM ('good', 'bad', 'indifferent');
+    CREATE TABLE more.moods (m more.mood, n int) PARTITION BY HASH (m);
+    CREATE TABLE more.moods_0 PARTITION OF more.moods FOR VALUES WITH (MODULUS 2, REMAINDER 0);
+    CREATE TABLE more.moods_1 PARTITION OF more.moods FOR VALUES WITH (MODULUS 2, REMAINDER 1);
+    INSERT INTO more.moods SELECT (enum_range(NULL::more.mood))[1 + i % 3], i FROM generate_series(1, 60) i;
+    CREATE TABLE more.commands (tag text);
     CREATE RULE nothing AS ON DELETE TO more.self DO INSTEAD NOTHING;
-    CREATE FUNCTION more.audit() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN NULL; END $$;
+    CREATE FUNCTION more.audit() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN
+      INSERT INTO more.commands SELECT command_tag FROM pg_event_trigger_ddl_commands(); END $$;
     CREATE EVENT TRIGGER audit ON ddl_command_end EXECUTE FUNCTION more.audit();
     CREATE PUBLICATION everything FOR ALL TABLES;
     CREATE SEQUENCE more.counting INCREMENT BY -3 MAXVALUE 100 START WITH 90 CYCLE;

@@ -136,8 +136,8 @@ import Testing
   @Test func theLeastRecentlyVerifiedComeFirst() throws {
     var catalog = Catalog()
     let start = Date(timeIntervalSince1970: 1_800_000_000)
-    for day in 0..<5 {
-      let id = BackupID(database: "shop", time: start.addingTimeInterval(Double(day) * 86400))
+    func add(_ day: Double, harmed: Bool = false) {
+      let id = BackupID(database: "shop", time: start.addingTimeInterval(day * 86400))
       let file = Manifest.StoredFile(name: "f", size: 1, sha256: String(repeating: "0", count: 64))
       let manifest = Manifest(
         id: id, type: "daily", label: nil, job: nil, run: "r", keepSeconds: nil, started: id.time, finished: id.time,
@@ -150,8 +150,9 @@ import Testing
       catalog.add(
         Catalog.Backup(
           manifest: manifest,
-          placements: [.init(store: "a", missing: []), .init(store: "b", missing: day == 1 ? ["f"] : [])], pin: nil))
+          placements: [.init(store: "a", missing: []), .init(store: "b", missing: harmed ? ["f"] : [])], pin: nil))
     }
+    for day in 0..<5 { add(Double(day), harmed: day == 1) }
     var last: [PlacementKey: Date] = [:]
     func plan(_ budget: VerifyBudget) -> [String] {
       VerifyPlan(catalog, of: "shop", stores: ["a", "b"], last: last, budget: budget).items.map {
@@ -175,6 +176,23 @@ import Testing
         }
       }
       #expect(seen.count == 10, "\(percent) %")
+    }
+
+    // Where new backups come faster than they are read, the old ones have their turn all the same.
+    let budget = VerifyBudget(newest: .all, restPercent: 10)
+    last = Dictionary(
+      uniqueKeysWithValues: catalog.backups.flatMap { backup in
+        backup.placements.map { (PlacementKey(backup: backup.id, store: $0.store), start) }
+      })
+    for run in 0..<(try #require(budget.runsForAll)) {
+      for hour in 0..<6 { add(Double(10 + run) + Double(hour) / 6) }
+      for item in VerifyPlan(catalog, of: "shop", stores: ["a", "b"], last: last, budget: budget).items {
+        last[PlacementKey(backup: item.manifest.id, store: item.store)] = start.addingTimeInterval(
+          Double(10 + run) * 86400)
+      }
+    }
+    for backup in catalog.backups.prefix(5) {
+      for store in ["a", "b"] { #expect(last[PlacementKey(backup: backup.id, store: store)] != start, "\(backup.id)") }
     }
   }
 }

@@ -18,6 +18,9 @@ package struct ReconcilePlan: Sendable {
   package struct Step: Sendable, Equatable {
     package let action: Action
     package let reason: String
+
+    /// The store that gets something; nil where something is taken away.
+    package var target: String? { if case .copy(_, _, let store) = action { store } else { nil } }
   }
 
   package private(set) var steps: [Step]
@@ -31,12 +34,13 @@ package struct ReconcilePlan: Sendable {
   ///   - unknown: stores that could not be read. Nothing is done in them, and what may be the only copy of a backup that belongs there
   ///     stays elsewhere.
   ///   - unfinished: uploads into the stores that nobody here is at.
-  ///   - busy: databases with a run going on. Their newest backups may be half-written in some store, and their folders without a
-  ///     manifest are no leftovers, whatever their files' times say: a store's clock may be wrong, and a link has the time of what it
-  ///     links to.
+  ///   - busy: databases with a run going on. Their folders without a manifest are no leftovers, whatever their files' times say: a
+  ///     store's clock may be wrong, and a link has the time of what it links to.
+  ///   - running: since when the first of those runs goes on, by database: backups that were finished since may be half-written in some
+  ///     store.
   package init(
     _ catalog: Catalog, policy: RetentionPolicy, stores: [String], unknown: Set<String> = [], at now: Date,
-    unfinished: [Catalog.Unfinished] = [], busy: Set<String> = []
+    unfinished: [Catalog.Unfinished] = [], busy: Set<String> = [], running: [String: Date] = [:]
   ) {
     let decisions = policy.decide(catalog, at: now)
     var copies: [Step] = []
@@ -50,8 +54,11 @@ package struct ReconcilePlan: Sendable {
       }
       let lacking = wanted.filter { !whole.contains($0) }
       repaired[decision.backup.manifest.layout.folder] = Set(whole.isEmpty || decision.isHeld ? stores : lacking)
-      if !whole.isEmpty, !busy.contains(decision.backup.id.database) {
-        for store in lacking where !unknown.contains(store) {
+      // Manifests have whole seconds.
+      let isBeingWritten =
+        running[decision.backup.id.database].map { decision.backup.manifest.finished.timeIntervalSince($0) > -1 } ?? false
+      if !whole.isEmpty, !isBeingWritten {
+        for store in lacking.reversed() where !unknown.contains(store) {
           copies.append(
             Step(
               action: .copy(decision.backup.manifest, from: whole, to: store),
@@ -86,8 +93,8 @@ package struct ReconcilePlan: Sendable {
       deletes.append(
         Step(action: .abort(upload), reason: "unfinished, and nothing has come since \(upload.lastChanged.rfc3339)"))
     }
-    // What goes makes room for what comes.
-    steps = deletes + copies
+    // What goes makes room for what comes. Of what comes, the newest first: it is the one that would be restored.
+    steps = deletes + copies.reversed()
     kept = decisions.filter(\.isKept)
   }
 

@@ -14,11 +14,12 @@ struct AlertsReader {
   private static let shared = ["on", "every", "databases"]
   private static let keys: [Kind: [String]] = [
     .email: ["to", "from", "smtp", "tls", "user", "password", "password_file", "ca_file", "sendmail"],
-    .slack: ["url", "url_file", "ca_file", "proxy"], .discord: ["url", "url_file", "ca_file", "proxy"],
+    .slack: ["url", "url_file", "ca_file", "proxy", "proxy_file"],
+    .discord: ["url", "url_file", "ca_file", "proxy", "proxy_file"],
     .webhook: [
-      "url", "url_file", "ca_file", "proxy", "secret", "secret_file", "template", "content_type", "headers",
+      "url", "url_file", "ca_file", "proxy", "proxy_file", "secret", "secret_file", "template", "content_type", "headers",
     ],
-    .ping: ["url", "url_file", "ca_file", "proxy", "jobs"], .command: ["run"],
+    .ping: ["url", "url_file", "ca_file", "proxy", "proxy_file", "jobs"], .command: ["run"],
   ]
 
   /// What all channels have unless they say otherwise.
@@ -123,20 +124,11 @@ struct AlertsReader {
       return nil
     }
     return ChannelSettings.Address(
-      url: url, authorityFile: values["ca_file"].flatMap(file), proxy: values["proxy"].flatMap(proxy))
+      url: url, authorityFile: values["ca_file"].flatMap(file), proxy: proxy(values))
   }
 
-  /// As libcurl has them (CURLOPT_PROXY): a host and a port, the scheme may be left out.
-  private func proxy(_ node: ConfigurationNode) -> String? {
-    guard let text = node.text() else { return nil }
-    let pattern =
-      #"^((https?|socks[45]|socks4a|socks5h)://)?([^@/ ]+@)?(\[[0-9a-fA-F:]+\]|[A-Za-z0-9._-]+)(:[0-9]{1,5})?/?$"#
-    // Not the text itself: a password may be in it.
-    guard text.range(of: pattern, options: .regularExpression) != nil else {
-      node.report("it is no proxy: write http://proxy.example:3128")
-      return nil
-    }
-    return text
+  private func proxy(_ values: [String: ConfigurationNode]) -> String? {
+    (values["proxy"] ?? values["proxy_file"])?.proxy(secret("proxy", values))
   }
 
   private func file(_ node: ConfigurationNode) -> String? {

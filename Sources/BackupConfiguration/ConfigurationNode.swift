@@ -1,3 +1,4 @@
+import Foundation
 import Units
 import Yams
 
@@ -19,11 +20,49 @@ struct ConfigurationNode {
   let diagnostics: Diagnostics
   let surroundings: ConfigurationSurroundings
 
-  func report(_ message: String) { diagnostics.report(node.mark, path, message) }
+  /// Messages reach the journal, `status` and alert channels, and so never quote what may be a secret.
+  func report(_ message: String) {
+    guard case .scalar(let scalar) = node, mayBeSecret(scalar.string) else {
+      return diagnostics.report(node.mark, path, message)
+    }
+    diagnostics.report(node.mark, path, message.replacing("'\(scalar.string)'", with: "a text"))
+  }
+
+  /// Where secrets are expected, and whatever has a name and a password in front of a host.
+  private func mayBeSecret(_ text: String) -> Bool {
+    let parts = path.split(separator: ".")
+    if text.contains("://"), parts.first == "alerts" || text.contains("@") { return true }
+    guard let last = parts.last, !last.hasSuffix("_file") else { return false }
+    return parts.first == "alerts" || Self.secretKeys.contains(String(last))
+  }
+
+  private static let secretKeys = [
+    "password", "restore_password", "passphrase", "access_key", "secret_key", "session_token", "proxy", "connect",
+    "restore_connect",
+  ]
 
   private func child(_ node: Node, _ name: String) -> ConfigurationNode {
-    ConfigurationNode(
+    let name = shown(name)
+    return ConfigurationNode(
       node: node, path: path.isEmpty ? name : "\(path).\(name)", diagnostics: diagnostics, surroundings: surroundings)
+  }
+
+  /// A key as messages may tell it: one that was mistaken for its value may be a secret.
+  private func shown(_ key: String) -> String {
+    guard path.hasPrefix("alerts") else { return key }
+    return key.utf8.count <= 63 && key.utf8.allSatisfy { $0 > 32 && $0 < 127 && $0 != 58 && $0 != 64 && $0 != 47 } ? key : "…"
+  }
+
+  /// As libcurl has them (CURLOPT_PROXY): a host and a port, the scheme may be left out.
+  func proxy(_ value: Secret?) -> String? {
+    guard let text = value?.revealed else { return nil }
+    let pattern =
+      #"^((https?|socks[45]|socks4a|socks5h)://)?([^@/ #?]+@)?(\[[0-9a-fA-F:]+\]|[A-Za-z0-9._-]+)(:[0-9]{1,5})?/?$"#
+    guard text.range(of: pattern, options: .regularExpression) != nil else {
+      report("it is no proxy: write http://proxy.example:3128, other characters of a password as %23")
+      return nil
+    }
+    return text
   }
 
   /// A text with `${NAME}` replaced from the environment.
@@ -128,7 +167,7 @@ struct ConfigurationNode {
       if known.contains(key) {
         values[key] = value
       } else {
-        diagnostics.report(keyMark(key), path, "unknown key '\(key)'" + suggestion(for: key, among: known))
+        diagnostics.report(keyMark(key), path, "unknown key '\(shown(key))'" + suggestion(for: key, among: known))
       }
     }
     return values

@@ -46,7 +46,7 @@ struct StoreReader {
   }
 
   private static let keys = [
-    "bucket", "prefix", "region", "endpoint", "path_style", "ca_file", "proxy", "profile", "access_key",
+    "bucket", "prefix", "region", "endpoint", "path_style", "ca_file", "proxy", "proxy_file", "profile", "access_key",
     "access_key_file", "secret_key", "secret_key_file", "session_token", "session_token_file", "storage_class",
     "server_side_encryption", "kms_key", "tags", "lock", "delete_versions",
   ]
@@ -76,7 +76,7 @@ struct StoreReader {
     }
     if let isPath = values["path_style"]?.boolean() { settings.usesPathStyle = isPath }
     settings.authorityFile = values["ca_file"].flatMap(authority)
-    settings.proxy = values["proxy"]?.text()
+    settings.proxy = (values["proxy"] ?? values["proxy_file"])?.proxy(secret("proxy", values))
     settings.storageClass = values["storage_class"]?.text()
     settings.lock = values["lock"]?.word(S3Settings.Lock.self)
     if let deletes = values["delete_versions"]?.boolean() { settings.deletesVersions = deletes }

@@ -9,7 +9,7 @@ import SystemdSupport
 import Units
 
 /// Making the stores hold what they should. What is taken away is done under the lock that every change of the catalog takes; copies are
-/// made beside it, one after the other: they may take hours, and hold up nobody.
+/// made beside it, one after the other for each store: they may take hours, and hold up nobody.
 extension DaemonCore {
   /// What reconcile would do, or has done. Whoever asks for it by hand also confirms the clock.
   func reconcile(apply: Bool, by caller: Caller?) async throws(Fault) -> ReconcileReport {
@@ -56,7 +56,7 @@ extension DaemonCore {
 
   private func reconcilePlan(withUnfinished: Bool = false) async -> ReconcilePlan {
     // Before the stores are read: what is seen half-written there may be whole and reported a moment later.
-    let busy = Set(board.active.map(\.database))
+    let before = board.active
     let catalog = await keeper.refresh()
     // Nothing is decided about a store that can't be read: what is known of it is old, or nothing.
     let unknown = Set(catalog.problems.filter { $0.folder == nil }.map(\.store))
@@ -71,9 +71,12 @@ extension DaemonCore {
       }
       mute.formIntersection(answer.faults.keys)
     }
+    let active = before + board.active
+    let time = now()
     let made = ReconcilePlan(
-      catalog, policy: plan.retention, stores: plan.stores.map(\.name), unknown: unknown, at: now(),
-      unfinished: unfinished, busy: busy.union(board.active.map(\.database)))
+      catalog, policy: plan.retention, stores: plan.stores.map(\.name), unknown: unknown, at: time,
+      unfinished: unfinished, busy: Set(active.map(\.database)),
+      running: Dictionary(active.map { ($0.database, $0.started ?? time) }, uniquingKeysWith: min))
     // What nobody wants any more is no trouble any more.
     let wanted = Set(made.steps.map(Self.name))
     failedSteps = failedSteps.filter { wanted.contains($0.key) || !withUnfinished && $0.key.hasPrefix("abort ") }
@@ -109,37 +112,43 @@ extension DaemonCore {
 
   // MARK: - Copies
 
-  /// Makes every copy that is missing. One such walk at a time; who comes meanwhile gets a walk of his own afterwards.
+  /// Makes every copy that is missing. One such walk at a time into each store, and no store waits for another; who comes meanwhile gets a
+  /// walk of his own afterwards.
   private func copyMissing(by caller: Caller?) async -> [Reconcile.Result] {
-    let earlier = copying
-    copyWalks += 1
-    let task = Task { () -> [Reconcile.Result] in
-      _ = await earlier?.value
-      let results = await self.copyNow(by: caller)
-      self.copyWalks -= 1
-      return results
+    let walks = plan.stores.map { store in
+      let earlier = copying[store.name]
+      copyWalks += 1
+      let task = Task { () -> [Reconcile.Result] in
+        _ = await earlier?.value
+        let results = await self.copyNow(to: store.name, by: caller)
+        self.copyWalks -= 1
+        return results
+      }
+      copying[store.name] = task
+      return task
     }
-    copying = task
     return await withTaskCancellationHandler {
-      await task.value
+      var results: [Reconcile.Result] = []
+      for walk in walks { results += await walk.value }
+      return results
     } onCancel: {
-      task.cancel()
+      for walk in walks { walk.cancel() }
     }
   }
 
-  private func copyNow(by caller: Caller?) async -> [Reconcile.Result] {
+  private func copyNow(to store: String, by caller: Caller?) async -> [Reconcile.Result] {
     var results: [Reconcile.Result] = []
     var tried: Set<String> = []
     // The plan is made anew after each copy: it may have taken hours.
     while !isStopping, !Task.isCancelled {
       let reconcile = Reconcile(stores: plan.stores, policy: plan.retention)
-      let step = await reconcilePlan().copies.first { !tried.contains(Self.name($0)) }
+      let step = await reconcilePlan().copies.first { $0.target == store && !tried.contains(Self.name($0)) }
       guard let step, case .copy(let manifest, _, let target) = step.action else { break }
       tried.insert(Self.name(step))
       let copies = copies
       copies.begin(manifest.id, to: target, bytes: manifest.storedBytes)
-      let result = await reconcile.apply(step) { done, _ in copies.progress(done) }
-      copies.end()
+      let result = await reconcile.apply(step) { done, _ in copies.progress(done, to: target) }
+      copies.end(target)
       guard let result, !isStopping else { break }
       results.append(result)
       if result.fault == nil { await keeper.mend(manifest.layout.folder, in: target) }
@@ -154,8 +163,9 @@ extension DaemonCore {
   }
 
   func stopCopying() async {
-    copying?.cancel()
-    if let copying { _ = await withDeadline(plan.windDown) { await copying.value } }
+    let walks = Array(copying.values)
+    for walk in walks { walk.cancel() }
+    _ = await withDeadline(plan.windDown) { for walk in walks { _ = await walk.value } }
   }
 
   private static func name(_ step: ReconcilePlan.Step) -> String {

@@ -78,7 +78,7 @@ extension DaemonCore {
       else { continue }
       report.databases[index].graceUntil[aspect] = end
     }
-    report.copy = copies.copy
+    report.copies = copies.copies
     report.kept = keptDatabases
     report.alerts = await courier.reports
     return Overview(report: report, problems: problems, catalog: catalog, decisions: decisions)

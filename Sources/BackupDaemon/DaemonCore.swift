@@ -30,8 +30,8 @@ package actor DaemonCore {
   var opensByGPG = false
   /// In running time.
   var keysLookedAt: TimeInterval = 0
-  /// The copying between stores that was asked for last.
-  var copying: Task<[Reconcile.Result], Never>?
+  /// The copying into each store that was asked for last.
+  var copying: [String: Task<[Reconcile.Result], Never>] = [:]
   let copies = CopyBoard()
   /// Walks through the missing copies that are going on, or wait for their turn.
   var copyWalks = 0

@@ -318,6 +318,7 @@ actor JobRunner {
     run.report.warnings = outcome?.warnings ?? []
     run.report.verified = outcome?.verified
     run.report.drill = outcome?.drill
+    run.report.later = outcome.flatMap { $0.later.isEmpty ? nil : $0.later }
     run.report.anomalies = outcome.flatMap { $0.anomalies.isEmpty ? nil : $0.anomalies }
     run.report.retry = await surroundings.retry(run.report)
     log(run.report, outcome)

@@ -205,5 +205,5 @@ extension DaemonCore {
     ).html
   }
 
-  func runsPart() -> String { StatusPage.runs(board.active, copies.copy, now: now()) }
+  func runsPart() -> String { StatusPage.runs(board.active, copies.copies, now: now()) }
 }

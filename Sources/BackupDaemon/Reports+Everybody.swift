@@ -15,7 +15,7 @@ extension StatusReport {
     }
     report.runs = runs.map(\.forEverybody)
     report.encryption?.recipients = []
-    report.copy = nil
+    report.copies = []
     report.kept = []
     for position in report.alerts.indices { report.alerts[position].fault = alerts[position].fault?.forEverybody }
     report.problems = problems.map(\.forEverybody)

@@ -21,6 +21,8 @@ struct RunOutcome: Sendable {
   var drill: DrillReport?
   /// What a backup's history does not explain.
   var anomalies: [Anomaly] = []
+  /// Stores that get their copy afterwards.
+  var later: [String] = []
   /// What went wrong without failing the run.
   var warnings: [Fault] = []
   /// For the ledger.
@@ -309,6 +311,7 @@ extension RunOutcome {
     rows = outcome.manifest.totals.rows
     warnings = outcome.dropped.sorted { $0.key < $1.key }.map(\.value) + outcome.warnings
     anomalies = outcome.anomalies
+    later = outcome.later
     detail = [
       "stores": outcome.stores.joined(separator: ","), "archive_bytes": "\(outcome.manifest.artifact.archiveBytes)",
       "stored_bytes": "\(outcome.manifest.storedBytes)", "rows": "\(outcome.manifest.totals.rows)",

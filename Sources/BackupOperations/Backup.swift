@@ -133,15 +133,7 @@ package struct Backup: Sendable {
     do {
       defer { cplatform_trim_heap() }
       context.report(RunProgress(phase: .preflight))
-      let session = try await PostgresSession.connect(request.connection)
-      do {
-        let outcome = try await dumpAgainWhereStoresFail(on: session)
-        await session.close()
-        return outcome
-      } catch {
-        await session.close()
-        throw error
-      }
+      return try await dumpAgainWhereStoresFail()
     } catch let error as StorageError {
       throw error.fault
     } catch {
@@ -149,16 +141,29 @@ package struct Backup: Sendable {
     }
   }
 
-  /// A dump holds a snapshot of a live database, so it waits for no store that was told to be slower than another. Where those
-  /// others fail in the middle, the slow ones get a dump of their own.
-  private func dumpAgainWhereStoresFail(on session: PostgresSession) async throws -> Outcome {
+  /// A dump holds a snapshot of a live database, so where a disk of this machine takes it, it waits for no line that was told to be slow.
+  /// Where that disk fails in the middle, the slow ones get a dump of their own.
+  private func dumpAgainWhereStoresFail() async throws -> Outcome {
     do {
-      return try await run(on: session, sparingSlow: true)
+      return try await connected { session in try await run(on: session, sparingSlow: true) }
     } catch let lost as StoresLost {
       guard !Task.isCancelled else { throw lost.fault }
       logger.warning(
         "the dump begins anew, into the stores with a rate_limit", metadata: ["cause": "\(lost.fault.message)"])
-      return try await run(on: session, sparingSlow: false)
+      // Another session: the rows of now, under the time of now.
+      return try await connected { session in try await run(on: session, sparingSlow: false) }
+    }
+  }
+
+  private func connected(_ work: (PostgresSession) async throws -> Outcome) async throws -> Outcome {
+    let session = try await PostgresSession.connect(request.connection)
+    do {
+      let outcome = try await work(session)
+      await session.close()
+      return outcome
+    } catch {
+      await session.close()
+      throw error
     }
   }
 
@@ -174,7 +179,7 @@ package struct Backup: Sendable {
     let dumpProgram = try await programs.program("pg_dump", forServer: server.major)
     let globalsProgram = try await programs.program("pg_dumpall", forServer: server.major)
     let (usable, refused) = try await checkStores(server)
-    let (prompt, later) = sparingSlow ? Self.promptest(usable) : (usable, [])
+    let (prompt, later) = sparingSlow ? Self.prompt(usable) : (usable, [])
 
     let layout = try await BackupLayout.free(
       request.database, request.type, from: started, taken: history.takenTimes, in: usable)
@@ -205,7 +210,8 @@ package struct Backup: Sendable {
       context.report(RunProgress(phase: .globals))
       let globals = try await GlobalsProgram(globalsProgram, connection).dump(
         withRolePasswords: server.canReadRolePasswords)
-      try await snapshot.confirm()
+      // Behind this nothing of the server is needed, and a slow store keeps no old rows alive.
+      try await snapshot.end()
       try Task.checkCancellation()
       context.report(RunProgress(phase: .commit))
       try await fan.finish()
@@ -312,13 +318,12 @@ package struct Backup: Sendable {
     }
   }
 
-  /// The stores with the highest `rate_limit`, none being the highest, and the names of those that get their copy later.
-  private static func promptest(_ stores: [any ObjectStore]) -> ([any ObjectStore], later: [String]) {
-    let rates = stores.map { $0.rateLimit?.bytes ?? .max }
-    let highest = rates.max()
-    return (
-      zip(stores, rates).filter { $1 == highest }.map(\.0), zip(stores, rates).filter { $1 != highest }.map(\.0.name)
-    )
+  /// The stores that the dump goes to, and the names of those that get their copy later, from a disk of this machine: a `rate_limit` says
+  /// that a line is slow.
+  private static func prompt(_ stores: [any ObjectStore]) -> ([any ObjectStore], later: [String]) {
+    guard stores.contains(where: \.canLink) else { return (stores, []) }
+    func isSlow(_ store: any ObjectStore) -> Bool { store.rateLimit != nil && !store.canLink }
+    return (stores.filter { !isSlow($0) }, stores.filter(isSlow).map(\.name))
   }
 
   /// The stores that can take the backup, and why the others can't. Throws where none can.

@@ -46,6 +46,8 @@ struct BackupCommit {
       do {
         for (name, bytes) in files {
           guard let key = ObjectKey(layout.path(name)) else { continue }
+          // It names this run, and without it the others are no backup: one whose writing is not answered must not stay alone.
+          if name == BackupLayout.manifestName { await written.attempt(key, bytes, in: store) }
           try await store.put(key, bytes, retainUntil: term.end(in: store.name))
           await written.add(key, in: store)
         }

@@ -339,7 +339,8 @@ struct RestoreRun: Sendable {
           let isBehind = !failed.isEmpty && error.cause?.contains("has not been populated") == true
           guard Self.isOfConfinement(error) || isBehind else { throw error }
           failed.append(
-            "\(entry.schema ?? "").\(entry.tag ?? "") (materialized view, left empty: it asks another server, which a drill does not reach)")
+            "\(entry.schema ?? "").\(entry.tag ?? "") (materialized view, left empty: it asks another server, which a drill does not reach)"
+          )
         }
       }
       return failed

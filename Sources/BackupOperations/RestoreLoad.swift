@@ -215,7 +215,7 @@ struct LoadSession: Sendable {
       for (name, value) in settings.sorted(by: { $0.key < $1.key }) where name != "client_encoding" {
         do throws(Fault) {
           try await session.execute("SET \(SQLName.quoted(name)) = \(SQLName.literal(value))")
-        } catch where name == TextSettings.ofServer {
+        } catch  where name == TextSettings.ofServer {
           // A locale that is not on this machine: without money in the tables nobody misses it, and with it the rows are refused.
         }
       }

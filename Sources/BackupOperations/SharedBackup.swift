@@ -100,6 +100,7 @@ package struct SharedBackup: Sendable {
         }
         for (name, bytes) in committing.all {
           let key = try Backup.key(layout, name)
+          if name == BackupLayout.manifestName { await written.attempt(key, bytes, in: store) }
           try await store.put(key, bytes, retainUntil: end)
           await written.add(key, in: store)
         }

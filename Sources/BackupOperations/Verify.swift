@@ -87,7 +87,8 @@ package struct Verify: Sendable {
         .signatureInvalid,
         text == nil ? "\(place) is not signed." : "\(place) is signed by no trusted key, or was changed since.",
         hint:
-          "if another daemon of yours made it, add its signing.pub to 'signing: trusted:'; else look into that store")
+          "look into that store; where another daemon of yours made it: 'signing: trusted:' with its signing.pub, or restore --accept-untrusted once"
+      )
     }
   }
 

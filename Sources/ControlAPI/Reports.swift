@@ -135,8 +135,8 @@ package struct StatusReport: Codable, Sendable {
   package var stores: [Store]
   /// Queued and running.
   package var runs: [RunReport]
-  /// The copy between stores that is being made now.
-  package var copy: Copy?
+  /// The copies between stores that are being made now, one for each store at most.
+  package var copies: [Copy] = []
   package var kept: [Kept] = []
   /// Nil where backups are not encrypted.
   package var encryption: Encryption?

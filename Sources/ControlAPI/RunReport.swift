@@ -73,6 +73,8 @@ package struct RunReport: Codable, Sendable, Equatable {
   package var anomalies: [Anomaly]?
   /// What came of a drill.
   package var drill: DrillReport?
+  /// Stores that get their copy of a backup only afterwards.
+  package var later: [String]?
   /// Why it failed or was aborted.
   package var fault: Fault?
   /// What went wrong without failing the run, by store.

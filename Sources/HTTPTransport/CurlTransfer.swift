@@ -77,9 +77,9 @@ final class CurlTransfer {
     set(CURLOPT_TCP_KEEPALIVE, 1)
     set(CURLOPT_BUFFERSIZE, 512 << 10)
     set(CURLOPT_CONNECTTIMEOUT_MS, Int(settings.connectTimeout.inSeconds * 1000))
-    // Bytes a second: a server that drips is no better than one that is silent.
+    // Bytes a second: a server that drips is no better than one that is silent, unless it was said to take its time.
     set(CURLOPT_LOW_SPEED_LIMIT, 1024)
-    set(CURLOPT_LOW_SPEED_TIME, max(1, Int(settings.idleTimeout.inSeconds)))
+    set(CURLOPT_LOW_SPEED_TIME, max(1, Int((request.idleTimeout ?? settings.idleTimeout).inSeconds)))
     if let timeout = request.timeout { set(CURLOPT_TIMEOUT_MS, max(1, Int(timeout.inSeconds * 1000))) }
     set(CURLOPT_USERAGENT, text: "pgbackupd")
     if let file = settings.authorityFile {
@@ -134,7 +134,9 @@ final class CurlTransfer {
 
   private func error(_ code: CURLcode, _ words: String) -> HTTPError {
     if isCancelled.value.load(ordering: .relaxed) { return HTTPError(.cancelled, "cancelled") }
-    let reason = words.isEmpty ? String(cString: curl_easy_strerror(code)) : words
+    var reason = words.isEmpty ? String(cString: curl_easy_strerror(code)) : words
+    // A password may be in it.
+    if let proxy = settings.proxy, !proxy.isEmpty { reason = reason.replacing(proxy, with: "•••") }
     let kind: HTTPError.Kind =
       switch code {
       case CURLE_COULDNT_RESOLVE_HOST, CURLE_COULDNT_RESOLVE_PROXY, CURLE_COULDNT_CONNECT: .unreachable

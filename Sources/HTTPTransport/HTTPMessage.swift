@@ -12,11 +12,14 @@ package struct HTTPRequest: Sendable {
   package var replyLimit: ByteCount
   /// In all, from the name's look-up to the answer's last byte; without a bound where nil.
   package var timeout: Duration?
+  /// How long nothing may move; the transport's own where nil.
+  package var idleTimeout: Duration?
 
   package init(
     _ method: String, _ url: String, headers: [(name: String, value: String)] = [], body: [UInt8] = [],
-    replyLimit: ByteCount = .mebibytes(16), timeout: Duration? = nil
+    replyLimit: ByteCount = .mebibytes(16), timeout: Duration? = nil, idleTimeout: Duration? = nil
   ) {
+    self.idleTimeout = idleTimeout
     self.method = method
     self.url = url
     self.headers = headers

@@ -175,7 +175,9 @@ package struct ReportPage {
     HTML.table(
       head,
       lines.map { line in
-        line.map { .init($0, ["DAMAGED", "NOT WHOLE", "not run", "never"].contains($0) || $0.hasPrefix("FAILED") ? "open" : nil) }
+        line.map {
+          .init($0, ["DAMAGED", "NOT WHOLE", "not run", "never"].contains($0) || $0.hasPrefix("FAILED") ? "open" : nil)
+        }
       }, label: label)
   }
 }

@@ -53,7 +53,7 @@ package struct StatusPage {
     <p>\(status.now.rfc3339), pgbackupd \(HTML.escaped(status.version)), running for \
     \(Duration.seconds(max(0, status.now.timeIntervalSince(status.started))).spoken)</p>
     <section id="problems" aria-label="Problems">\(problems)</section>
-    <section aria-label="Runs"><h2>Now</h2><div id="runs" aria-live="off">\(Self.runs(status.runs, status.copy, now: status.now))</div></section>
+    <section aria-label="Runs"><h2>Now</h2><div id="runs" aria-live="off">\(Self.runs(status.runs, status.copies, now: status.now))</div></section>
     \(status.databases.map(section).joined(separator: "\n"))
     <section><h2>Stores</h2>\(stores)</section>
     <section><h2>Jobs</h2>\(schedule)</section>
@@ -68,7 +68,7 @@ package struct StatusPage {
   }
 
   /// What changes while something runs: the one piece that is sent again and again.
-  package static func runs(_ runs: [RunReport], _ copy: StatusReport.Copy?, now: Date) -> String {
+  package static func runs(_ runs: [RunReport], _ copies: [StatusReport.Copy], now: Date) -> String {
     let lines = runs.map { run -> String in
       let name = "\(HTML.escaped(run.job)) of <strong>\(HTML.escaped(run.database))</strong>"
       guard let progress = run.progress else {
@@ -85,11 +85,11 @@ package struct StatusPage {
       }
       return text + "</li>"
     }
-    let copy = copy.map { copy in
+    let copying = copies.map { copy in
       "<li>copy of \(HTML.escaped("\(copy.backup)")) to <strong>\(HTML.escaped(copy.store))</strong>: "
         + "\(ByteCount(copy.doneBytes)) of \(ByteCount(copy.totalBytes))</li>"
     }
-    let all = lines + (copy.map { [$0] } ?? [])
+    let all = lines + copying
     return all.isEmpty ? "<p>Nothing is running.</p>" : "<ul class=\"runs\">\(all.joined())</ul>"
   }
 

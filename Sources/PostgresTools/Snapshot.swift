@@ -22,8 +22,11 @@ package struct Snapshot: Sendable {
     return Snapshot(identifier: identifier, session: session)
   }
 
-  /// Throws where the transaction has not lived on until now: a dump that used the snapshot is then not to be trusted.
-  package func confirm() async throws(Fault) { _ = try await session.query("SELECT 1") }
+  /// Ends the transaction. Throws where it has not lived on until now: a dump that used the snapshot is then not to be trusted.
+  package func end() async throws(Fault) {
+    _ = try await session.query("SELECT 1")
+    _ = try await session.query("COMMIT")
+  }
 }
 
 /// The session settings that decide how values read as text. pg_dump sets some of them itself and leaves others to the

@@ -17,6 +17,8 @@ struct S3Request {
   var replyLimit = ByteCount.mebibytes(16)
   /// A part of a long upload is worth waiting for; whoever only looks is better told soon that nobody is there.
   var isWorthWaiting = false
+  /// How long the server may take to answer, where that is longer than usual.
+  var patience: Duration?
 }
 
 /// An answer that is no success, or none at all.
@@ -133,7 +135,8 @@ struct S3Client: Sendable {
       request.method, address.base + address.path + (text.isEmpty ? "" : "?\(text)"),
       // Else libcurl names a form's type for every body, unsigned.
       headers: headers + (request.headers.contains { $0.name == "Content-Type" } ? [] : [("Content-Type", "")]),
-      body: request.body, replyLimit: request.replyLimit, timeout: Self.limit(request))
+      body: request.body, replyLimit: request.replyLimit, timeout: Self.limit(request),
+      idleTimeout: request.patience)
   }
 
   /// How long a request may take in all: what drips for hours holds up everybody else's bytes. Slower lines than this carry no backups.

@@ -177,12 +177,8 @@ extension S3Upload {
   }
 
   private func begin() async throws(StorageError) {
-    if options.canResume,
-      let old = try await store.multiparts(prefix: store.fullKey(key.path)).uploads
-        .filter({ $0.key == store.fullKey(key.path) && !store.uploads.contains($0.id) }).max(by: { $0.begun < $1.begun }
-        )
-    {
-      present = Dictionary(try await store.parts(of: old).map { ($0.number, $0) }) { $1 }
+    if options.canResume, let (old, parts) = await unfinished() {
+      present = Dictionary(parts.map { ($0.number, $0) }) { $1 }
       multipart = old
       store.uploads.add(old.id)
       return
@@ -201,9 +197,27 @@ extension S3Upload {
   }
 }
 
+extension S3Upload {
+  /// What an earlier process has begun under this key, with its parts. Nil also where nobody may ask for that, or it has just been given
+  /// up: then all is sent anew.
+  private func unfinished() async -> (MultipartUpload, [StoredPart])? {
+    let full = store.fullKey(key.path)
+    do throws(StorageError) {
+      let old = try await store.multiparts(prefix: full).uploads
+        .filter { $0.key == full && !store.uploads.contains($0.id) }.max { $0.begun < $1.begun }
+      guard let old else { return nil }
+      return (old, try await store.parts(of: old))
+    } catch {
+      return nil
+    }
+  }
+}
+
 // MARK: - Making it appear
 
 extension S3Upload {
+  /// "Processing of a CompleteMultipartUpload request could take several minutes" (S3 API Reference), in which white space drips at most.
+  private static let completion = Duration.seconds(15 * 60)
   private static let markHeader = "x-amz-meta-pgbackupd-upload"
 
   private func putWhole() async throws(StorageError) {
@@ -235,7 +249,7 @@ extension S3Upload {
       S3Request(
         method: "POST", key: multipart.key, query: [("uploadId", multipart.id)],
         headers: [("Content-Type", "text/xml")],
-        body: Array(body.utf8), isWorthWaiting: true))
+        body: Array(body.utf8), isWorthWaiting: true, patience: Self.completion))
     // A failure may come with status 200, when the server had begun to answer ("CompleteMultipartUpload", S3 API Reference).
     guard let response, let document = try? S3Document(response.body), document.name == "Error" else { return }
     guard try await !hasAppeared() else { return }

@@ -60,16 +60,19 @@ enum ReportText {
         "Encrypted to \(count) recipient\(count == 1 ? "" : "s"). "
           + (encryption.opensHere
             ? "An identity here opens it."
-            : "No identity here: 'contents', and whatever looks into a backup, needs the host that has one."))
+            : "No identity here. Only the host that has one can prove (drill, verify --level archive), restore, extract and tell contents, history and diff."
+          ))
     }
     if !report.runs.isEmpty {
       sections.append("RUNS\n" + report.runs.map { "  " + run($0, report.now) }.joined(separator: "\n"))
     }
-    if let copy = report.copy {
-      let percent = copy.totalBytes > 0 ? copy.doneBytes * 100 / copy.totalBytes : 100
-      sections.append(
-        "COPYING\n  \(copy.backup) to '\(copy.store)': \(ByteCount(copy.doneBytes)) of \(ByteCount(copy.totalBytes)), \(percent) %"
-      )
+    if !report.copies.isEmpty {
+      let lines = report.copies.map { copy in
+        let percent = copy.totalBytes > 0 ? copy.doneBytes * 100 / copy.totalBytes : 100
+        return
+          "  \(copy.backup) to '\(copy.store)': \(ByteCount(copy.doneBytes)) of \(ByteCount(copy.totalBytes)), \(percent) %"
+      }
+      sections.append("COPYING\n" + lines.joined(separator: "\n"))
     }
     if !report.kept.isEmpty {
       var kept = TextTable(["REPLACED", "KEPT AS", "SINCE", .number("SIZE"), "UNTIL"])

@@ -98,6 +98,7 @@ enum RunText {
     if let started = run.started, let finished = run.finished {
       text += " in \(Duration.seconds(finished.timeIntervalSince(started)).spoken)"
     }
+    if let later = run.later { text += "\ncopies follow: \(later.joined(separator: ", ")) (pgbackupctl status shows them)" }
     for warning in run.warnings { text += "\nbut: \(warning)" }
     for anomaly in run.anomalies ?? [] {
       text += "\n\(anomaly.kind.isAlarming ? "IN DOUBT" : "note"): \(anomaly.text)"

@@ -228,11 +228,12 @@ struct SplitMix: RandomNumberGenerator {
   }
 
   private func plan(
-    _ backups: [Catalog.Backup], _ policy: RetentionPolicy, unknown: Set<String> = [], busy: Set<String> = []
+    _ backups: [Catalog.Backup], _ policy: RetentionPolicy, unknown: Set<String> = [], running: [String: Date] = [:]
   ) -> [String] {
     text(
       ReconcilePlan(
-        catalog(backups), policy: policy, stores: ["local", "offsite"], unknown: unknown, at: now, busy: busy))
+        catalog(backups), policy: policy, stores: ["local", "offsite"], unknown: unknown, at: now,
+        busy: Set(running.keys), running: running))
   }
 
   @Test func whatIsMissingIsCopied() {
@@ -253,7 +254,21 @@ struct SplitMix: RandomNumberGenerator {
     #expect(plan([placed(1, [.init(store: "local", missing: [], signature: .invalid)])], policy) == [])
     // A store that can't be read may have it; a run may still be writing it.
     #expect(plan([placed(1, [local])], policy, unknown: ["offsite"]) == [])
-    #expect(plan([placed(1, [local])], policy, busy: ["shop"]) == [])
+    let backup = placed(1, [local])
+    let finished = backup.manifest.finished
+    #expect(plan([backup], policy, running: ["shop": finished.addingTimeInterval(-60)]) == [])
+    #expect(plan([backup], policy, running: ["shop": finished.addingTimeInterval(0.5)]) == [])
+    // One that has begun since, or is another database's, has nothing to do with it.
+    #expect(plan([backup], policy, running: ["shop": finished.addingTimeInterval(2)]).count == 1)
+    #expect(plan([backup], policy, running: ["other": finished.addingTimeInterval(-60)]).count == 1)
+    // The newest first.
+    #expect(
+      ReconcilePlan(
+        catalog([placed(1, [local]), placed(3, [local]), placed(2, [local])]), policy: policy,
+        stores: ["local", "offsite"], at: now
+      ).copies.compactMap { step in
+        if case .copy(let manifest, _, _) = step.action { now.timeIntervalSince(manifest.id.time) / 86400 } else { nil }
+      } == [1, 2, 3])
   }
 
   /// Each store has its own time; the last copy waits until it has been copied to where it belongs.

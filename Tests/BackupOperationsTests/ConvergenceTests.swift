@@ -112,7 +112,8 @@ private func policy(_ days: [String: Double], quorum: Int = 1) -> RetentionPolic
   static let faults: [(String, @Sendable (Int) -> FaultyStore.Fault)] = [
     ("fails", { .failsAt(call: $0) }), ("dies", { .diesAt(call: $0) }),
     ("loses its answer", { .losesAnswerOf(call: $0) }),
-    ("lies", { .liesAt(call: $0) }),
+    ("lies", { .liesAt(call: $0) }), ("truncates", { .truncatesAt(call: $0) }), ("is cut", { .isCutAfter(call: $0) }),
+    ("delays", { .delays(call: $0) { for _ in 0..<200 { await Task.yield() } } }),
   ]
 
   @Test(arguments: faults.map(\.0), ["a", "b"]) func copying(_ fault: String, in faulty: String) async throws {

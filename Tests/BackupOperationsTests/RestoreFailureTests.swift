@@ -74,7 +74,9 @@ import Units
     let behind = LocalStore(name: "behind", root: fixture.workshop.folder.file("store"))
     var number = 0
     for call in 0..<counting.allCalls {
-      for fault in [FaultyStore.Fault.failsAt(call: call), .diesAt(call: call), .liesAt(call: call)] {
+      for fault in [
+        FaultyStore.Fault.failsAt(call: call), .diesAt(call: call), .liesAt(call: call), .truncatesAt(call: call),
+      ] {
         number += 1
         request.target = .beside("\(fixture.database)_\(number)")
         let alone = FaultyStore(fixture.workshop.store, fault)

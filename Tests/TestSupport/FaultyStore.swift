@@ -15,6 +15,14 @@ package final class FaultyStore: ObjectStore {
     case diesAt(call: Int)
     /// The nth call of any kind is carried out, and then its answer is lost.
     case losesAnswerOf(call: Int)
+    /// The nth call is carried out, and then its answer and all later ones are lost: the line is cut.
+    case isCutAfter(call: Int)
+    /// The nth call and every later one fail, after somebody has been told.
+    case diesTelling(call: Int, @Sendable () -> Void)
+    /// The nth call comes late: somebody else goes first.
+    case delays(call: Int, @Sendable () async -> Void)
+    /// The nth call, if it is a read, gives fewer bytes than were asked for.
+    case truncatesAt(call: Int)
     /// The nth call, if it is a read, gives other bytes than are there.
     case liesAt(call: Int)
     /// The nth call of any kind cancels whom it is told to; and as over a network, nothing can be asked by a task that is cancelled.
@@ -29,18 +37,21 @@ package final class FaultyStore: ObjectStore {
   }
 
   private let store: any ObjectStore
+  private let isRemote: Bool
   fileprivate let fault: Fault
   private let state = Mutex(State())
 
-  package init(_ store: any ObjectStore, _ fault: Fault) {
+  /// - Parameter isRemote: it is no disk of this machine, whatever the store below is.
+  package init(_ store: any ObjectStore, _ fault: Fault, isRemote: Bool = false) {
     self.store = store
+    self.isRemote = isRemote
     self.fault = fault
   }
 
   package var name: String { store.name }
   package var location: String { store.location }
   package var rateLimit: ByteCount? { store.rateLimit }
-  package var canLink: Bool { store.canLink }
+  package var canLink: Bool { !isRemote && store.canLink }
 
   /// The calls that changed something: one more than the last position worth failing at.
   package var calls: Int { state.withLock { $0.changes } }
@@ -76,6 +87,15 @@ package final class FaultyStore: ObjectStore {
       guard !Task.isCancelled else { throw injected(number) }
     }
     switch fault {
+    case .isCutAfter(let last) where number >= last:
+      if number == last { _ = try await work(number) }
+      throw injected(number)
+    case .diesTelling(let first, let tell) where number >= first:
+      if number == first { tell() }
+      throw injected(number)
+    case .delays(number, let wait):
+      await wait()
+      return try await work(number)
     case .failsAt(number): throw injected(number)
     case .diesAt(let first) where number >= first: throw injected(number)
     case .losesAnswerOf(number):
@@ -111,6 +131,7 @@ package final class FaultyStore: ObjectStore {
     try await call { number throws(StorageError) in
       var bytes = try await store.read(key, range: range)
       if case .liesAt(number) = fault, !bytes.isEmpty { bytes[bytes.count / 2] ^= 1 }
+      if case .truncatesAt(number) = fault { bytes.removeLast(bytes.count / 2) }
       return bytes
     }
   }

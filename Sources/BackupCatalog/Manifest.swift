@@ -89,6 +89,9 @@ package struct Manifest: VersionedRecord, Equatable {
     /// `pg_database_size` at the snapshot.
     package var databaseBytes: Int64
     package var isStandby: Bool
+    /// What follows the name in the `CREATE DATABASE` that makes one like it: encoding, locale, provider. Nil from a version that did not
+    /// keep it.
+    package var databaseOptions: String?
 
     package init(
       version: String, versionNumber: Int, systemIdentifier: String?, database: String, encoding: String,

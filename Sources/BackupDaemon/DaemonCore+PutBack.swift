@@ -11,28 +11,35 @@ import SystemdSupport
 extension DaemonCore {
   /// Puts back what was there before, where the database is missing. A server that does not answer is asked again later.
   func putBackWhatWasCut() async {
+    // It waits for servers, and beats go on meanwhile.
+    guard !isPuttingBack else { return }
+    isPuttingBack = true
+    defer { isPuttingBack = false }
     for begun in cutInPlace {
-      guard !isStopping else { return }
+      guard !isStopping, !board.active.contains(where: { $0.job == Self.restoreJob && $0.database == begun.database })
+      else { continue }
+      let problem = "put back \(begun.database ?? "")"
       let fields: Logger.Metadata = ["database": "\(begun.database ?? "")", "run": "\(begun.run ?? "")"]
       do throws(Fault) {
-        try await putBack(begun)
-        cutInPlace.removeAll { $0.run == begun.run }
+        // One that was begun may fail as well: only the database itself ends this.
+        if try await putBack(begun) { cutInPlace.removeAll { $0.run == begun.run } }
+        standingProblems[problem] = nil
       } catch {
-        logger.error(.runFailed, error, metadata: fields)
-        // One that can't be reached comes back; of anything else `status` tells, and somebody has to look.
-        if ![.databaseUnreachable, .storeUnreachable, .storeSilent].contains(error.code) {
-          cutInPlace.removeAll { $0.run == begun.run }
-        }
+        if standingProblems[problem]?.message != error.message { logger.error(.runFailed, error, metadata: fields) }
+        standingProblems[problem] = Fault(
+          error.code, "'\(begun.database ?? "")' is not in its place since a restore in place was cut off. \(error.message)",
+          cause: error.cause, hint: error.hint ?? "it is tried again each minute")
       }
     }
   }
 
-  private func putBack(_ begun: LedgerRecord) async throws(Fault) {
-    guard let name = begun.database else { return }
+  /// Whether it is there now.
+  private func putBack(_ begun: LedgerRecord) async throws(Fault) -> Bool {
+    guard let name = begun.database else { return true }
     let database = try restoreDatabase(name)
     let live = database.connection["dbname"] ?? database.name
     let rollback = rollback(of: database)
-    guard try await !rollback.isThere(live) else { return }
+    guard try await !rollback.isThere(live) else { return true }
     // It had lost its name, and was not dropped yet.
     if let kept = try await rollback.kept().last(where: { $0.live == live }),
       kept.replaced >= begun.time.addingTimeInterval(-1)
@@ -45,7 +52,7 @@ extension DaemonCore {
       logger.notice(
         .databaseRolledBack, "a database has its name back, which a cut-off restore in place had taken",
         metadata: ["database": "\(name)", "kept": "\(kept.name)"])
-      return
+      return true
     }
     let safety = await keeper.refresh().backups.last {
       $0.id.database == name && $0.manifest.type == "pre-restore" && $0.manifest.run == begun.run
@@ -61,5 +68,6 @@ extension DaemonCore {
     logger.notice(
       "what was there before a restore in place that was cut off is put back",
       metadata: ["database": "\(name)", "backup": "\(safety.id)", "run": "\(run.id)"])
+    return false
   }
 }

@@ -48,9 +48,9 @@ extension DaemonCore {
 
   /// Called at each beat.
   func settleStoresWhenDue() async {
+    await putBackWhatWasCut()
     guard SystemClock.running() - reconciledAt >= plan.reconcileEvery.inSeconds else { return }
     await settleStores()
-    await putBackWhatWasCut()
     await lookForKept()
   }
 

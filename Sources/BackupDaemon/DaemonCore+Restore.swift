@@ -50,7 +50,9 @@ extension DaemonCore {
     record.describe(report)
     if command.inPlace { record.detail = ["way": RestoreWay.inPlace.rawValue] }
     await append(record)
-    restores[id] = Task { await self.run(work, report, way: command.inPlace ? .inPlace : nil) }
+    restores[id] = Task {
+      await self.run(work, report, way: command.inPlace ? .inPlace : isPutBack ? .putBack : nil)
+    }
     return report
   }
 
@@ -75,6 +77,10 @@ extension DaemonCore {
     record.describe(report)
     record.detail = report.restore.map(Self.detail)
     if let way { record.detail = (record.detail ?? [:]).merging(["way": way.rawValue]) { $1 } }
+    if way == .inPlace, report.state != .succeeded, await isLost(report) {
+      // Asked again and again from now on, also after a restart, until it is there.
+      record.detail?[RunHistory.lost] = (report.started ?? report.asked).rfc3339
+    }
     if let canceller = cancellers.removeValue(forKey: report.id), report.state == .aborted {
       record.detail = RunHistory.cancelled(by: canceller)
     }
@@ -88,9 +94,23 @@ extension DaemonCore {
       logger.notice(.restoreSucceeded, "restore succeeded", metadata: fields)
     }
     restores[report.id] = nil
-    await lookForKept()
+    await lookForKept(behind: report.id)
     board.post(report)
     await reportStatus()
+  }
+
+  /// Whether the database is not there, or nobody can tell.
+  private func isLost(_ report: RunReport) async -> Bool {
+    guard let database = try? restoreDatabase(report.database) else { return false }
+    let isThere = try? await rollback(of: database).isThere(database.connection["dbname"] ?? database.name)
+    guard isThere != true else { return false }
+    var begun = LedgerRecord(.runStarted, at: report.started ?? report.asked)
+    begun.describe(report)
+    cutInPlace.append(begun)
+    standingProblems["put back \(report.database)"] = Fault(
+      .restoreFailed, "'\(report.database)' is not in its place since a restore in place failed.",
+      cause: report.fault?.message, hint: "it is put back by itself as soon as that can be done")
+    return true
   }
 
   private func hookAfter(_ report: RunReport) async -> Fault? {
@@ -156,7 +176,10 @@ extension DaemonCore {
     if let inPlace = await ledger.history.inPlace[database.name] {
       let newest = try await rollback(of: database).kept().last { $0.live == live }
       guard let newest, newest.replaced > inPlace.time else {
-        let safety = inPlace.detail?["kept"] ?? "\(database.name)/latest:pre-restore"
+        let own = await keeper.refresh().backups.last {
+          $0.id.database == database.name && $0.manifest.type == "pre-restore" && $0.manifest.run == inPlace.run
+        }
+        let safety = inPlace.detail?["kept"] ?? own.map { "\($0.id)" } ?? "\(database.name)/latest:pre-restore"
         throw Fault(
           .rollbackMissing,
           "The last restore of '\(database.name)' was one in place: what was there before is no database but a backup, \(safety).",
@@ -177,13 +200,15 @@ extension DaemonCore {
 
   /// Looks what restores have put aside on the servers, and drops what has been kept long enough. A server that does not answer keeps
   /// nobody waiting.
-  func lookForKept() async {
+  ///
+  /// - Parameter run: a restore that has just ended.
+  func lookForKept(behind run: String? = nil) async {
     var found: [StatusReport.Kept] = []
     var undroppable: [String: Fault] = [:]
     let keep = isTimeBelieved ? plan.keepReplaced : nil
     for database in plan.databases {
       let rollback = rollback(of: database)
-      let active = board.active.contains { $0.job == Self.restoreJob }
+      let active = board.active.contains { $0.job == Self.restoreJob && $0.id != run }
       let own = database.connection["dbname"] ?? database.name
       let lives = database.includes == nil ? [own] : members(of: database)
       let isOurs = database.includes ?? { $0 == own }
@@ -290,7 +315,7 @@ extension DaemonCore {
   private func safetyBackup(
     _ database: DaemonPlan.Database, _ run: String, _ context: OperationContext
   ) -> Restore.SafetyBackup? {
-    guard let store = plan.stores.first(where: { $0 is LocalStore }) ?? plan.stores.first else { return nil }
+    guard let store = plan.stores.first(where: \.canLink) ?? plan.stores.first else { return nil }
     let (settings, keep, logger, keeper) = (plan.backup, plan.keepReplaced, logger, keeper)
     return { connection throws(Fault) in
       let catalog = await keeper.refresh()

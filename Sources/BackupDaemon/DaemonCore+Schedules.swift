@@ -80,6 +80,12 @@ extension DaemonCore {
 
   /// Runs that a dead daemon began and nobody ended.
   func concludeInterrupted() async {
+    for record in await ledger.history.inPlace.values {
+      guard let since = record.detail?[RunHistory.lost].flatMap(Date.init(rfc3339:)) else { continue }
+      var begun = record
+      begun.time = since
+      cutInPlace.append(begun)
+    }
     for begun in await ledger.history.open.values.sorted(by: { $0.sequence < $1.sequence }) {
       let fault = Self.interruption(of: begun)
       var record = LedgerRecord(.runFinished, at: now())

@@ -73,6 +73,7 @@ package actor DaemonCore {
   var hangingQuestions: [String: Flag] = [:]
   /// Restores in place that an earlier process died in, and whose database may be gone.
   var cutInPlace: [LedgerRecord] = []
+  var isPuttingBack = false
   /// Backups that are being deleted from a store, and that the ledger does not tell so of yet.
   var removing: Set<BackupID> = []
   /// The zone rules that a job's schedule has now; they change when the machine's zone files do.

@@ -177,9 +177,12 @@ package struct RunHistory: Sendable {
       if let job = record.job, let database = record.database {
         last[JobOnDatabase(job: job, database: database)] = record
         if record.detail?["way"] == RestoreWay.inPlace.rawValue,
-          record.result == "succeeded" || record.result == "interrupted"
+          record.result == "succeeded" || record.result == "interrupted" || record.detail?[Self.lost] != nil
         {
           inPlace[database] = record
+        }
+        if record.detail?["way"] == RestoreWay.putBack.rawValue, record.result == "succeeded" {
+          inPlace[database] = nil
         }
         if record.result == "succeeded", record.detail?["proof"] == "whole", let backup = record.backup {
           proofs[backup] = record.time
@@ -220,6 +223,8 @@ package struct RunHistory: Sendable {
 
   /// A clock that is put right by more runs than that has done none of them twice in any case that was seen.
   private static let remembered = 100
+  /// The detail of a restore in place that failed and left no database: since when it ran.
+  static let lost = "lost"
   private static let cancelledBy = "cancelled_by"
 
   /// The detail of a run's last record that says who has ended it.
@@ -297,4 +302,6 @@ extension RecoveryMeasure {
 /// How a restore puts its database into place, as the ledger has it.
 enum RestoreWay: String {
   case inPlace = "in-place"
+  /// What was there before one of those that failed.
+  case putBack = "put-back"
 }

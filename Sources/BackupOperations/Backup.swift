@@ -205,8 +205,9 @@ package struct Backup: Sendable {
       throw later.isEmpty ? error : StoresLost(fault: error)
     }
     do {
+      let program = DumpProgram(dumpProgram, connection, encoding: server.encoding)
       let dumped = try await dump(
-        DumpProgram(dumpProgram, connection), connection, snapshot, server, sealed.encryption, into: &fan)
+        program, connection, snapshot, server, sealed.encryption, into: &fan)
       context.report(RunProgress(phase: .globals))
       let globals = try await GlobalsProgram(globalsProgram, connection).dump(
         withRolePasswords: server.canReadRolePasswords)
@@ -217,11 +218,10 @@ package struct Backup: Sendable {
       try await fan.finish()
       for store in fan.stores { await written.add(key, in: store) }
 
-      // pg_dump writes in the database's own encoding, so that is one of the settings.
       var contents = Contents(
         layout.id, try dumped.index, dumped.frames,
         settings: Dictionary(uniqueKeysWithValues: TextSettings.all.map { ($0.name, $0.value) })
-          .merging(["client_encoding": server.encoding, TextSettings.ofServer: server.monetaryLocale]) { $1 })
+          .merging(["client_encoding": program.encoding, TextSettings.ofServer: server.monetaryLocale]) { $1 })
       var statistics = BackupStatistics(
         contents, try dumped.index, storedBytes: dumped.artifact.count,
         seconds: context.now().timeIntervalSince(started))
@@ -236,10 +236,14 @@ package struct Backup: Sendable {
         [contents] artifact, contentsFile, globals in
         var manifest = manifest(layout, started, server, dumpProgram, artifact, contentsFile, globals, contents)
         manifest.encryption = sealed.record
+        manifest.server.databaseOptions = TableOfContents(try dumped.index.entries).databaseOptions
         return manifest
       }
       (outcome.anomalies, outcome.statistics) = (anomalies, statistics)
       (outcome.cost, outcome.warnings, outcome.later) = (dumped.cost, dumped.warnings, later)
+      if let fault = TableOfContents(try dumped.index.entries).unreadableNames(of: layout.id) {
+        outcome.warnings.append(fault)
+      }
       return outcome
     } catch {
       // Also where the run was cancelled: what it has written must not stay where it costs.

@@ -3,6 +3,17 @@ import Faults
 import PostgresArchive
 import PostgresTools
 
+extension TableOfContents {
+  /// Told at the backup already, and refused before a restore touches anything.
+  func unreadableNames(of id: BackupID) -> Fault? {
+    guard let first = unreadable.first else { return nil }
+    return Fault(
+      .restoreRefused,
+      "\(id) has \(unreadable.count) tables or sequences whose names are no text in any encoding: restores here can't name them.",
+      cause: first.label, hint: "restore it with pg_restore, as its RECOVER.txt says; or give them other names")
+  }
+}
+
 /// What ties the live database to others: it goes by the database itself, and not by its name.
 extension Preparation {
   /// The database that leaves its place; nil where none does.

@@ -3,6 +3,7 @@ import Faults
 import Foundation
 import PostgresArchive
 import PostgresTools
+import Storage
 import Units
 
 /// What a restore finds out before it changes anything, with every check that can refuse it.
@@ -65,10 +66,23 @@ struct Preparation: Sendable {
         hint: "restore into PostgreSQL \(dumpMajor) or newer")
     }
     program = try await ClientPrograms(configured: restore.programs).program("pg_restore", forServer: server.major)
+    if let fault = toc.unreadableNames(of: restore.manifest.id) { throw fault }
     try checkSelection()
     try checkRights()
     try checkTies()
     try checkNeeds()
+  }
+
+  /// Of the way back from a restore in place: its safety backup, to where that was taken from.
+  init(
+    backOf safety: (manifest: Manifest, stores: [any ObjectStore]), _ restore: Restore
+  ) async throws(Fault) {
+    var request = RestoreRequest(backup: safety.manifest.id, database: restore.request.database)
+    request.jobs = restore.request.jobs
+    let back = Restore(
+      request, of: safety.manifest, from: safety.stores, identities: restore.identities, on: restore.maintenance,
+      programs: restore.programs, context: restore.context, logger: restore.logger, liveName: restore.live)
+    try await self.init(back, readsGlobals: false)
   }
 
   // MARK: - Checks
@@ -225,6 +239,24 @@ struct Preparation: Sendable {
         cause: error.cause ?? error.message,
         hint: "create them by hand (--preview shows them), or set 'restore_connect' of the database to a superuser")
     }
+  }
+
+  /// Makes all that the archive has but its rows in a database of its own, and drops that again: what can't be made there can't be made
+  /// where the live one was.
+  func tryOut() async throws(Fault) {
+    let hold = try await create(names.work)
+    do {
+      try await hold.use { _ in
+        let program = RestoreProgram(program, restore.maintenance.database(names.work), request.options)
+        let file = try MemoryFile(head)
+        try await program.make(.preData, head: file, entries: entries, jobs: 1)
+        try await program.make(.postData, head: file, entries: LaterEntries(toc, chosen: entries).first, jobs: 1)
+      }
+    } catch {
+      await takeAway(names.work)
+      throw Fault(error)
+    }
+    try await drop(names.work)
   }
 
   /// Makes an empty database with the archive's encoding and locale. The session that it returns holds the database: as long as somebody

@@ -1,5 +1,6 @@
 import ArtifactFormat
 import BackupCatalog
+import Faults
 import Units
 
 /// The short file beside each backup that says how to get the data back with stock tools alone. A test does what it says.
@@ -25,7 +26,7 @@ struct RecoverText {
 
       \(signature)\(globals)\(manifest.globals == nil ? 2 : 3). Make an empty database and load the archive into it (PostgreSQL \(manifest.server.versionNumber / 10000) or newer):
 
-      createdb --template=template0 --encoding=\(manifest.server.encoding) restored
+      \(create)
       \(decode(artifact.compression, artifact.file.name)) | pg_restore --exit-on-error \(manifest.globals == nil ? "--no-owner --no-privileges " : "")--dbname=restored
 
       \(manifest.globals == nil ? "Leave out --no-owner and --no-privileges where the roles exist." : "Where the roles are not to be made: add --no-owner --no-privileges.") pg_restore gives the new database no settings and
@@ -37,6 +38,15 @@ struct RecoverText {
 
       \(decode(artifact.compression, artifact.file.name)) | pg_restore --data-only --schema=public --table=NAME --file=-
       """
+  }
+
+  private var create: String {
+    guard var options = manifest.server.databaseOptions else {
+      return "createdb --template=template0 --encoding=\(manifest.server.encoding) restored"
+    }
+    // A place on the disk of another machine.
+    if let range = options.firstRange(of: " TABLESPACE = ") { options = String(options[..<range.lowerBound]) }
+    return "psql --dbname=postgres --command=\(shell: "CREATE DATABASE restored \(options)")"
   }
 
   private var globals: String {

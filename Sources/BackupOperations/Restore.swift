@@ -159,6 +159,16 @@ struct RestoreRun: Sendable {
     // Before anything is taken away: all of the backup is read, and is what its contents say.
     phases.begin(.check)
     try await preparation.source.check()
+    do throws(Fault) {
+      try await preparation.tryOut()
+    } catch {
+      if Task.isCancelled { throw CancellationError() }
+      guard error.code == .restoreFailed else { throw error }
+      throw Fault(
+        .restoreRefused, "Nothing was replaced: '\(preparation.inventory.role)' can't make all that the backup has.",
+        cause: "\(error.message)\n\(error.cause ?? "")",
+        hint: "set 'restore_connect' of the database to a superuser, or choose --no-owner, --no-privileges")
+    }
     let start = ContinuousClock.now
     phases.begin(.safety)
     let swap = DatabaseSwap(maintenance: restore.maintenance)
@@ -172,6 +182,7 @@ struct RestoreRun: Sendable {
       // It must be readable here and now, or there is no way back.
       let source = try await ArchiveSource(safety.manifest, in: safety.stores, identities: restore.identities)
       try await source.check()
+      try await Preparation(backOf: safety, restore).tryOut()
       try await preparation.drop(names.kept)
     } catch {
       let swap = swap
@@ -214,10 +225,15 @@ struct RestoreRun: Sendable {
       request, of: safety.manifest, from: safety.stores, identities: restore.identities, on: restore.maintenance,
       programs: restore.programs, context: restore.context, logger: restore.logger, liveName: names.live)
     do throws(Fault) {
-      _ = try await uncancelled { () async throws(Fault) in try await again.run() }
+      let outcome = try await uncancelled { () async throws(Fault) in try await again.run() }
+      let lacks = outcome.unproved + outcome.warnings.map { "\($0.message) \($0.cause ?? "")" }
       return Fault(
-        fault.code, "The restore failed, and '\(names.live)' is back as it was before. " + fault.message,
-        cause: fault.cause, hint: fault.hint)
+        fault.code,
+        "The restore failed, and '\(names.live)' is back "
+          + (lacks.isEmpty ? "as it was before. " : "with its rows, but NOT all of it: see the cause. ") + fault.message,
+        cause: ([fault.cause].compactMap { $0 } + lacks).joined(separator: "\n"),
+        hint: lacks.isEmpty
+          ? fault.hint : "as a superuser: pgbackupctl restore \(shell: safety.manifest.id)")
     } catch let second {
       return Fault(
         .restoreFailed,
@@ -263,7 +279,7 @@ struct RestoreRun: Sendable {
 
     phases.begin(.schema)
     let head = try MemoryFile(preparation.head)
-    try await program.make(.preData, head: head, entries: entries, jobs: 1)
+    var complaints = [try await program.make(.preData, head: head, entries: entries, jobs: 1)]
 
     let session = preparation.session(name)
     let tables = preparation.tables
@@ -284,8 +300,12 @@ struct RestoreRun: Sendable {
     let preparation = preparation
     let later = LaterEntries(preparation.toc, chosen: entries)
     let jobs = request.jobs
-    try await watch.during { try await program.make(.postData, head: head, entries: later.first, jobs: jobs) }
-    let unrefreshed = try await watch.during { try await refresh(later.refreshes, program, head, session) }
+    complaints.append(
+      try await watch.during { try await program.make(.postData, head: head, entries: later.first, jobs: jobs) })
+    let (unrefreshed, complaint) = try await watch.during {
+      try await refresh(later.refreshes, program, head, session)
+    }
+    complaints.append(complaint)
     phases.begin(.statistics)
     try await watch.during { try await preparation.analyze(name) }
 
@@ -311,25 +331,28 @@ struct RestoreRun: Sendable {
     outcome.derived = proof.derived + unrefreshed
     // Behind all that they would fire at: a trigger that keeps a log of commands would log ours.
     if !later.eventTriggers.isEmpty {
-      try await program.make(.postData, head: head, entries: later.eventTriggers, jobs: 1)
+      complaints.append(try await program.make(.postData, head: head, entries: later.eventTriggers, jobs: 1))
     }
+    outcome.warnings += complaints.compactMap { $0 }
     try await preparation.dress(name)
     outcome.warnings += preparation.leftOutSettings
   }
 
-  /// Fills the materialized views. Returns those that a server which reaches nobody could not fill, each with the reason.
+  /// Fills the materialized views. Returns those that a server which reaches nobody could not fill, each with the reason; and what went
+  /// wrong where it goes on after errors.
   private func refresh(
     _ refreshes: [TocEntry], _ program: RestoreProgram, _ head: MemoryFile, _ session: LoadSession
-  ) async throws -> [String] {
-    guard !refreshes.isEmpty else { return [] }
+  ) async throws -> ([String], Fault?) {
+    guard !refreshes.isEmpty else { return ([], nil) }
     do throws(Fault) {
-      try await program.make(.postData, head: head, entries: refreshes.map(\.dumpID), jobs: request.jobs)
-      return []
+      return (
+        [], try await program.make(.postData, head: head, entries: refreshes.map(\.dumpID), jobs: request.jobs)
+      )
     } catch {
       guard request.isConfined, Self.isOfConfinement(error) else { throw error }
     }
     // In the archive's order, which is that of what needs what.
-    return try await session.connect().use { connection throws(Fault) in
+    let left = try await session.connect().use { connection throws(Fault) in
       var failed: [String] = []
       for entry in refreshes {
         do throws(Fault) {
@@ -345,6 +368,7 @@ struct RestoreRun: Sendable {
       }
       return failed
     }
+    return (left, nil)
   }
 
   /// Whether it failed because the kernel lets it connect to nobody (EPERM, EAFNOSUPPORT; our servers speak English).
@@ -381,7 +405,7 @@ struct RestoreRun: Sendable {
 
 /// The entries of an archive's last section in the order in which a restore makes them: all but what runs code of the database's own or
 /// fires at others; then the refreshes of materialized views; event triggers at the very end.
-private struct LaterEntries {
+struct LaterEntries {
   /// Nil for all of the section.
   let first: [Int]?
   let refreshes: [TocEntry]

@@ -238,7 +238,9 @@ struct TableRestore: Sendable {
       let enabled = try await connection.query(
         """
         SELECT pg_catalog.quote_ident(tgname), tgenabled FROM pg_catalog.pg_trigger
-        WHERE tgrelid = $1::pg_catalog.regclass AND NOT tgisinternal AND tgenabled <> 'D'
+        WHERE tgrelid = $1::pg_catalog.regclass AND tgenabled <> 'D'
+          -- PostgreSQL 14 calls a partition's copy of its parent's trigger internal; a constraint's own is that too.
+          AND (NOT tgisinternal OR tgconstraint = 0)
         """, [target])
       for row in enabled {
         let mode = ["A": "ALWAYS ", "R": "REPLICA "][row[1] ?? ""] ?? ""

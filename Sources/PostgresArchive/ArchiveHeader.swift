@@ -54,6 +54,8 @@ package struct TocEntry: Sendable, Hashable {
   package let tablespace: String?
   package let owner: String?
   package let dependencies: [Int]
+  /// Whether a name of it, or a statement with one, had bytes that are no UTF-8: those here are not those of the archive.
+  package let isRepaired: Bool
 
   /// `schema.name` as people read it, for messages.
   package var label: String {

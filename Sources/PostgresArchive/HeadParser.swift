@@ -100,6 +100,7 @@ struct HeadParser {
     guard dumpID > 0 else { throw reader.invalid(.malformed("dump id \(dumpID)"), at: start) }
     let hasData = try reader.integer() != 0
     let limit = Self.longestString
+    reader.hasRepaired = false
     let catalogTable = try reader.string(limit: limit)
     let catalogOID = try reader.string(limit: limit)
     let tag = try reader.string(limit: limit)
@@ -129,7 +130,8 @@ struct HeadParser {
     return TocEntry(
       dumpID: dumpID, hasData: hasData && state != 3, catalogTable: catalogTable, catalogOID: catalogOID, tag: tag,
       kind: kind, section: TocEntry.Section(rawValue: section) ?? .none, definition: definition,
-      copyStatement: copyStatement, schema: schema, tablespace: tablespace, owner: owner, dependencies: dependencies)
+      copyStatement: copyStatement, schema: schema, tablespace: tablespace, owner: owner, dependencies: dependencies,
+      isRepaired: reader.hasRepaired)
   }
 }
 
@@ -163,6 +165,8 @@ struct PrimitiveReader {
   var position: Int
   var integerSize: Int
   var offsetSize: Int
+  /// A string that was read since this was false was no UTF-8.
+  var hasRepaired = false
 
   init(bytes: [UInt8], position: Int, header: ArchiveHeader?) {
     self.bytes = bytes
@@ -202,6 +206,11 @@ struct PrimitiveReader {
     let length = try integer()
     guard length >= 0 else { return nil }
     guard length <= limit else { throw invalid(.malformed("a string of \(length) bytes"), at: start) }
-    return String(decoding: try raw(length), as: UTF8.self)
+    let bytes = try raw(length)
+    guard let text = String(validating: bytes, as: UTF8.self) else {
+      hasRepaired = true
+      return String(decoding: bytes, as: UTF8.self)
+    }
+    return text
   }
 }

@@ -34,6 +34,12 @@ package struct TableOfContents: Sendable {
     }
   }
 
+  /// Tables and sequences whose names can't be told as text (of a database whose encoding is SQL_ASCII, which is none): only `pg_restore`
+  /// itself, which takes bytes as they are, can load them.
+  package var unreadable: [TocEntry] {
+    entries.filter { $0.isRepaired && ["TABLE", "TABLE DATA", "SEQUENCE", "SEQUENCE SET"].contains($0.kind) }
+  }
+
   package var extensions: [String] { entries.filter { $0.kind == "EXTENSION" }.compactMap(\.tag) }
 
   package var tablespaces: Set<String> { Set(entries.compactMap(\.tablespace).filter { !$0.isEmpty }) }

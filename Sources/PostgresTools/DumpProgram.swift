@@ -6,8 +6,13 @@ package struct DumpProgram: Sendable {
   private let program: ClientProgram
   private let connection: ConnectionSettings
 
-  package init(_ program: ClientProgram, _ connection: ConnectionSettings) {
+  /// Of the archive: UTF-8, which every name can be read in, but where the server can't tell what its bytes mean.
+  package let encoding: String
+
+  /// - Parameter encoding: the database's, as `pg_encoding_to_char` names it.
+  package init(_ program: ClientProgram, _ connection: ConnectionSettings, encoding: String) {
     self.program = program
+    self.encoding = ["SQL_ASCII", "MULE_INTERNAL"].contains(encoding) ? encoding : "UTF8"
     var connection = connection
     connection["options"] = TextSettings.options(after: connection["options"])
     connection["application_name"] = "pgbackupd pg_dump"
@@ -23,7 +28,7 @@ package struct DumpProgram: Sendable {
     let process = ClientProcess(
       path: program.path,
       arguments: [
-        "--format=custom", "--compress=0", "--no-password", "--snapshot=\(snapshot.identifier)",
+        "--format=custom", "--compress=0", "--no-password", "--encoding=\(encoding)", "--snapshot=\(snapshot.identifier)",
         "--lock-wait-timeout=\(Int64(lockWait.inSeconds * 1000))", "--dbname=\(connection.conninfo)",
       ], password: connection.password)
     let outcome = try await process.stream(stallDeadline: stallAfter, body)

@@ -30,9 +30,9 @@ package actor PostgresSession {
     // And one that takes no more of our bytes within a minute.
     settings.setDefault("tcp_user_timeout", "60000")
     settings["client_encoding"] = "UTF8"
-    // Whatever a database or a role has set: how long our statements take is ours to bound.
+    // Whatever a database or a role has set: how long our statements take is ours to bound, and where we write we mean it.
     let others = settings["options"] ?? getenv("PGOPTIONS").map { String(cString: $0) }
-    settings["options"] = ([others].compactMap { $0 } + ["-c statement_timeout=0"]).joined(separator: " ")
+    settings["options"] = ([others].compactMap { $0 } + ["-c statement_timeout=0 -c default_transaction_read_only=off"]).joined(separator: " ")
     let session = PostgresSession(settings)
     try await session.open()
     return session

@@ -48,9 +48,11 @@ package struct RestoreProgram: Sendable {
   /// - Parameters:
   ///   - entries: of the table of contents, by dump id and in its order, which is that of what needs what; all of the section where nil.
   ///   - jobs: how many connections work at once.
+  /// - Returns: what went wrong, where it goes on after errors.
+  @discardableResult
   package func make(
     _ section: Section, head: MemoryFile, entries: [Int]?, jobs: Int
-  ) async throws(Fault) {
+  ) async throws(Fault) -> Fault? {
     do {
       let list = try entries.map { try MemoryFile(Self.list($0)) }
       let process = ClientProcess(
@@ -58,7 +60,9 @@ package struct RestoreProgram: Sendable {
         password: connection.password)
       let output = try await process.capture(limit: 1 << 20)
       _ = list
-      guard output.status.isSuccess || isLenient else { throw fault(output.status, output.complaint) }
+      if output.status.isSuccess { return nil }
+      guard isLenient else { throw fault(output.status, output.complaint) }
+      return fault(output.status, output.complaint)
     } catch {
       throw Fault(error)
     }

@@ -1,8 +1,10 @@
 import ArgumentParser
 import BackupCatalog
 import ControlAPI
+import Dispatch
 import Faults
 import Foundation
+import Glibc
 import Units
 
 struct RunCommand: ParsableCommand {
@@ -71,6 +73,8 @@ struct RunFollower {
   func toItsEnd(_ run: RunReport) throws -> RunReport {
     // One that could not even begin.
     if run.state.isFinal { return run }
+    let watch = LeavingNotice(run)
+    defer { watch.end() }
     var last = run
     var line = ProgressLine()
     try connection.client.stream(RunReport.self, "/v1/runs/\(run.id)/events") { report in
@@ -86,6 +90,29 @@ struct RunFollower {
     }
     return last
   }
+}
+
+/// Who ends the client has not ended the run, and is told so.
+///
+/// - Safety: `@unchecked` because Dispatch's sources are not declared Sendable; they are made here, and cancelled by the one owner.
+private final class LeavingNotice: @unchecked Sendable {
+  private let sources: [any DispatchSourceSignal]
+
+  init(_ run: RunReport) {
+    let words = "\nThe run goes on: \(run.job) of \(run.database).\nnext: pgbackupctl cancel \(shell: run.id), to end it"
+    sources = [SIGINT, SIGTERM].map { number in
+      signal(number, SIG_IGN)
+      let source = DispatchSource.makeSignalSource(signal: number, queue: .global())
+      source.setEventHandler { @Sendable in
+        Terminal.complain(words)
+        _exit(130)
+      }
+      source.resume()
+      return source
+    }
+  }
+
+  func end() { for source in sources { source.cancel() } }
 }
 
 enum RunText {

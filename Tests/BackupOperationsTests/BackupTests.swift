@@ -129,9 +129,16 @@ func connection(_ cluster: PrivateCluster, _ database: String, user: String = "p
 
   /// RECOVER.txt is executed to the letter on another server, which has none of the roles, and the restored database equals the source,
   /// table by table.
-  @Test(arguments: ["none", "age", "gpg"]) func recoverTextDoesWhatItSays(_ encryption: String) async throws {
+  @Test(arguments: [
+    ("none", ""), ("age", "LOCALE 'C'"),
+    ("gpg", "LOCALE_PROVIDER icu ICU_LOCALE 'de-DE' LOCALE 'C.UTF-8'"),
+  ]) func recoverTextDoesWhatItSays(_ encryption: String, _ options: String) async throws {
     let (cluster, other) = (try PrivateCluster.shared(), try PrivateCluster())
-    let database = try cluster.makeDatabase(sample: 1)
+    let database = try cluster.makeDatabase(options: options)
+    try Shell.must(
+      "\(cluster.binaries)/psql",
+      ["-X", "-q", "-v", "scale=1", "-d", cluster.conninfo(database), "-f", "\(repositoryRoot)/etc/demo/sample.sql"],
+      environment: ["PGCLIENTENCODING": "UTF8"])
     let owner = "Owner of \(database)"
     try cluster.sql(
       database,
@@ -155,7 +162,7 @@ func connection(_ cluster: PrivateCluster, _ database: String, user: String = "p
     var script = ["set -eu", "cd '\(folder)'"]
     var inDocument = false
     for line in text.split(separator: "\n").map(String.init) {
-      let isCommand = ["sha256sum", "createdb", "zstd", "age", "export", "(umask"].contains { line.hasPrefix($0 + " ") }
+      let isCommand = ["sha256sum", "createdb", "psql", "zstd", "age", "export", "(umask"].contains { line.hasPrefix($0 + " ") }
       if isCommand || inDocument {
         let isTable = line.contains("--table=NAME")
         script.append(
@@ -178,6 +185,9 @@ func connection(_ cluster: PrivateCluster, _ database: String, user: String = "p
       let query = "SELECT count(*), md5(string_agg(t::text, E'\\n' ORDER BY t::text)) FROM ONLY \(table) AS t"
       #expect(try cluster.sql(database, query) == other.sql(restored, query), "\(table)")
     }
+    let likeness = "SELECT encoding, datcollate, datctype, datlocprovider, daticulocale FROM pg_database WHERE datname = "
+    #expect(
+      try other.sql("postgres", likeness + "'\(restored)'") == cluster.sql("postgres", likeness + "'\(database)'"))
     #expect(try other.sql(restored, "SELECT tableowner FROM pg_tables WHERE tablename = 'users'") == "\(owner)\n")
     #expect(
       try String(contentsOfFile: workshop.folder.file("users.sql"), encoding: .utf8).contains("COPY portal.users "))

@@ -57,8 +57,51 @@ import Testing
     #expect(outcome.rows == fixture.manifest.totals.rows)
   }
 
-  @Test func anEmptyDatabase() async throws {
-    let fixture = try await RestoreFixture(sample: nil)
+  /// Names and rows that are no ASCII, in databases that are no UTF-8.
+  @Test(arguments: ["LATIN1", "WIN1252", "EUC_JP", "SQL_ASCII"]) func otherEncodings(_ encoding: String) async throws {
+    let words = encoding == "EUC_JP" ? ("表", "行") : ("tä", "schö")
+    let fixture = try await RestoreFixture(
+      sample: nil,
+      sql: """
+        SET client_encoding = '\(encoding == "SQL_ASCII" ? "SQL_ASCII" : "UTF8")';
+        CREATE SCHEMA "\(words.1)"; CREATE TABLE "\(words.1)"."\(words.0)" (id serial, "\(words.1)" text);
+        INSERT INTO "\(words.1)"."\(words.0)" ("\(words.1)") SELECT '\(words.0)' || i FROM generate_series(1, 20) i;
+        CREATE MATERIALIZED VIEW "m\(words.0)" AS SELECT * FROM "\(words.1)"."\(words.0)";
+        """, options: "ENCODING '\(encoding)' LOCALE 'C'")
+    let before = try fixture.text(fixture.database)
+    let outcome = try await fixture.restore(fixture.request).run()
+    #expect(outcome.isProved && outcome.rows == 20 && outcome.provedTables == 1)
+    #expect(try fixture.text(fixture.database) == before)
+    var request = fixture.request
+    request.tables = [words.0]
+    #expect(try await fixture.restore(request, at: Date(timeIntervalSince1970: 1_800_150_000)).run().rows == 20)
+  }
+
+  /// Bytes that are no text in any encoding are told at the backup, and refused before a restore touches anything; RECOVER.txt's way is
+  /// open.
+  @Test func namesThatAreNoText() async throws {
+    let cluster = try PrivateCluster.shared()
+    let database = try cluster.makeDatabase("bytes", options: "ENCODING 'SQL_ASCII' LOCALE 'C'")
+    try cluster.sql(
+      database, "DO $$ BEGIN EXECUTE format('CREATE TABLE %I AS SELECT 1 AS n', convert_from('\\x74e4', 'SQL_ASCII')); END $$")
+    let workshop = Workshop()
+    let outcome = try await workshop.backup(try connection(cluster, database), database: database).run()
+    #expect(outcome.warnings.contains { $0.code == .restoreRefused && $0.hint?.contains("RECOVER.txt") == true })
+    for target in [RestoreRequest.Target.swap, .inPlace, .beside("elsewhere")] {
+      var request = RestoreRequest(backup: outcome.manifest.id, database: database)
+      request.target = target
+      let restore = Restore(
+        request, of: outcome.manifest, from: [workshop.store], identities: [], on: try connection(cluster, database),
+        programs: [cluster.binaries], context: OperationContext(now: { .distantPast }, report: { _ in }),
+        logger: Logger(label: "test"))
+      let fault = await #expect(throws: Fault.self) { try await restore.run() }
+      #expect(fault?.code == .restoreRefused)
+    }
+    #expect(try cluster.sql(database, "SELECT count(*) FROM pg_tables WHERE schemaname = 'public'") == "1\n")
+  }
+
+  @Test(arguments: majors) func anEmptyDatabase(_ major: Int) async throws {
+    let fixture = try await RestoreFixture(cluster: PrivateCluster(major: major), sample: nil)
     let outcome = try await fixture.restore(fixture.request).run()
     #expect(outcome.isProved && outcome.tables == 0 && outcome.kept != nil)
   }

@@ -22,10 +22,10 @@ struct RestoreFixture {
 
   init(
     cluster: PrivateCluster? = nil, sample: Int? = 1, sql: String? = nil, isEncrypted: Bool = false,
-    settings: Backup.Settings = .init()
+    settings: Backup.Settings = .init(), options: String = ""
   ) async throws {
     self.cluster = try cluster ?? .shared()
-    database = try self.cluster.makeDatabase("live", sample: sample)
+    database = try self.cluster.makeDatabase("live", sample: sample, options: options)
     if let sql { try self.cluster.sql(database, sql) }
     var settings = settings
     settings.programs = [self.cluster.binaries]
@@ -67,7 +67,7 @@ struct RestoreFixture {
   /// pg_dump's text of a database, without what differs from run to run.
   func text(_ database: String) throws -> [String] {
     try Shell.must(
-      "\(cluster.binaries)/pg_dump", ["-d", cluster.conninfo(database)]
+      "\(cluster.binaries)/pg_dump", ["-E", "UTF8", "-d", cluster.conninfo(database)]
     ).split(separator: "\n").map(String.init).filter { !$0.hasPrefix("\\restrict") && !$0.hasPrefix("\\unrestrict") }
       .sorted()
   }
@@ -153,6 +153,27 @@ struct RestoreFixture {
       try fixture.cluster.sql(
         fixture.database + "_some",
         "SELECT count(*) FROM pg_constraint WHERE contype = 'f' AND conrelid = 'portal.media'::regclass") == "1\n")
+  }
+
+  /// Triggers of partitions, which PostgreSQL 14 calls internal, are as they were.
+  @Test(arguments: [14, 18]) func rowsOfPartitionsAreReplaced(_ major: Int) async throws {
+    let fixture = try await RestoreFixture(
+      cluster: PrivateCluster(major: major), sample: nil,
+      sql: """
+        CREATE TABLE part (id int) PARTITION BY RANGE (id); CREATE TABLE p1 PARTITION OF part FOR VALUES FROM (0) TO (100);
+        CREATE TABLE seen (id int);
+        CREATE FUNCTION see() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN INSERT INTO seen VALUES (NEW.id); RETURN NEW; END $$;
+        CREATE TRIGGER tr AFTER INSERT ON part FOR EACH ROW EXECUTE FUNCTION see();
+        INSERT INTO part VALUES (1), (2);
+        """)
+    var request = fixture.request
+    request.tables = ["part"]
+    request.tableTarget = .replaceRows
+    _ = try await fixture.restore(request).run()
+    #expect(
+      try fixture.cluster.sql(
+        fixture.database, "INSERT INTO part VALUES (3); SELECT count(*) FROM part; SELECT max(id), count(*) FROM seen")
+        == "3\n3|3\n")
   }
 
   @Test func rowsAreReplaced() async throws {

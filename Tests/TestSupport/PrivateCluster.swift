@@ -10,6 +10,7 @@ package final class PrivateCluster: Sendable {
   private let keeper: ChildProcess
   private let lifeline: Int32
   private let isRunning = Atomic(true)
+  private let hasBegunAgain = Atomic(false)
 
   /// One server for all tests of a process that need nothing special; each makes databases of its own.
   package static func shared() throws -> PrivateCluster { try sharedResult.get() }
@@ -107,8 +108,28 @@ package final class PrivateCluster: Sendable {
   /// Ends the server at once, as a power cut would.
   package func stop() {
     guard isRunning.exchange(false, ordering: .relaxed) else { return }
+    if hasBegunAgain.load(ordering: .relaxed) { try? crash() }
     close(lifeline)
     keeper.wait()
+  }
+
+  /// Ends the server as a crash does; `beginAgain` brings it back with its data.
+  package func crash() throws {
+    let asUser = Self.asUser
+    try Shell.must(
+      asUser[0],
+      asUser.dropFirst() + ["\(binaries)/pg_ctl", "-D", folder.file("data"), "-m", "immediate", "-w", "-s", "stop"])
+  }
+
+  package func beginAgain() throws {
+    let asUser = Self.asUser
+    hasBegunAgain.store(true, ordering: .relaxed)
+    try Shell.must(
+      asUser[0],
+      asUser.dropFirst() + [
+        "\(binaries)/pg_ctl", "-D", folder.file("data"), "-l", folder.file("data/log"), "-w", "-s", "-o",
+        "-k \(folder.path) -p \(Self.port) -c listen_addresses= -c fsync=off -c max_connections=400", "start",
+      ])
   }
 
   /// initdb and postgres refuse to run as root.
@@ -130,9 +151,11 @@ package final class PrivateCluster: Sendable {
   }
 
   /// Makes a database with a name that no other test has.
-  package func makeDatabase(_ prefix: String = "db", sample scale: Int? = nil) throws -> String {
+  package func makeDatabase(
+    _ prefix: String = "db", sample scale: Int? = nil, options: String = ""
+  ) throws -> String {
     let name = "\(prefix)_\(UUID().uuidString.prefix(8).lowercased())"
-    try sql("postgres", "CREATE DATABASE \"\(name)\" TEMPLATE template0")
+    try sql("postgres", "CREATE DATABASE \"\(name)\" TEMPLATE template0 \(options)")
     if let scale {
       try Shell.must(
         "\(binaries)/psql",

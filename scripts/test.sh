@@ -1,14 +1,33 @@
 #!/usr/bin/env bash
-# Runs the built tests, and says at the very end which failed: the log above is long. Arguments go to `swift test`.
+# Runs the built tests, and says at the very end which failed: the logs above are long. Arguments go to `swift test`; without any, all
+# tests run, in two processes at once: those of the whole programs mostly wait for servers and clocks, and would keep the others' threads.
 set -uo pipefail
 cd "$(dirname "$0")/.."
-log=.build/test.log
-# So many tests at once: all of them would wait for the same few cores, with hundreds of sessions and servers.
+# So many tests at once in each: all of them would wait for the same few cores, with hundreds of sessions and servers.
 export SWT_EXPERIMENTAL_MAXIMUM_PARALLELIZATION_WIDTH=${SWT_EXPERIMENTAL_MAXIMUM_PARALLELIZATION_WIDTH:-8}
-swift test --skip-build "$@" 2>&1 | tee "$log"
-status=${PIPESTATUS[0]}
-if [ "$status" -ne 0 ]; then
-  printf '\nWhat failed (the whole log is in %s):\n' "$log"
-  grep -aE '^✘|recorded an issue|^  ?↳|Fatal error|signal code' "$log" | cut -c1-1000
+
+# run LOG ARGUMENTS…: the lock of .build is for builds, and nothing is built here.
+run() {
+  local log=$1
+  shift
+  swift test --skip-build --ignore-lock "$@" >"$log" 2>&1
+}
+if [ $# -gt 0 ]; then
+  logs=(.build/test.log)
+  swift test --skip-build "$@" 2>&1 | tee "${logs[0]}"
+  status=${PIPESTATUS[0]}
+else
+  logs=(.build/test.log .build/test-programs.log)
+  run "${logs[1]}" --filter '^EndToEndTests\.' &
+  programs=$!
+  run "${logs[0]}" --skip '^EndToEndTests\.'
+  status=$?
+  wait $programs || status=$?
+  cat "${logs[@]}"
 fi
+if [ "$status" -ne 0 ]; then
+  printf '\nWhat failed (the whole log is in %s):\n' "${logs[*]}"
+  grep -ahE '^✘|recorded an issue|^  ?↳|Fatal error|Fatal access|signal code' "${logs[@]}" | cut -c1-1000
+fi
+grep -ahE 'Test run with [0-9]+ tests' "${logs[@]}"
 exit "$status"

@@ -41,12 +41,16 @@ package struct BackupStatistics: Codable, Sendable, Equatable {
   package var seconds: Double
   /// By `schema.name`; rows of partitions count as those of the table at their top.
   package var rows: [String: Int64]
+  /// Tables that are in the backup without their rows; nil where there are none.
+  package var withoutRows: Set<String>?
   /// Of its largest table, as it lies in the archive.
   package var largestTableBytes: Int64?
   /// Of all definitions; nil where that is not known.
   package var schemaDigest: String?
   /// It was flagged, and nobody has said that it is right.
   package var isFlagged = false
+  /// Somebody has said that it is right: what came before is no measure any more. Nil as long as nobody has.
+  package var isBaseline: Bool?
 
   package init(
     backup: BackupID, archiveBytes: Int64, storedBytes: Int64, seconds: Double, rows: [String: Int64],
@@ -81,9 +85,10 @@ package struct AnomalyRule: Sendable, Hashable {
 
   /// - Parameter history: of the same database, the oldest first.
   package func compare(_ new: BackupStatistics, with history: [BackupStatistics]) -> [Anomaly] {
-    let trusted = history.filter { !$0.isFlagged }
+    let undoubted = history.filter { !$0.isFlagged }
+    let trusted = undoubted.lastIndex { $0.isBaseline == true }.map { Array(undoubted[$0...]) } ?? undoubted
     guard let last = trusted.last else { return [] }
-    return rows(new, last) + size(new, trusted) + schema(new, last) + duration(new, trusted)
+    return rows(new, last) + slowLosses(new, trusted) + size(new, trusted) + schema(new, last) + duration(new, trusted)
   }
 
   private func rows(_ new: BackupStatistics, _ last: BackupStatistics) -> [Anomaly] {
@@ -92,17 +97,39 @@ package struct AnomalyRule: Sendable, Hashable {
     for (table, before) in last.rows.sorted(by: { $0.key < $1.key })
     where !patterns.contains(where: { $0.matches(table) }) {
       guard let now = new.rows[table] else {
+        // Unlogged, and dumped from a standby: told where it was dumped, and no loss.
+        if new.withoutRows?.contains(table) == true { continue }
         found.append(Anomaly(.tableVanished, table: table, "the table is gone; it had \(before) rows"))
         continue
       }
       let lost = before - now
-      guard before > 0, now == 0 || lost >= Self.fewRows && lost * 100 > before * Int64(lostPercent) else { continue }
+      guard isLost(now, before) else { continue }
       found.append(
         Anomaly(.rowsLost, table: table, "\(now) rows, \(before) before: \(lost * 100 / before) % are gone"))
     }
     let appeared = new.rows.keys.filter { last.rows[$0] == nil }.sorted()
     return found
       + appeared.map { Anomaly(.tableAppeared, table: $0, "the table is new, with \(new.rows[$0] ?? 0) rows") }
+  }
+
+  /// A table that never grows and loses a little each time is as empty in the end. One that has grown in between comes and goes.
+  private func slowLosses(_ new: BackupStatistics, _ trusted: [BackupStatistics]) -> [Anomaly] {
+    let patterns = ignored.map(Wildcard.init)
+    return new.rows.sorted { $0.key < $1.key }.compactMap { table, now in
+      let before = trusted.compactMap { $0.rows[table] }
+      guard before.count > 1, let last = before.last, !isLost(now, last), let most = before.max(),
+        let peak = before.lastIndex(of: most), !patterns.contains(where: { $0.matches(table) })
+      else { return nil }
+      let since = before[peak...] + [now]
+      guard zip(since, since.dropFirst()).allSatisfy(>=), isLost(now, most) else { return nil }
+      return Anomaly(
+        .rowsLost, table: table,
+        "\(now) rows, \(most) some backups before: \((most - now) * 100 / most) % have gone little by little")
+    }
+  }
+
+  private func isLost(_ now: Int64, _ before: Int64) -> Bool {
+    before > 0 && (now == 0 || before - now >= Self.fewRows && (before - now) * 100 > before * Int64(lostPercent))
   }
 
   private func size(_ new: BackupStatistics, _ trusted: [BackupStatistics]) -> [Anomaly] {

@@ -28,6 +28,10 @@ package struct Proof: VersionedRecord, Equatable {
   package var assertions: Int
   /// Indexes and tables that amcheck found sound; nil where it is not installed.
   package var checkedRelations: Int?
+  /// The SHA-256 of the artifact that was restored; nil from a version that did not say.
+  package var artifact: String?
+  /// The ledger's last line when it was signed: the store is its witness.
+  package var ledger: Manifest.LedgerWitness?
 
   package init(
     backup: BackupID, finished: Date, host: String, software: String, server: String, stores: [String],
@@ -79,5 +83,13 @@ package struct DrillReport: Codable, Sendable, Equatable {
     self.proof = proof
     self.unproved = unproved
     self.derived = derived
+  }
+}
+
+extension DrillReport {
+  /// A list that fits into a record; nil where it is empty.
+  package static func names(_ all: [String]) -> String? {
+    guard !all.isEmpty else { return nil }
+    return all.prefix(30).joined(separator: "; ") + (all.count > 30 ? "; and \(all.count - 30) more" : "")
   }
 }

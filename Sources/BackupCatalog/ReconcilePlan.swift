@@ -56,7 +56,8 @@ package struct ReconcilePlan: Sendable {
       repaired[decision.backup.manifest.layout.folder] = Set(whole.isEmpty || decision.isHeld ? stores : lacking)
       // Manifests have whole seconds.
       let isBeingWritten =
-        running[decision.backup.id.database].map { decision.backup.manifest.finished.timeIntervalSince($0) > -1 } ?? false
+        running[decision.backup.id.database].map { decision.backup.manifest.finished.timeIntervalSince($0) > -1 }
+        ?? false
       if !whole.isEmpty, !isBeingWritten {
         for store in lacking.reversed() where !unknown.contains(store) {
           copies.append(

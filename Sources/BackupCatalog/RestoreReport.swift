@@ -51,7 +51,7 @@ package struct RestoreOutcome: Sendable, Codable, Equatable {
   package static func sentence(derived: [String]?) -> String? {
     guard let derived, !derived.isEmpty else { return nil }
     let rest = derived.count > 12 ? " and \(derived.count - 12) more" : ""
-    return "computed anew from the rows, and not compared: \(derived.prefix(12).joined(separator: ", "))\(rest)"
+    return "not compared (computed anew, or not in the backup): \(derived.prefix(12).joined(separator: ", "))\(rest)"
   }
 }
 

@@ -17,7 +17,8 @@ struct AlertsReader {
     .slack: ["url", "url_file", "ca_file", "proxy", "proxy_file"],
     .discord: ["url", "url_file", "ca_file", "proxy", "proxy_file"],
     .webhook: [
-      "url", "url_file", "ca_file", "proxy", "proxy_file", "secret", "secret_file", "template", "content_type", "headers",
+      "url", "url_file", "ca_file", "proxy", "proxy_file", "secret", "secret_file", "template", "content_type",
+      "headers",
     ],
     .ping: ["url", "url_file", "ca_file", "proxy", "proxy_file", "jobs"], .command: ["run"],
   ]

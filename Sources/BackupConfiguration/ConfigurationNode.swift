@@ -50,7 +50,8 @@ struct ConfigurationNode {
   /// A key as messages may tell it: one that was mistaken for its value may be a secret.
   private func shown(_ key: String) -> String {
     guard path.hasPrefix("alerts") else { return key }
-    return key.utf8.count <= 63 && key.utf8.allSatisfy { $0 > 32 && $0 < 127 && $0 != 58 && $0 != 64 && $0 != 47 } ? key : "…"
+    return key.utf8.count <= 63 && key.utf8.allSatisfy { $0 > 32 && $0 < 127 && $0 != 58 && $0 != 64 && $0 != 47 }
+      ? key : "…"
   }
 
   /// As libcurl has them (CURLOPT_PROXY): a host and a port, the scheme may be left out.

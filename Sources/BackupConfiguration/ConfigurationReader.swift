@@ -390,7 +390,11 @@ package struct ConfigurationReader {
     // sockaddr_un's sun_path holds 108 bytes, its closing zero among them (unix(7)).
     if daemon.socket.utf8.count > 107 { values["socket"]?.report("a socket's path has 107 bytes at most") }
     if let runs = values["parallel_runs"]?.integer(in: 1...32) { daemon.parallelRuns = runs }
-    if let limit = values["stop_within"]?.duration(atLeast: .seconds(1)) { daemon.windDown = limit }
+    if let limit = values["stop_within"]?.duration(atLeast: .seconds(1)) {
+      // The daemon asks systemd for five minutes of patience, and for no more.
+      if limit > .seconds(240) { values["stop_within"]?.report("4m at most: systemd ends what takes longer") }
+      daemon.windDown = limit
+    }
     if let pause = values["reconcile_every"]?.duration(atLeast: .seconds(1)) { daemon.reconcileEvery = pause }
     return daemon
   }

@@ -20,6 +20,8 @@ actor AlertCourier {
     var refusals: [String: Int] = [:]
     /// Messages that were refused where others got through: they are tried when nothing else waits.
     var aside: Set<String> = []
+    /// Messages that the disk did not take, which may be just what they are about.
+    var unwritten: [Notice] = []
   }
 
   private let folder: String
@@ -97,10 +99,16 @@ actor AlertCourier {
       logger.error(
         .alertUndelivered,
         Fault(
-          .alertUndelivered, "A message for '\(name)' could not be queued.", cause: "\(error)",
-          hint: "look at the state directory"))
+          .alertUndelivered, "A message for '\(name)' waits in memory: the state directory takes no file.",
+          cause: error.localizedDescription, hint: "df \(shell: folder)"), metadata: ["channel": "\(name)"])
+      lines[name]?.unwritten.append(notice)
+      if let count = lines[name]?.unwritten.count, count > Self.queueLimit {
+        lines[name]?.unwritten.removeFirst()
+        lines[name]?.report.dropped += 1
+      }
     }
-    lines[name]?.report.waiting = waiting(name).count
+    let waits = count(name)
+    lines[name]?.report.waiting = waits
     // Whatever is tried again behind all others must not keep this one waiting.
     if let line = lines[name], !line.aside.isEmpty, all.allSatisfy(line.aside.contains) { serveNow(name) }
     lines[name]?.wake.yield()
@@ -137,6 +145,18 @@ actor AlertCourier {
     for await _ in wakes {
       var pause = 5.0
       while !Task.isCancelled, let channel = lines[name]?.channel, let aside = lines[name]?.aside {
+        if let notice = lines[name]?.unwritten.first {
+          if await take(notice, channel) {
+            lines[name]?.unwritten.removeFirst()
+            let waits = count(name)
+            lines[name]?.report.waiting = waits
+            pause = 5
+            continue
+          }
+          await rest(name, pause)
+          pause = min(pause * 2, Self.longestPause)
+          continue
+        }
         let all = waiting(name)
         guard let file = all.first(where: { !aside.contains($0) }) ?? all.first else { break }
         if await deliver(file, channel) {
@@ -162,14 +182,32 @@ actor AlertCourier {
           pause = 5
           continue
         }
-        lines[name]?.report.nextTry = now().addingTimeInterval(pause)
-        try? await Task.sleep(for: .seconds(pause))
-        if !Task.isCancelled { lines[name]?.report.nextTry = nil }
+        await rest(name, pause)
         pause = min(pause * 2, Self.longestPause)
       }
       if Task.isCancelled { return }
     }
   }
+
+  private func rest(_ name: String, _ pause: Double) async {
+    lines[name]?.report.nextTry = now().addingTimeInterval(pause)
+    try? await Task.sleep(for: .seconds(pause))
+    if !Task.isCancelled { lines[name]?.report.nextTry = nil }
+  }
+
+  /// Whether the message, which is on no disk, needs no further try.
+  private func take(_ notice: Notice, _ channel: NoticeChannel) async -> Bool {
+    do throws(Fault) {
+      succeeded(channel.settings.name, try await channel.deliver(notice, at: now()))
+      return true
+    } catch {
+      if !Task.isCancelled { failed(channel.settings.name, error, next: nil) }
+      return false
+    }
+  }
+
+  /// Messages that wait for a channel, on disk or in memory.
+  private func count(_ name: String) -> Int { waiting(name).count + (lines[name]?.unwritten.count ?? 0) }
 
   /// Whether the message needs no further try.
   private func deliver(_ file: String, _ channel: NoticeChannel) async -> Bool {
@@ -207,7 +245,7 @@ actor AlertCourier {
       logger.notice(.alertDelivered, "an alert channel takes messages again", metadata: ["channel": "\(name)"])
     }
     (report.lastDelivered, report.fault, report.failures, report.nextTry) = (now(), remark, 0, nil)
-    (report.delivered, report.waiting) = (report.delivered + 1, waiting(name).count)
+    (report.delivered, report.waiting) = (report.delivered + 1, count(name))
     lines[name]?.report = report
   }
 

@@ -65,6 +65,7 @@ package struct ControlServer: Service {
         defer { open.endRequest(channel) }
         let context = ControlContext(source: .init(channel: channel, logger: logger))
         let response: Response
+        await core.whenStarted()
         do {
           response = try await responder.respond(to: request, context: context)
         } catch let error as any HTTPResponseError {

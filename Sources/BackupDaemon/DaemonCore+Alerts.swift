@@ -3,6 +3,7 @@ import BackupOperations
 import ControlAPI
 import Faults
 import Foundation
+import Logging
 import Notifications
 import Storage
 import SystemdSupport
@@ -31,7 +32,7 @@ extension DaemonCore {
 
   /// Looks at what is wrong now, and tells those who want to know what has changed. One look at a time: an old one must not undo a newer.
   func watch(_ freshness: Freshness = .watched) async {
-    guard !isStopping, !plan.alerts.isEmpty else { return }
+    guard !isStopping else { return }
     guard !isWatching else {
       watchAgain = true
       return
@@ -41,6 +42,8 @@ extension DaemonCore {
       watchAgain = false
       let overview = await overview(freshness)
       guard !isStopping else { break }
+      tellJournal(overview.problems)
+      guard !plan.alerts.isEmpty else { continue }
       let before = incidents
       let messages = incidents.update(overview.problems, channels: plan.alerts, at: now()) { _ in Self.newID() }
       for message in messages { await courier.post(notice(message, overview.report), to: message.channel) }
@@ -48,6 +51,26 @@ extension DaemonCore {
       if incidents != before { keepIncidents() }
     } while watchAgain
     isWatching = false
+  }
+
+  /// Whatever channels there are: what is wrong, and that it is over, stands in the journal. A failed run has an entry of its own.
+  private func tellJournal(_ problems: [Problem]) {
+    let standing = Dictionary(
+      problems.filter { $0.job == nil && $0.quietUntil.map { $0 <= now() } ?? true }.map { ($0.key, $0) },
+      uniquingKeysWith: { first, _ in first })
+    for (subject, problem) in standing.sorted(by: { $0.key < $1.key }) where toldProblems[subject] == nil {
+      logger.warning(.problemOpened, problem.fault, metadata: problem.fields)
+    }
+    for (subject, problem) in toldProblems.sorted(by: { $0.key < $1.key }) where standing[subject] == nil {
+      logger.notice(
+        .problemOver, "a problem is over",
+        metadata: problem.fields.merging([
+          "error": "\(problem.fault.code.rawValue)", "what": "\(problem.fault.message)",
+        ]) {
+          $1
+        })
+    }
+    toldProblems = standing
   }
 
   private func keepIncidents() {
@@ -201,5 +224,15 @@ extension DaemonCore {
     } catch {
       return error
     }
+  }
+}
+
+extension Problem {
+  fileprivate var fields: Logger.Metadata {
+    var fields: Logger.Metadata = [:]
+    if let database { fields["database"] = "\(database)" }
+    if let store { fields["store"] = "\(store)" }
+    if let channel { fields["channel"] = "\(channel)" }
+    return fields
   }
 }

@@ -22,7 +22,7 @@ extension DaemonCore {
       return VerificationReport.Backup(
         summary: summary, madeRecord: history.made[decision.backup.id],
         proofRecord: proofs.failed[decision.backup.id]?.record ?? history.proofRecords[decision.backup.id],
-        proof: decision.backup.proof)
+        proof: decision.backup.proof, notCompared: history.notCompared[decision.backup.id])
     }
     let placements = catalog.backups.flatMap { backup in
       backup.placements.map { placement in
@@ -60,11 +60,17 @@ extension DaemonCore {
   /// The chain itself, and what manifests that this daemon has signed bear witness of. Others' manifests speak of other ledgers.
   private func verifyLedger(_ catalog: Catalog) async -> LedgerReport {
     let own = plan.backup.signingKey?.publicKey.description
-    let witnesses = catalog.backups.compactMap { backup -> (BackupID, Manifest.LedgerWitness)? in
+    var witnesses = catalog.backups.compactMap { backup -> (BackupID, Manifest.LedgerWitness)? in
       guard backup.manifest.host == HostName.current, backup.manifest.sharedFrom == nil,
         backup.placements.contains(where: { $0.isWhole && $0.signer == own })
       else { return nil }
       return backup.manifest.ledger.map { (backup.id, $0) }
+    }
+    // Proofs are believed only with a signature.
+    witnesses += catalog.backups.compactMap { backup in
+      backup.proof.flatMap { proof in
+        proof.host == HostName.current ? proof.ledger.map { (backup.id, $0) } : nil
+      }
     }
     let found = await ledger.examine(witnessing: Set(witnesses.map(\.1.sequence)))
     return LedgerReport(

@@ -33,6 +33,7 @@ extension DaemonCore {
       backup: backup, retention: decision?.text ?? "", locations: Dictionary(uniqueKeysWithValues: locations))
     let proofs = await proofs(catalog)
     detail.proved = proofs[backup.id]
+    detail.notCompared = await ledger.history.notCompared[backup.id]
     detail.failedProof = proofs.failed[backup.id]?.text
     if backup.manifest.flags?.isEmpty == false { detail.anomalies = try? await contents(of: backup).anomalies }
     return detail
@@ -81,16 +82,18 @@ extension DaemonCore {
   }
 
   func pin(_ reference: BackupReference, by caller: Caller?) async throws(Fault) -> BackupDetail {
-    try await exclusively { core throws(Fault) in try await core.pinNow(reference, by: caller) }
+    try await exclusively(within: plan.windDown) { core throws(Fault) in try await core.pinNow(reference, by: caller) }
   }
 
   func unpin(_ reference: BackupReference, by caller: Caller?) async throws(Fault) -> BackupDetail {
-    try await exclusively { core throws(Fault) in try await core.unpinNow(reference, by: caller) }
+    try await exclusively(within: plan.windDown) { core throws(Fault) in try await core.unpinNow(reference, by: caller)
+    }
   }
 
   /// Deletes a backup everywhere. A pinned one is refused; the last good one of its database needs `force`.
   func delete(_ reference: BackupReference, by caller: Caller?) async throws(Fault) -> BackupDetail {
-    try await exclusively { core throws(Fault) in try await core.deleteNow(reference, by: caller) }
+    try await exclusively(within: plan.windDown) { core throws(Fault) in try await core.deleteNow(reference, by: caller)
+    }
   }
 
   /// Folders of a backup whose manifest is damaged: no selector finds them. A newer version's backup is not one of them.
@@ -172,7 +175,8 @@ extension DaemonCore {
     removing.insert(backup.id)
     defer { removing.removeAll() }
     // Those that may refuse it first: as long as nothing has gone, nothing is lost.
-    for store in stores.filter({ !($0 is LocalStore) }) + stores.filter({ $0 is LocalStore }) {
+    for store in stores.filter({ !$0.canLink }) + stores.filter(\.canLink) {
+      if Task.isCancelled { throw Fault(CancellationError()) }
       do throws(StorageError) {
         try await BackupRemoval.remove(folder: backup.manifest.layout.folder, from: store)
       } catch {

@@ -75,7 +75,7 @@ extension DaemonCore {
         return problem
       }
     }
-    return problems + Self.undelivered(await courier.reports)
+    return Problem.grouped(problems) + Self.undelivered(await courier.reports)
   }
 
   /// Backups whose last drill found something else than what was backed up. That of the last run is told as that run's failure already.
@@ -309,5 +309,28 @@ extension DaemonCore {
 
   func isConfigured(_ database: String) -> Bool {
     plan.databases.contains { $0.name == database || $0.includes != nil && database.hasPrefix($0.name + ".") }
+  }
+}
+
+extension Problem {
+  /// So many of one kind are told one by one; a store that was emptied has hundreds of them, among which nobody would find another.
+  private static let fewEnough = 5
+
+  /// Many of one kind, of the same database or store, as one.
+  fileprivate static func grouped(_ problems: [Problem]) -> [Problem] {
+    let kinds = Dictionary(grouping: problems) { [$0.fault.code.rawValue, $0.database ?? "", $0.store ?? ""] }
+    var told: Set<[String]> = []
+    return problems.compactMap { problem in
+      let kind = [problem.fault.code.rawValue, problem.database ?? "", problem.store ?? ""]
+      guard problem.job == nil, let all = kinds[kind], all.count > fewEnough else { return problem }
+      guard told.insert(kind).inserted else { return nil }
+      var one = problem
+      one.aspect = nil
+      one.fault = Fault(
+        problem.fault.code, "\(all.count) of this kind; the first: \(problem.fault.message)",
+        cause: all.dropFirst().prefix(9).map(\.fault.message).joined(separator: "\n")
+          + (all.count > 10 ? "\nand \(all.count - 10) more" : ""), hint: problem.fault.hint)
+      return one
+    }
   }
 }

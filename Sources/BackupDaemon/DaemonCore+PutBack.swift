@@ -27,7 +27,8 @@ extension DaemonCore {
       } catch {
         if standingProblems[problem]?.message != error.message { logger.error(.runFailed, error, metadata: fields) }
         standingProblems[problem] = Fault(
-          error.code, "'\(begun.database ?? "")' is not in its place since a restore in place was cut off. \(error.message)",
+          error.code,
+          "'\(begun.database ?? "")' is not in its place since a restore in place was cut off. \(error.message)",
           cause: error.cause, hint: error.hint ?? "it is tried again each minute")
       }
     }

@@ -52,6 +52,7 @@ extension DaemonCore {
     guard SystemClock.running() - reconciledAt >= plan.reconcileEvery.inSeconds else { return }
     await settleStores()
     await lookForKept()
+    await lookAtLedger()
   }
 
   private func reconcilePlan(withUnfinished: Bool = false) async -> ReconcilePlan {
@@ -93,6 +94,7 @@ extension DaemonCore {
     let plan = await reconcilePlan(withUnfinished: true)
     var results: [Reconcile.Result] = []
     let committed = await ledger.history.committed
+    var silent: Set<String> = []
     for step in plan.removals {
       // What was a backup, and nobody has deleted, is no leftover: somebody took its manifest away.
       if case .sweep(let leftover) = step.action, let id = BackupLayout(folder: leftover.folder)?.id,
@@ -100,9 +102,20 @@ extension DaemonCore {
       {
         continue
       }
+      if silent.contains(Self.place(step)) { continue }
       if case .delete(let manifest, _) = step.action { removing.insert(manifest.id) }
       defer { removing.removeAll() }
-      guard let result = await reconcile.apply(step) else { continue }
+      let answer = await withDeadline(self.plan.windDown) { () -> Reconcile.Result? in await reconcile.apply(step) }
+      guard let answer else {
+        // One that hangs keeps nobody from changing the others.
+        silent.insert(Self.place(step))
+        if let store = self.plan.stores.first(where: { $0.name == Self.place(step) }) {
+          failedSteps[Self.name(step)] = Fault(
+            .storeFailed, CatalogKeeper.silence(of: store).message, hint: CatalogKeeper.silence(of: store).hint)
+        }
+        continue
+      }
+      guard let result = answer else { continue }
       results.append(result)
       await report(result, by: caller)
     }
@@ -168,6 +181,15 @@ extension DaemonCore {
     _ = await withDeadline(plan.windDown) { for walk in walks { _ = await walk.value } }
   }
 
+  private static func place(_ step: ReconcilePlan.Step) -> String {
+    switch step.action {
+    case .copy(_, _, let target): target
+    case .delete(_, let store): store
+    case .sweep(let leftover): leftover.store
+    case .abort(let upload): upload.store
+    }
+  }
+
   private static func name(_ step: ReconcilePlan.Step) -> String {
     switch step.action {
     case .copy(let manifest, _, let target): "copy \(manifest.layout.folder) to \(target)"
@@ -209,7 +231,7 @@ extension DaemonCore {
       .clockDoubtful, "The clock was \(how): no backup expires until that is confirmed.",
       hint: "timedatectl; if the time is right: pgbackupctl reconcile --apply")
     standingProblems["clock"] = fault
-    logger.critical(.clockCorrected, "\(fault.message)", metadata: ["next": "\(fault.hint ?? "")"])
+    logger.critical(.clockAdvanced, "\(fault.message)", metadata: ["next": "\(fault.hint ?? "")"])
   }
 
   private func confirmClock(by caller: Caller?) async {

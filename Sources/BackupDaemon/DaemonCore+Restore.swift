@@ -136,6 +136,7 @@ extension DaemonCore {
     detail["stores"] = outcome.stores.isEmpty ? nil : outcome.stores.joined(separator: ",")
     // Chosen tables prove nothing of the rest.
     if outcome.isProved, outcome.provedTables == outcome.tables, outcome.isWhole { detail["proof"] = "whole" }
+    detail["not_compared"] = DrillReport.names(outcome.unproved + (outcome.derived ?? []))
     detail["kept"] = outcome.kept
     detail["schema"] = outcome.schema
     detail["downtime_s"] = outcome.downtimeSeconds.map { "\($0)" }

@@ -5,6 +5,7 @@ import CronSchedule
 import Faults
 import Foundation
 import Logging
+import PostgresTools
 import SystemdSupport
 import Units
 
@@ -105,10 +106,21 @@ extension DaemonCore {
       await concludeUnstarted(job.name, entry.name, options, fault)
       return
     }
+    guard !found.members.isEmpty || job.action != .backup else {
+      return await concludeUnstarted(job.name, entry.name, options, Self.matchesNothing(entry))
+    }
     board.forget(job: job.name, database: entry.name)
     guard let history = await ledger.history.jobs[job.name], history.lastDue == options.due else { return }
     await recordDue(job, options, history.remaining.subtracting([entry.name]).union(found.members.map(\.name)))
     for database in found.members { await beginScheduled(job, database, plan, options) }
+  }
+
+  /// Nobody who writes a pattern means that nothing shall be backed up.
+  private static func matchesNothing(_ entry: DaemonPlan.Database) -> Fault {
+    Fault(
+      .databaseMissing, "No database of '\(entry.name)' matches its patterns: nothing is backed up.",
+      cause: "it was asked at \(entry.connection.summary)",
+      hint: "look at its 'include' and 'exclude', and at what psql -l shows to the same role")
   }
 
   func recordDue(_ job: DaemonPlan.Job, _ options: RunOptions, _ databases: some Collection<String>) async {
@@ -121,11 +133,24 @@ extension DaemonCore {
   func beginScheduled(
     _ job: DaemonPlan.Job, _ database: DaemonPlan.Database, _ plan: DaemonPlan, _ options: RunOptions
   ) async {
+    if let due = options.due, now().timeIntervalSince(due) > 60, await isThere(due, job, database) {
+      // Its record could not be written, or was lost.
+      return await skip(
+        job.name, due, "a backup of this instant is in the catalog already", databases: [database.name])
+    }
     do throws(Fault) {
       try refuseWhileStopping()
       _ = try await runner(job.name).begin(database, plan: plan, options: options)
     } catch {
       await concludeUnstarted(job.name, database.name, options, error)
+    }
+  }
+
+  private func isThere(_ due: Date, _ job: DaemonPlan.Job, _ database: DaemonPlan.Database) async -> Bool {
+    guard job.action == .backup else { return false }
+    return await keeper.recent().backups.contains { backup in
+      backup.id.database == database.name && backup.manifest.job == job.name && backup.isGood
+        && backup.manifest.due.map { abs($0.timeIntervalSince(due)) < 1 } == true
     }
   }
 
@@ -161,6 +186,13 @@ extension DaemonCore {
       await concludeUnstarted(
         job.name, retry.database, RunOptions(reason: retry.reason, due: retry.due),
         Fault(.databaseMissing, "'\(retry.database)' is not there any more.", hint: "pgbackupctl status"))
+    }
+  }
+
+  private func isWanted(_ name: String, _ database: String) -> Bool {
+    guard let job = try? plan.job(name) else { return false }
+    return plan.databases(of: job).contains {
+      $0.name == database || $0.includes != nil && database.hasPrefix($0.name + ".")
     }
   }
 
@@ -227,7 +259,15 @@ extension DaemonCore {
     do throws(Fault) {
       if let harm = try await ledger.append(record) { doubtLedger(harm) }
       standingProblems["ledger.write"] = nil
+      if let (count, since) = lost {
+        lost = nil
+        var gap = LedgerRecord(.ledgerRepaired, at: now())
+        gap.reason = "\(count) records since \(since.rfc3339) could not be written, and are lost"
+        _ = try await ledger.append(gap)
+        logger.warning(.ledgerRepaired, "records of the ledger are lost", metadata: ["what": "\(gap.reason ?? "")"])
+      }
     } catch {
+      lost = ((lost?.count ?? 0) + 1, lost?.since ?? record.time)
       if standingProblems["ledger.write"] == nil { logger.error(.ledgerDamaged, error) }
       standingProblems["ledger.write"] = error
     }
@@ -256,6 +296,11 @@ extension DaemonCore {
         faults.append((database.name, error))
       }
     }
+    if begun.isEmpty, faults.isEmpty, job.action == .backup,
+      let entry = plan.databases(of: job).first(where: { $0.includes != nil })
+    {
+      throw Self.matchesNothing(entry)
+    }
     if let first = faults.first?.fault, begun.isEmpty { throw first }
     for (database, fault) in faults {
       logger.warning(.runFailed, fault, metadata: ["job": "\(name)", "database": "\(database)"])
@@ -273,6 +318,11 @@ extension DaemonCore {
     if let text = command.keep {
       guard let duration = Duration(parsing: text) else {
         throw Fault(.usage, "'\(text)' is no duration: write 90m, 36h or 7d.", hint: "pgbackupctl backup --help")
+      }
+      guard duration >= .seconds(3600), duration <= .seconds(31_556_952_000) else {
+        throw Fault(
+          .usage, "A backup is kept for an hour at least, and a thousand years at most.",
+          hint: "pgbackupctl pin keeps one for ever")
       }
       keep = duration
     }
@@ -306,6 +356,11 @@ extension DaemonCore {
     for entry in plan.databases where entry.includes != nil && name.hasPrefix(entry.name + ".") {
       if let member = try await entry.resolve().first(where: { $0.name == name }) { return member }
     }
+    if let entry = plan.databases.first(where: { $0.name == name && $0.includes != nil }) {
+      throw Fault(
+        .databaseMissing, "'\(entry.name)' is a pattern, which stands for databases of one server.",
+        hint: "name one of them: pgbackupctl backup \(shell: entry.name).DATABASE")
+    }
     throw Fault(
       .databaseMissing,
       "No database '\(name)' is configured; there are \(plan.databases.map(\.name).joined(separator: ", ")).",
@@ -328,6 +383,7 @@ extension DaemonCore {
         lastVerified: { [weak self] in await self?.ledger.history.looked ?? [:] },
         measures: { [weak self] in await self?.ledger.history.measures[$0] ?? [] },
         quietUntil: { [weak self] in await self?.quietUntil($0) },
+        isWanted: { [weak self] in await self?.isWanted($0, $1) ?? false },
         afterRun: { [weak self] in
           await self?.watch(.recent)
           await self?.settleStores()

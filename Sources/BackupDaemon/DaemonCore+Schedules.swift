@@ -17,9 +17,9 @@ extension DaemonCore {
     let restart = RestartPlan(history, timings, at: now())
     let missed = afterStart ? missedByFormer(history, timings) : [:]
     if afterStart {
-      // Edited while the daemon was down: what was left of the old schedule is told, and not done.
+      // Edited while the daemon was down: what a later instant makes up for is told, and not done besides.
       for (name, job) in history.jobs.sorted(by: { $0.key < $1.key }) where !job.remaining.isEmpty {
-        guard let due = job.lastDue, job.schedule != timings[name]?.schedule.text else { continue }
+        guard let due = job.lastDue, job.schedule != timings[name]?.schedule.text, missed[name] != due else { continue }
         await skip(name, due, "its schedule was changed before it was done")
       }
     }
@@ -53,6 +53,8 @@ extension DaemonCore {
         let former = ZonedSchedule(ledgerText: text, zone: namedZone)
       else { continue }
       missed[name] = RestartPlan.missed(job, by: former, at: now())
+      // One that was begun, and cut off.
+      if missed[name] == nil, !job.remaining.isEmpty { missed[name] = job.lastDue }
     }
     return missed
   }

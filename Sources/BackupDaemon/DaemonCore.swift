@@ -65,6 +65,8 @@ package actor DaemonCore {
   /// A look at what is wrong is being taken; another one is wanted behind it.
   var isWatching = false
   var watchAgain = false
+  /// What the journal was told of, by what it is about.
+  var toldProblems: [String: Problem] = [:]
   /// Running time, in seconds.
   var watchedAt: TimeInterval = 0
   /// What each store has said last, and when, in running time.
@@ -83,6 +85,10 @@ package actor DaemonCore {
   let logTail: LogTail
   private let reload: @Sendable () throws(Fault) -> DaemonPlan
   private let changes = TaskChain()
+  private let beginning = Flag()
+  private var waitingForStart: [CheckedContinuation<Void, Never>] = []
+  /// Records that could not be written, since when.
+  var lost: (count: Int, since: Date)?
   let reloads = TaskChain()
 
   /// - Parameters:
@@ -123,7 +129,8 @@ package actor DaemonCore {
       var record = LedgerRecord(.ledgerRepaired, at: now())
       record.detail = ["torn_bytes": "\(ledger.repairedBytes)"]
       await append(record)
-      logger.warning("a torn last line of the ledger was cut off", metadata: ["bytes": "\(ledger.repairedBytes)"])
+      logger.warning(
+        .ledgerRepaired, "a torn last line of the ledger was cut off", metadata: ["bytes": "\(ledger.repairedBytes)"])
     }
     if let damage = ledger.damage {
       standingProblems["ledger"] = damage
@@ -153,6 +160,9 @@ package actor DaemonCore {
     await installSchedules(afterStart: true)
     await reportStatus()
     await beginWatching()
+    beginning.set()
+    for one in waitingForStart { one.resume() }
+    waitingForStart = []
     notifier.ready()
     logger.notice(.daemonReady, "pgbackupd is ready", metadata: ["version": "\(Backup.version)"])
   }
@@ -167,7 +177,14 @@ package actor DaemonCore {
     await settleStores()
     await putBackWhatWasCut()
     await lookForKept()
+    await lookAtLedger()
     await watch()
+  }
+
+  /// Returns when the ledger has been read and the schedules are in force: who asks for something before would meet neither.
+  func whenStarted() async {
+    if beginning.isSet || isStopping { return }
+    await withCheckedContinuation { waitingForStart.append($0) }
   }
 
   private func makeScheduler() -> Scheduler {
@@ -224,6 +241,8 @@ package actor DaemonCore {
   /// Stops every run and takes no more.
   package func stop() async {
     isStopping = true
+    for one in waitingForStart { one.resume() }
+    waitingForStart = []
     notifier.stopping()
     logger.notice(.daemonStopping, "pgbackupd is stopping", metadata: ["runs": "\(board.active.count)"])
     let winding = TimeoutExtension(notifier)
@@ -243,10 +262,26 @@ package actor DaemonCore {
 
   /// One change of the catalog after the other. Each decides on what it finds and then awaits the stores: two at once could
   /// delete a backup that was just pinned, or the last two good ones.
+  ///
+  /// - Parameter limit: after so long a change that hangs in a store is asked to end, and holds up the others no more.
   func exclusively<Value: Sendable>(
-    _ change: @escaping @Sendable (DaemonCore) async throws(Fault) -> Value
+    within limit: Duration? = nil, _ change: @escaping @Sendable (DaemonCore) async throws(Fault) -> Value
   ) async throws(Fault) -> Value {
-    try await changes.run { () async throws(Fault) -> Value in try await change(self) }
+    try await changes.run { () async throws(Fault) -> Value in
+      guard let limit else { return try await change(self) }
+      let work = Task { () async -> Result<Value, Fault> in
+        do throws(Fault) {
+          return .success(try await change(self))
+        } catch {
+          return .failure(error)
+        }
+      }
+      if let result = await withDeadline(limit, { await work.value }) { return try result.get() }
+      work.cancel()
+      throw Fault(
+        .storeSilent, "A store does not answer: the change was not finished, and may be half done there.",
+        hint: "pgbackupctl status; when the store answers again, do it once more")
+    }
   }
 
   private func prepare(_ store: any ObjectStore) async {

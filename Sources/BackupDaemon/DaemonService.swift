@@ -1,3 +1,5 @@
+import Dispatch
+import Glibc
 package import Logging
 import ServiceLifecycle
 import UnixSignals
@@ -43,5 +45,7 @@ package struct DaemonService: Service {
     wedge?.cancel()
     settling.cancel()
     await core.stop()
+    // All is on record. A request that hangs in a store which never answers can't be ended, and must not keep the process.
+    DispatchQueue.global().asyncAfter(deadline: .now() + .seconds(10)) { @Sendable in _exit(0) }
   }
 }

@@ -115,7 +115,7 @@ package struct IncidentBook: Codable, Sendable, Equatable {
         if let last {
           // A clock that was set back makes nobody wait for the difference.
           let waited = now.timeIntervalSince(last)
-          guard isWorse || channel.every.map({ waited >= $0.inSeconds || waited < 0 }) == true else { continue }
+          guard isWorse || channel.every.map({ waited >= $0.inSeconds - 30 || waited < 0 }) == true else { continue }
         } else if first.channel == channel.name {
           // A channel that takes no messages takes none about that.
           continue

@@ -60,6 +60,8 @@ struct RunSurroundings: Sendable {
   let measures: @Sendable (_ database: String) async -> [RecoveryMeasure]
   /// When the quiet hours end that a job is in now, by the configuration in force; nil where it is in none.
   let quietUntil: @Sendable (_ job: String) async -> Date?
+  /// Whether the configuration in force still has the job, and the database among its own.
+  let isWanted: @Sendable (_ job: String, _ database: String) async -> Bool
   /// Called after each run that changed a store.
   let afterRun: @Sendable () async -> Void
 }
@@ -212,6 +214,12 @@ actor JobRunner {
     var ticket = first
     while true {
       try await slots.wait(ticket)
+      if let due = runs[id]?.options.due, await !surroundings.isWanted(name, database) {
+        await slots.release(database)
+        await surroundings.skip(name, due, "a reload took it out of the configuration before its turn", database)
+        throw Fault(
+          .runAborted, "The job or its database is not in the configuration any more.", hint: "pgbackupctl jobs")
+      }
       let now = surroundings.now()
       guard runs[id]?.options.due != nil, let end = job.timing?.afterQuiet(now), end > now else { return }
       await slots.release(database)
@@ -231,7 +239,9 @@ actor JobRunner {
         try await Task.sleep(for: .seconds(min(10, max(0.1, end.timeIntervalSince(surroundings.now())))))
       }
       runs[id]?.isPostponed = false
-      runs[id]?.report.reason = reason
+      // Another due instant may have taken it over meanwhile.
+      let own = runs[id]?.options.reason ?? reason
+      runs[id]?.report.reason = own
       ticket = await slots.enter(database)
     }
   }

@@ -52,6 +52,8 @@ package struct RunHistory: Sendable {
 
   /// When a backup was last restored whole, with every fingerprint matching.
   package private(set) var proofs: [BackupID: Date] = [:]
+  /// What could not be compared, or was computed anew, in the last drill or restore of each.
+  package private(set) var notCompared: [BackupID: String] = [:]
   /// The numbers of the records that say so.
   package private(set) var proofRecords: [BackupID: Int] = [:]
 
@@ -188,6 +190,11 @@ package struct RunHistory: Sendable {
           proofs[backup] = record.time
           proofRecords[backup] = record.sequence
           failedProofs[backup] = nil
+        }
+        if record.result == "succeeded", record.detail?["whole"] != nil, record.detail?["proved_tables"] != nil,
+          let backup = record.backup
+        {
+          notCompared[backup] = record.detail?["not_compared"]
         }
         if record.result == "failed", let backup = record.backup, let fault = record.fault,
           record.detail?["proof"] == "failed" || fault.code == .proofFailed

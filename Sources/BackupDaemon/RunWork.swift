@@ -258,13 +258,14 @@ struct RunWork: Sendable {
       programs: plan.backup.programs, assertions: database.assertions, run: report.id,
       production: plan.drill.server == nil ? nil : await production(catalog), context: context,
       logger: logger)
-    let report: DrillReport
+    var report: DrillReport
     do throws(Fault) {
       report = try await drill()
     } catch {
       guard RunOutcome.isVerdict(error), !Task.isCancelled else { throw error }
       return RunOutcome(notProved: backup.id, error)
     }
+    report.proof.ledger = await surroundings.ledgerHead()
     let failed = await ProofRecord.write(
       report.proof, of: backup.manifest, signingKey: plan.backup.signingKey, policy: plan.retention,
       to: plan.stores.filter { store in backup.placements.contains { $0.store == store.name && $0.isWhole } })
@@ -350,6 +351,8 @@ extension RunOutcome {
       "seconds": "\(proof.seconds)", "assertions": "\(proof.assertions)", "stores": proof.stores.joined(separator: ","),
       "whole": "yes",
     ]
+    // Names stay on this host: a proof in a store tells no more than numbers.
+    detail["not_compared"] = DrillReport.names(report.unproved + (report.derived ?? []))
     if let relations = proof.checkedRelations { detail["checked_relations"] = "\(relations)" }
     if proof.isWhole { detail["proof"] = "whole" }
     for phase in proof.phases { detail["\(phase.name)_s"] = "\(phase.seconds)" }

@@ -46,6 +46,8 @@ package struct ScheduleTable: Sendable {
     var timing: JobTiming
     /// The last instant that was taken, or from when on the job is in force.
     var covered: Date
+    /// The last instant that it was told of, by whatever schedule; nil where it was told of none since the start.
+    var told: Date?
     var due: Date?
     var start: Date?
   }
@@ -81,7 +83,7 @@ package struct ScheduleTable: Sendable {
     }
     jobs = Dictionary(
       uniqueKeysWithValues: timings.map { name, timing in
-        var job = Job(timing: timing, covered: anchors[name] ?? now)
+        var job = Job(timing: timing, covered: anchors[name] ?? now, told: jobs[name]?.told ?? anchors[name])
         if let old = jobs[name], old.timing.schedule.expression == timing.schedule.expression {
           job.covered = old.covered
           if old.timing.schedule == timing.schedule {
@@ -124,6 +126,9 @@ package struct ScheduleTable: Sendable {
   /// The last due instant that the job was told of.
   package func covered(of job: String) -> Date? { jobs[job]?.covered }
 
+  /// The same, whatever was reloaded since: a new schedule is no instant that it was told of.
+  package func told(of job: String) -> Date? { jobs[job]?.told }
+
   package func timing(of job: String) -> JobTiming? { jobs[job]?.timing }
 
   /// The earliest start and its job.
@@ -154,7 +159,7 @@ package struct ScheduleTable: Sendable {
         kind = lateness <= limit ? .late(earlier: earlier) : .skipped(earlier: earlier)
       }
       taken.append(Due(job: entry.job, instant: last, kind: kind))
-      job.covered = last
+      (job.covered, job.told) = (last, last)
       job.due = job.timing.schedule.next(after: last)
       job.start = job.due.map(job.timing.start)
       jobs[entry.job] = job

@@ -71,7 +71,7 @@ actor Scheduler {
     // After a correction of the clock it lies ahead, and will be due again by the schedule.
     guard timer != nil, let timing = table.timing(of: retry.job), retry.due <= now() else { return nil }
     // The job was told of a later instant meanwhile: its runs make up for this one.
-    if let covered = table.covered(of: retry.job), covered > retry.due { return nil }
+    if let told = table.told(of: retry.job), told > retry.due { return nil }
     var retry = retry
     retry.start = timing.afterQuiet(retry.start)
     if let next = table.nextStart(of: retry.job), retry.start >= next { return nil }

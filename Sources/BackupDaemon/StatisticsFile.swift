@@ -32,6 +32,7 @@ struct StatisticsFile: Sendable {
   func accept(_ backup: BackupID) {
     var all = read(backup.database)
     for position in all.indices where all[position].backup <= backup { all[position].isFlagged = false }
+    if let position = all.lastIndex(where: { $0.backup <= backup }) { all[position].isBaseline = true }
     write(all, backup.database)
   }
 

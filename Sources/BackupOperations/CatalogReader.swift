@@ -93,7 +93,7 @@ package struct CatalogReader: Sendable {
           Catalog.Placement(store: store.name, missing: missing, signature: known.signature, signer: known.signer)
         ],
         pin: pin)
-      backup.proof = await proof(objects, of: manifest.id, in: store, knownProofs)
+      backup.proof = await proof(objects, of: manifest, in: store, knownProofs)
       catalog.add(backup)
     } catch {
       catalog.add(Catalog.Problem(store: store.name, folder: layout.folder, fault: error))
@@ -101,13 +101,14 @@ package struct CatalogReader: Sendable {
   }
 
   private mutating func proof(
-    _ objects: [StoredObject], of id: BackupID, in store: any ObjectStore, _ known: [ProofIdentity: Proof]
+    _ objects: [StoredObject], of manifest: Manifest, in store: any ObjectStore,
+    _ known: [ProofIdentity: Proof]
   ) async -> Proof? {
     let own = Set(objects.filter { $0.key.name.hasPrefix(Proof.prefix) })
     guard !own.isEmpty else { return nil }
     let identity = ProofIdentity(store: store.name, objects: own)
     var proof = known[identity]
-    if proof == nil { proof = await ProofRecord.read(Array(own), of: id, in: store, trusted: trusted) }
+    if proof == nil { proof = await ProofRecord.read(Array(own), of: manifest, in: store, trusted: trusted) }
     proofs[identity] = proof
     return proof
   }

@@ -48,6 +48,10 @@ extension BackupStatistics {
           return (roots[name] ?? name, table.rows ?? 0)
         }, uniquingKeysWith: +),
       schemaDigest: Digest.hexadecimal(of: Array(definitions.joined(separator: "\0").utf8)))
+    let withRows = Set(contents.tables.map { "\($0.schema).\($0.name)" })
+    let empty = index.entries.filter { $0.kind == "TABLE" }.map { "\($0.schema ?? "").\($0.tag ?? "")" }
+      .filter { !withRows.contains($0) && rows[$0] == nil }
+    withoutRows = empty.isEmpty ? nil : Set(empty)
     largestTableBytes = contents.tables.map { Int64(clamping: $0.length) }.max()
   }
 }

@@ -32,7 +32,7 @@ package enum ProofRecord {
 
   /// The newest proof among a backup's objects that somebody has signed who is trusted; nil where there is none.
   static func read(
-    _ objects: [StoredObject], of id: BackupID, in store: any ObjectStore, trusted: [VerifyingKey]
+    _ objects: [StoredObject], of manifest: Manifest, in store: any ObjectStore, trusted: [VerifyingKey]
   ) async -> Proof? {
     let names = Set(objects.map { String($0.key.name) })
     let proofs = objects.filter { isProof(String($0.key.name)) }.sorted { $0.key.name > $1.key.name }
@@ -46,7 +46,11 @@ package enum ProofRecord {
           trusted.contains(where: { $0.verifies(bytes, signature: String(decoding: signature, as: UTF8.self)) })
         else { continue }
       }
-      if let proof = try? Proof(decoding: bytes, from: "'\(object.key)' in store '\(store.name)'"), proof.backup == id {
+      if let proof = try? Proof(decoding: bytes, from: "'\(object.key)' in store '\(store.name)'"),
+        proof.backup == manifest.id,
+        // Of these very bytes.
+        proof.artifact ?? manifest.artifact.file.sha256 == manifest.artifact.file.sha256
+      {
         return proof
       }
     }

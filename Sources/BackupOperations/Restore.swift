@@ -230,7 +230,8 @@ struct RestoreRun: Sendable {
       return Fault(
         fault.code,
         "The restore failed, and '\(names.live)' is back "
-          + (lacks.isEmpty ? "as it was before. " : "with its rows, but NOT all of it: see the cause. ") + fault.message,
+          + (lacks.isEmpty ? "as it was before. " : "with its rows, but NOT all of it: see the cause. ")
+          + fault.message,
         cause: ([fault.cause].compactMap { $0 } + lacks).joined(separator: "\n"),
         hint: lacks.isEmpty
           ? fault.hint : "as a superuser: pgbackupctl restore \(shell: safety.manifest.id)")
@@ -314,7 +315,8 @@ struct RestoreRun: Sendable {
     provable.tables = tables
     provable.largeObjects = objects
     let prover = RestoreProof(
-      contents: provable, sequences: preparation.sequences, session: session, jobs: request.jobs, progress: proving)
+      contents: provable, sequences: preparation.sequences, session: session, jobs: request.jobs,
+      isWhole: entries == nil, progress: proving)
     var proof = RestoreProof.Result()
     do {
       proof = try await prover.run()

@@ -10,6 +10,8 @@ struct RestoreProof: Sendable {
   let sequences: [TableOfContents.SequenceState]
   let session: LoadSession
   let jobs: Int
+  /// Whether all of the backup was restored.
+  let isWhole: Bool
   /// Bytes of COPY text compared so far.
   let progress: @Sendable (Int64, String) -> Void
 
@@ -45,24 +47,34 @@ struct RestoreProof: Sendable {
     return result
   }
 
-  /// Generated columns and materialized views, by name.
+  /// Generated columns and materialized views, and tables of whose rows the backup has none, by name.
   private func derived() async throws(Fault) -> [String] {
     let restored = Set(contents.tables.map { [$0.schema, $0.name] })
     let rows = try await session.connect().use { connection throws(Fault) in
       try await connection.query(
         """
-        SELECT n.nspname, c.relname, a.attname FROM pg_catalog.pg_class c
+        SELECT n.nspname, c.relname, a.attname, c.relkind FROM pg_catalog.pg_class c
         JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
         LEFT JOIN pg_catalog.pg_attribute a
           ON a.attrelid = c.oid AND a.attgenerated <> '' AND NOT a.attisdropped AND c.relkind = 'r'
-        WHERE (c.relkind = 'm' AND c.relispopulated OR a.attname IS NOT NULL)
+        WHERE (c.relkind = 'm' AND c.relispopulated OR a.attname IS NOT NULL OR c.relkind IN ('f', 'r') AND NOT EXISTS (
+            SELECT FROM pg_catalog.pg_depend d WHERE d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass
+              AND d.objid = c.oid AND d.deptype = 'e'))
           AND n.nspname NOT LIKE 'pg\\_%' AND n.nspname <> 'information_schema'
         ORDER BY 1, 2, 3
         """)
     }
     return rows.compactMap { row in
       let (schema, name) = (row[0] ?? "", row[1] ?? "")
-      guard let column = row[2] else { return "\(schema).\(name) (materialized view)" }
+      guard let column = row[2] else {
+        return switch row[3] {
+        case "m": "\(schema).\(name) (materialized view)"
+        case "f": "\(schema).\(name) (foreign table: its rows are on another server)"
+        // An unlogged table that was dumped from a standby has none.
+        default:
+          isWhole && !restored.contains([schema, name]) ? "\(schema).\(name) (the backup has no rows of it)" : nil
+        }
+      }
       return restored.contains([schema, name]) ? "\(schema).\(name).\(column) (generated column)" : nil
     }
   }

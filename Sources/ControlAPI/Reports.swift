@@ -249,6 +249,8 @@ package struct BackupDetail: Codable, Sendable {
   package var locations: [String: String]
   /// When it was last restored whole, with every fingerprint matching.
   package var proved: Date?
+  /// What the last drill or restore of it could not compare, or the server has computed anew; nil where there is nothing.
+  package var notCompared: String?
   /// What the last drill of it says, where that did not prove it.
   package var failedProof: String?
   /// What its history does not explain; nil where there is nothing, or nobody here can read it.

@@ -40,8 +40,13 @@ package struct VerificationReport: Codable, Sendable {
     /// The ledger's record of its proof; nil where the proof beside the backup says so, or nothing does.
     package var proofRecord: Int?
     package var proof: Proof?
+    /// What its last drill or restore could not compare, or the server has computed anew.
+    package var notCompared: String?
 
-    package init(summary: BackupSummary, madeRecord: Int?, proofRecord: Int?, proof: Proof?) {
+    package init(
+      summary: BackupSummary, madeRecord: Int?, proofRecord: Int?, proof: Proof?, notCompared: String? = nil
+    ) {
+      self.notCompared = notCompared
       self.summary = summary
       self.madeRecord = madeRecord
       self.proofRecord = proofRecord
@@ -49,9 +54,41 @@ package struct VerificationReport: Codable, Sendable {
     }
   }
 
+  /// All placements together.
+  package struct Totals: Codable, Sendable, Equatable {
+    package var placements = 0
+    package var storedBytes: Int64 = 0
+    /// Read back, at whatever level.
+    package var checked = 0
+    package var valid = 0
+    package var invalid = 0
+    /// Of the valid ones, those whose every row was compared with the contents.
+    package var validByRow = 0
+    package var never = 0
+
+    package init(_ placements: [Placement]) {
+      for one in placements {
+        self.placements += 1
+        storedBytes += one.storedBytes
+        let isInvalid = !one.isWhole || one.isSound == false
+        if one.verified == nil { never += 1 } else { checked += 1 }
+        if isInvalid { invalid += 1 }
+        guard !isInvalid, one.isSound == true else { continue }
+        valid += 1
+        if one.level == .archive { validByRow += 1 }
+      }
+    }
+
+    package var sentence: String {
+      "\(placements) stored backups in all: \(checked) read back, \(valid) valid (\(validByRow) of them row by row), "
+        + "\(invalid) invalid, \(never) never read."
+    }
+  }
+
   package var now: Date
   package var host: String
   package var version: String
+  package var totals: Totals
   package var databases: [StatusReport.Database]
   package var backups: [Backup]
   package var placements: [Placement]
@@ -65,6 +102,7 @@ package struct VerificationReport: Codable, Sendable {
     self.now = now
     self.host = host
     self.version = version
+    totals = Totals(placements)
     self.databases = databases
     self.backups = backups
     self.placements = placements
@@ -83,7 +121,7 @@ package struct LedgerReport: Codable, Sendable {
   package var brokenLine: Int?
   /// Records that the daemon has written and that are not there any more.
   package var missing: Int
-  /// Manifests that bear witness of a line of this ledger.
+  /// Manifests and proofs that bear witness of a line of this ledger.
   package var witnesses: Int
   /// Those whose line is missing here, or is another one.
   package var contradictions: [BackupID]
@@ -114,10 +152,11 @@ package struct LedgerReport: Codable, Sendable {
       text += "The chain is whole. "
     }
     if contradictions.isEmpty {
-      text += "\(witnesses) signed manifest\(witnesses == 1 ? " bears" : "s bear") witness of it."
+      text +=
+        "\(witnesses) signed record\(witnesses == 1 ? " in the stores bears" : "s in the stores bear") witness of it."
     } else {
       text +=
-        "\(contradictions.count) of \(witnesses) signed manifests CONTRADICT it: "
+        "\(contradictions.count) of \(witnesses) signed records in the stores CONTRADICT it: "
         + contradictions.prefix(6).map { "\($0)" }.joined(separator: ", ")
     }
     return text

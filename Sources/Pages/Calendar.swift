@@ -16,6 +16,8 @@ struct Calendar {
     // 1970-01-01 was a Thursday; weeks begin on Monday.
     func weekday(_ day: Int) -> Int { ((day + 3) % 7 + 7) % 7 }
     let first = last - weekday(last) - 52 * 7
+    // All that is as it should be is one shape: a page of many databases has hundreds of thousands of days.
+    var plain: [String: String] = ["none": "", "sound": ""]
     var squares = ""
     var months = ""
     var month = ""
@@ -30,7 +32,12 @@ struct Calendar {
           (Int(date.dropFirst(5).prefix(2)) ?? 1) - 1]
         if column < 51 { months += "<text x=\"\(HTML.number(x))\" y=\"10\">\(name)</text>" }
       }
-      squares += square(days[day], date, x, y)
+      let path = "M\(Int(x)) \(Int(y))h10v10h-10z"
+      switch days[day] {
+      case nil: plain["none"]? += path
+      case let result? where result.failed == 0: plain["sound"]? += path
+      case let result?: squares += square(result, date, x, y)
+      }
     }
     let known = days.filter { $0.key >= first }
     let failed = known.filter { $0.value.failed > 0 }
@@ -42,24 +49,21 @@ struct Calendar {
       "<text x=\"0\" y=\"\(HTML.number(Self.top + Double($0.1) * Self.cell + 9))\">\($0.0)</text>"
     }
     return """
-      <div class="wide late" role="region" tabindex="0" aria-label="\(HTML.escaped("Calendar of \(database)"))">
+      <div class="wide late" id="days-\(HTML.escaped(database))" role="region" tabindex="0" aria-label="\(HTML.escaped("Calendar of \(database)"))">
       <svg class="calendar" role="img" aria-label="\(HTML.escaped(label))" viewBox="0 0 \(Int(width)) 102" width="\(Int(width))" height="102">
-      \(months)\(rows.joined())\(squares)</svg></div>
+      \(months)\(rows.joined())\(plain.sorted { $0.key < $1.key }.map { "<path class=\"\($0)\" d=\"\($1)\"/>" }.joined())\(squares)</svg></div>
       <p class="legend"><span class="key ok">succeeded</span> <span class="key mixed">failed, and succeeded</span> \
       <span class="key open">failed</span> <span class="key none">no run</span></p>
       \(failed.isEmpty ? "" : failures(failed))
       """
   }
 
-  private func square(_ result: DayResult?, _ date: String, _ x: Double, _ y: Double) -> String {
+  private func square(_ result: DayResult, _ date: String, _ x: Double, _ y: Double) -> String {
     let place = "x=\"\(HTML.number(x))\" y=\"\(HTML.number(y))\""
-    guard let result else { return "<rect class=\"none\" \(place) width=\"10\" height=\"10\" rx=\"2\"/>" }
-    let state = result.failed == 0 ? "sound" : result.succeeded > 0 ? "mixed" : "damaged"
+    let state = result.succeeded > 0 ? "mixed" : "damaged"
     // Not by colour alone: what failed has a bar through it.
     let bar =
-      result.failed > 0
-      ? "<path class=\"bar\" d=\"M \(HTML.number(x + 2)) \(HTML.number(y + 8)) L \(HTML.number(x + 8)) \(HTML.number(y + 2))\"/>"
-      : ""
+      "<path class=\"bar\" d=\"M \(HTML.number(x + 2)) \(HTML.number(y + 8)) L \(HTML.number(x + 8)) \(HTML.number(y + 2))\"/>"
     return
       "<g><title>\(date): \(result.succeeded) succeeded, \(result.failed) failed</title>"
       + "<rect class=\"\(state)\" \(place) width=\"10\" height=\"10\" rx=\"2\"/>\(bar)</g>"
@@ -70,6 +74,6 @@ struct Calendar {
       "<li>\(Date(timeIntervalSince1970: Double(day) * 86_400).rfc3339.prefix(10)): \(result.failed) failed, \(result.succeeded) succeeded</li>"
     }
     return
-      "<details id=\"failed-\(HTML.escaped(database))\"><summary>\(HTML.plural(failed.count, "day")) with failures</summary><ul>\(lines.joined())</ul></details>"
+      "<details id=\"failed-\(HTML.escaped(database))\"><summary id=\"days-failed-\(HTML.escaped(database))\">\(HTML.plural(failed.count, "day")) with failures</summary><ul>\(lines.joined())</ul></details>"
   }
 }

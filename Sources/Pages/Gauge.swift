@@ -12,9 +12,11 @@ struct Gauge {
   var note: String?
   /// Whether having none is as bad as having too old a one; else it is only not known.
   var isNeeded = true
+  /// Until when the first one has time.
+  var grace: Date?
 
   private var state: String {
-    guard let seconds else { return objective == nil ? "unknown" : isNeeded ? "bad" : "close" }
+    guard let seconds else { return objective == nil ? "unknown" : isNeeded && grace == nil ? "bad" : "close" }
     guard let objective else { return "unknown" }
     return seconds > objective ? "bad" : seconds > objective * 0.9 ? "close" : "good"
   }
@@ -22,6 +24,7 @@ struct Gauge {
   private var verdict: String {
     guard let objective else { return "no objective" }
     let bound = Duration.seconds(objective).spoken
+    if seconds == nil, let grace { return "the first has time until \(grace.rfc3339)" }
     guard seconds != nil else { return "objective \(bound)" }
     switch state {
     case "bad": return "MISSED, objective \(bound)"

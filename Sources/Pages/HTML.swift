@@ -25,6 +25,7 @@ enum HTML {
   /// A table that scrolls by itself where it is wider than the screen. Cells are escaped here, or are pieces of HTML already.
   static func table(_ head: [String], _ rows: [[Cell]], label: String) -> String {
     if rows.isEmpty { return "<p>None.</p>" }
+    let id = "t-" + label.filter { $0.isASCII && ($0.isLetter || $0.isNumber) }
     let body = rows.map { row in
       "<tr>"
         + row.enumerated().map { position, cell in
@@ -34,7 +35,7 @@ enum HTML {
     }
     // A region that scrolls has to be reachable by keyboard.
     return
-      "<div class=\"wide\" role=\"region\" tabindex=\"0\" aria-label=\"\(escaped(label))\"><table><thead><tr>"
+      "<div class=\"wide\" id=\"\(id)\" role=\"region\" tabindex=\"0\" aria-label=\"\(escaped(label))\"><table><thead><tr>"
       + head.map { "<th scope=\"col\">\($0)</th>" }.joined()
       + "</tr></thead><tbody>\(body.joined(separator: "\n"))</tbody></table></div>"
   }
@@ -74,7 +75,7 @@ enum HTML {
     svg { display: block; max-width: 100% } .curve { fill: none; stroke: var(--mark); stroke-width: 1.6 } .dot { fill: var(--mark) }
     .axis { stroke: var(--line) } svg text { fill: var(--soft); font-size: 10px }
     .sound { fill: var(--good) } .unread { fill: var(--unread) } .damaged { fill: var(--bad) }
-    .wide { overflow-x: auto } .late { direction: rtl; text-align: left } .late > * { direction: ltr } table { border-collapse: collapse; width: 100%; font-size: .88rem }
+    .wide { overflow-x: auto } table { border-collapse: collapse; width: 100%; font-size: .88rem }
     th, td { text-align: left; padding: .3rem .6rem; border-bottom: 1px solid var(--line); font-weight: 400; white-space: nowrap }
     thead th { color: var(--soft); font-size: .8rem } td.open { color: var(--bad) } code { font-size: .9em }
     @media print { body { max-width: none; padding: 0 } section { break-inside: avoid-page } }
@@ -101,11 +102,12 @@ enum HTML {
     .gauge.good .state { color: var(--good) } .gauge.bad .state { color: var(--bad) } .gauge.close .state { color: var(--close) }
     .facts { margin: 0 } .facts dd { font-size: .95rem; font-weight: 400; margin-bottom: .35rem }
     details { margin: .8rem 0 } summary { cursor: pointer; color: var(--soft); font-size: .9rem }
+    @media (max-width: 48rem) { .late { direction: rtl; text-align: left } .late > * { direction: ltr } }
     .calendar { margin-top: .5rem; max-width: none } .none { fill: var(--line) } .mixed { fill: var(--close) }
     .bar { stroke: var(--ground); stroke-width: 1.6 } .taken { fill: var(--mark) }
     .legend { font-size: .8rem; color: var(--soft) } .key::before { content: ""; display: inline-block; width: .7rem; height: .7rem;
       border-radius: 2px; margin: 0 .3rem 0 .6rem; background: var(--line) }
-    .legend .key { color: var(--soft) } .key.ok::before { background: var(--good) } .key.open::before { background: var(--bad) }
+    .legend .key { color: var(--soft); white-space: nowrap; display: inline-block } .key.ok::before { background: var(--good) } .key.open::before { background: var(--bad) }
     .key.mixed::before { background: var(--close) } .runs { padding-left: 1.2rem } .runs progress { vertical-align: middle }
     td.wrap { white-space: normal; min-width: 16rem }
     @media (max-width: 30rem) { body { padding: .8rem } .gauges { grid-template-columns: 1fr 1fr } }

@@ -23,7 +23,8 @@ struct Plot {
       )
     }
     let line = places.map { "\(HTML.number($0.0)),\(HTML.number($0.1))" }.joined(separator: " ")
-    let dots = places.map {
+    // So many that they would touch are a curve already.
+    let dots = (places.count > 60 ? [] : places).map {
       "<circle class=\"dot\" cx=\"\(HTML.number($0.0))\" cy=\"\(HTML.number($0.1))\" r=\"2\"/>"
     }
     let floor = HTML.number(Self.height - Self.bottom)

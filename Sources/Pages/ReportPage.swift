@@ -32,6 +32,7 @@ package struct ReportPage {
     \(stores)
     \(table("Stored backups, read back", ["Backup", "Type", "Store", "Size", "Read", "Level", "Result", "Ledger"], readings))
     \(table("Proofs", ["Backup", "Type", "Rows", "Made", "Proved", "Restored in", "Assertions", "Rests on"], proofs))
+    \(table("Not compared by the last drill or restore", ["Backup", "What"], notCompared))
     <section><h2>Ledger</h2><p>\(HTML.escaped(report.ledger.sentences))</p>
     <p>A number with # is a record of the ledger: <code>pgbackupctl log --lines 100000</code> shows it.</p></section>
     </main>
@@ -50,7 +51,9 @@ package struct ReportPage {
     let items = report.problems.map {
       "<li><code>\($0.code.rawValue)</code> \(HTML.escaped($0.message))\($0.hint.map { "<br>Next: <code>\(HTML.escaped($0))</code>" } ?? "")</li>"
     }
-    return "<div class=\"verdict bad\"><p>\(report.problems.count) problems</p><ul>\(items.joined())</ul></div>"
+    let ledger = report.ledger.isWhole ? "" : "<li>\(HTML.escaped(report.ledger.sentences))</li>"
+    let count = report.problems.count + (report.ledger.isWhole ? 0 : 1)
+    return "<div class=\"verdict bad\"><p>\(HTML.plural(count, "problem"))</p><ul>\(items.joined())\(ledger)</ul></div>"
   }
 
   private func section(_ database: StatusReport.Database) -> String {
@@ -66,7 +69,7 @@ package struct ReportPage {
         "Newest proved",
         database.provedAgeSeconds.map { "\(Duration.seconds($0).spoken) old" + number(database.proved, \.proofRecord) }
           ?? "not run",
-        database.meetsProved ?? (database.proved == nil ? false : nil)
+        database.meetsProved
       ),
       (
         "Recovery", database.recovery.compactMap(\.seconds).max().map { Duration.seconds($0).spoken } ?? "not run",
@@ -103,7 +106,7 @@ package struct ReportPage {
       <section><h2>\(HTML.escaped(database.name))</h2>
       <dl class="cards">\(cards.joined())</dl>
       <div class="plots">\(plots.map(\.svg).joined())</div>
-      \(rows(["Scenario", "Predicted", "Objective", "Rests on"], recovery, "Recovery of \(database.name)"))
+      \(recovery.isEmpty ? "" : rows(["Scenario", "Predicted", "Objective", "Rests on"], recovery, "Recovery of \(database.name)"))
       </section>
       """
   }
@@ -114,19 +117,22 @@ package struct ReportPage {
   }
 
   private var stores: String {
-    let groups = Dictionary(grouping: report.placements) { $0.store }
-    let bars = groups.keys.sorted().map { store in
-      let all = groups[store] ?? []
+    let groups = Dictionary(grouping: report.placements) { [$0.store, $0.type] }
+    let bars = groups.sorted { $0.key.lexicographicallyPrecedes($1.key) }.map { key, all -> [HTML.Cell] in
       let damaged = all.count { !$0.isWhole || $0.isSound == false }
       let sound = all.count { $0.isWhole && $0.isSound == true }
-      return
-        "<tr><th scope=\"row\">\(HTML.escaped(store))</th><td>\(all.count)</td><td>\(ByteCount(all.map(\.storedBytes).reduce(0, +)))</td>"
-        + "<td>\(Self.bar(sound, all.count - sound - damaged, damaged))</td><td>\(sound) sound, \(all.count - sound - damaged) not read, \(damaged) damaged</td></tr>"
+      let (store, type) = (key[0], key[1])
+      return [
+        .init(store), .init(type), .init("\(all.count)"), .init("\(ByteCount(all.map(\.storedBytes).reduce(0, +)))"),
+        .init(html: Self.bar(sound, all.count - sound - damaged, damaged)), .init("\(sound)"),
+        .init("\(all.count - sound - damaged)"), .init("\(damaged)", damaged > 0 ? "open" : nil),
+      ]
     }
-    return """
-      <section><h2>Stores</h2><table><thead><tr><th>Store</th><th>Backups</th><th>Stored</th><th>Read back</th><th></th></tr></thead>
-      <tbody>\(bars.joined())</tbody></table></section>
-      """
+    return
+      "<section><h2>Stores</h2><p>\(HTML.escaped(report.totals.sentence))</p>"
+      + HTML.table(
+        ["Store", "Type", "Backups", "Stored", "Read back", "Sound", "Not read", "Damaged"], bars, label: "Stores")
+      + "</section>"
   }
 
   /// A bar of three parts.
@@ -163,6 +169,10 @@ package struct ReportPage {
           .compactMap { $0 }.joined(separator: ", "),
       ]
     }
+  }
+
+  private var notCompared: [[String]] {
+    report.backups.compactMap { backup in backup.notCompared.map { ["\(backup.summary.id)", $0] } }
   }
 
   // MARK: - Tables

@@ -50,15 +50,15 @@ package struct StatusPage {
     <p id="live" role="status"></p>
     </header>
     <main>
-    <p>\(status.now.rfc3339), pgbackupd \(HTML.escaped(status.version)), running for \
+    <p id="at">\(status.now.rfc3339), pgbackupd \(HTML.escaped(status.version)), running for \
     \(Duration.seconds(max(0, status.now.timeIntervalSince(status.started))).spoken)</p>
     <section id="problems" aria-label="Problems">\(problems)</section>
-    <section aria-label="Runs"><h2>Now</h2><div id="runs" aria-live="off">\(Self.runs(status.runs, status.copies, now: status.now))</div></section>
+    <section id="now" aria-label="Runs"><h2>Now</h2><div id="runs" aria-live="off">\(Self.runs(status.runs, status.copies, now: status.now))</div></section>
     \(status.databases.map(section).joined(separator: "\n"))
-    <section><h2>Stores</h2>\(stores)</section>
-    <section><h2>Jobs</h2>\(schedule)</section>
-    \(status.alerts.isEmpty ? "" : "<section><h2>Alerts</h2>\(alerts)</section>")
-    <section><h2>Newest backups</h2>\(newest)</section>
+    <section id="stores"><h2>Stores</h2>\(stores)</section>
+    <section id="jobs"><h2>Jobs</h2>\(schedule)</section>
+    \(status.alerts.isEmpty ? "" : "<section id=\"alerts\"><h2>Alerts</h2>\(alerts)</section>")
+    <section id="newest"><h2>Newest backups</h2>\(newest)</section>
     </main>
     <script>\(Self.script)</script>
     </body>
@@ -111,10 +111,11 @@ package struct StatusPage {
     let name = HTML.escaped(database.name)
     let own = growth[database.name] ?? []
     let newest = Gauge(
-      title: "Newest backup", seconds: database.ageSeconds, objective: database.rpoSeconds, missing: "none")
+      title: "Newest backup", seconds: database.ageSeconds, objective: database.rpoSeconds, missing: "none",
+      grace: database.graceUntil["rpo"])
     let proved = Gauge(
       title: "Newest proved", seconds: database.provedAgeSeconds, objective: database.provedWithinSeconds,
-      missing: "never proved")
+      missing: "never proved", grace: database.graceUntil["proved"])
     let slowest = database.recovery.filter { $0.seconds != nil }.max { $0.seconds ?? 0 < $1.seconds ?? 0 }
     let recovery = Gauge(
       title: "A restore takes", seconds: slowest?.seconds, objective: database.rtoSeconds, missing: "not measured",
@@ -135,11 +136,11 @@ package struct StatusPage {
     let isCrowded = status.databases.count > 8
     let isOpen = !isCrowded || status.problems.contains { $0.message.contains("'\(database.name)'") }
     return """
-      <section aria-labelledby="db-\(id)"><h2 id="db-\(id)">\(name)</h2>
+      <section id="of-\(id)" aria-labelledby="db-\(id)"><h2 id="db-\(id)">\(name)</h2>
       <div class="gauges">\(newest.html)\(proved.html)\(recovery.html)
       <dl class="card facts"><dt>Next</dt><dd>\(next(database))</dd><dt>Last run</dt><dd>\(last(database))</dd>\
       <dt>Backups</dt><dd>\(database.backups), \(ByteCount(database.storedBytes))</dd></dl></div>
-      <details id="more-\(id)"\(isOpen ? " open" : "")><summary>A year, and how it has grown</summary>
+      <details id="more-\(id)"\(isOpen ? " open" : "")><summary id="year-\(id)">A year, and how it has grown</summary>
       \(Calendar(database: database.name, days: days[database.name] ?? [:], today: status.now).html)
       <div class="plots">\(plots.map(\.svg).joined())</div></details>
       </section>
@@ -147,9 +148,13 @@ package struct StatusPage {
   }
 
   private func next(_ database: StatusReport.Database) -> String {
-    guard let due = database.nextDue, let job = database.nextJob else { return "on demand only" }
-    return
+    let coming = jobs.filter { job in
+      job.databases.contains { $0 == database.name || database.name.hasPrefix($0 + ".") }
+    }.compactMap { job in job.next.map { (job.name, $0) } }.sorted { $0.1 < $1.1 }.prefix(4)
+    guard !coming.isEmpty else { return "on demand only" }
+    return coming.map { job, due in
       "\(HTML.escaped(job)) in \(Duration.seconds(max(0, due.timeIntervalSince(status.now))).spoken) <span class=\"soft\">\(due.rfc3339)</span>"
+    }.joined(separator: "<br>")
   }
 
   private func last(_ database: StatusReport.Database) -> String {
@@ -163,13 +168,13 @@ package struct StatusPage {
 
   private var stores: String {
     HTML.table(
-      ["Store", "State", "Backups", "Stored", "Free", "Room"],
+      ["Store", "State", "Backups", "Stored", "Free", "Of both"],
       status.stores.map { store in
         let total = store.freeBytes.map { $0 + store.storedBytes }
         let share = total.flatMap { $0 > 0 ? Double(store.storedBytes) / Double($0) : nil }
         let bar =
           share.map {
-            "<svg role=\"img\" aria-label=\"\(Int($0 * 100)) percent of the room is taken by backups\" viewBox=\"0 0 120 10\" width=\"120\" height=\"10\">"
+            "<svg role=\"img\" aria-label=\"\(Int($0 * 100)) percent of what is stored and free is backups\" viewBox=\"0 0 120 10\" width=\"120\" height=\"10\">"
               + "<rect class=\"unread\" width=\"120\" height=\"10\"/><rect class=\"taken\" width=\"\(HTML.number($0 * 120))\" height=\"10\"/></svg>"
           } ?? "-"
         return [
@@ -249,9 +254,28 @@ package struct StatusPage {
             if (known) one.open = known.open;
           }
           const focus = document.activeElement && document.activeElement.id;
-          old.replaceWith(fresh);
+          const selection = document.getSelection();
+          const scrolled = new Map(Array.from(old.querySelectorAll(".wide[id]"), one => [one.id, one.scrollLeft]));
+          const ids = parent => Array.from(parent.children, one => one.id).join();
+          if (ids(old) !== ids(fresh)) {
+            old.replaceWith(fresh);
+          } else {
+            // Part by part: whoever reads one, or copies a command out of it, keeps his place.
+            for (const part of Array.from(fresh.children)) {
+              const known = document.getElementById(part.id);
+              if (known.innerHTML === part.innerHTML) continue;
+              if (!selection.isCollapsed && selection.containsNode(known, true)) continue;
+              known.replaceWith(part);
+            }
+          }
+          for (const [id, left] of scrolled) {
+            const one = document.getElementById(id);
+            if (one) one.scrollLeft = left;
+          }
           document.title = page.title;
-          if (focus && document.getElementById(focus)) document.getElementById(focus).focus();
+          if (focus && document.activeElement.id !== focus && document.getElementById(focus)) {
+            document.getElementById(focus).focus({ preventScroll: true });
+          }
           live.textContent = "";
         } catch {
           live.textContent = "No connection to pgbackupd: what is shown may be old.";

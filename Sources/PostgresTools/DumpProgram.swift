@@ -28,7 +28,8 @@ package struct DumpProgram: Sendable {
     let process = ClientProcess(
       path: program.path,
       arguments: [
-        "--format=custom", "--compress=0", "--no-password", "--encoding=\(encoding)", "--snapshot=\(snapshot.identifier)",
+        "--format=custom", "--compress=0", "--no-password", "--encoding=\(encoding)",
+        "--snapshot=\(snapshot.identifier)",
         "--lock-wait-timeout=\(Int64(lockWait.inSeconds * 1000))", "--dbname=\(connection.conninfo)",
       ], password: connection.password)
     let outcome = try await process.stream(stallDeadline: stallAfter, body)

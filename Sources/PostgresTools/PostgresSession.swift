@@ -32,7 +32,8 @@ package actor PostgresSession {
     settings["client_encoding"] = "UTF8"
     // Whatever a database or a role has set: how long our statements take is ours to bound, and where we write we mean it.
     let others = settings["options"] ?? getenv("PGOPTIONS").map { String(cString: $0) }
-    settings["options"] = ([others].compactMap { $0 } + ["-c statement_timeout=0 -c default_transaction_read_only=off"]).joined(separator: " ")
+    settings["options"] = ([others].compactMap { $0 } + ["-c statement_timeout=0 -c default_transaction_read_only=off"])
+      .joined(separator: " ")
     let session = PostgresSession(settings)
     try await session.open()
     return session

@@ -16,6 +16,8 @@ struct S3Meter: Sendable {
     repeated = Counter(label: "pgbackupd_store_retries", dimensions: [store])
     sent = Counter(label: "pgbackupd_store_sent_bytes", dimensions: [store])
     received = Counter(label: "pgbackupd_store_received_bytes", dimensions: [store])
+    // A rate begins with a known count.
+    for one in [answered, unanswered, repeated, sent, received] { one.increment(by: 0) }
   }
 
   func answered(_ request: HTTPRequest, _ response: HTTPResponse) {

@@ -30,6 +30,9 @@ package enum JournalEvent: String, Sendable, CaseIterable {
   case leftoversSwept = "c498b6e73648445e9afa3a387f006745"
   case zonesChanged = "ab57f985433243daa75a2e199b58ba8d"
   case clockCorrected = "3f1c5c0be4a84bb0a2d8b7b90f2c6d11"
+  case clockAdvanced = "0d6a8f2c94be4c1f8a37d51e9b60c7a2"
+  case problemOpened = "e5b1d3f70c8a4e629f14a6d28b7c3e95"
+  case problemOver = "6c2e9a41f5d74b08b3e07d9c185fa2d6"
   case stateDump = "c1b87f1a7323491b99f9cbef0f69a4d0"
 
   package var messageID: String { rawValue }

@@ -19,9 +19,11 @@ struct CheckCommandLine: ParsableCommand {
   func run() throws {
     let answer = Result { try connection.client.get(StatusReport.self, "/v1/status") }
     if case .failure(let error) = answer, nagios {
-      // Whoever watches over backups is not told "unknown" when nobody makes any.
-      print("PGBACKUPD CRITICAL - \(Fault(error).message)")
-      throw ArgumentParser.ExitCode(2)
+      // Whoever watches over backups is not told "unknown" when nobody makes any; who may not ask knows nothing.
+      let fault = Fault(error)
+      let isUnknown = [.notAllowed, .usage].contains(fault.code.exitCode)
+      print("PGBACKUPD \(isUnknown ? "UNKNOWN" : "CRITICAL") - \(Self.line(fault.message))")
+      throw ArgumentParser.ExitCode(isUnknown ? 3 : 2)
     }
     let aspects = HealthAspect.all(try answer.get())
     let worst = aspects.map(\.state).max { $0.severity < $1.severity }.map { $0 == .notRun ? .ok : $0 } ?? .ok
@@ -35,13 +37,18 @@ struct CheckCommandLine: ParsableCommand {
       wrong.isEmpty
       ? "\(aspects.count { $0.state == .ok }) aspects are well"
         + (aspects.contains { $0.state == .notRun } ? ", \(aspects.count { $0.state == .notRun }) not run" : "")
-      : wrong.map { "\($0.name): \($0.text)" }.joined(separator: "; ")
+      : wrong.prefix(5).map { "\($0.name): \($0.text)" }.joined(separator: "; ")
+        + (wrong.count > 5 ? "; and \(wrong.count - 5) more: pgbackupctl check" : "")
     let figures = aspects.compactMap(\.figure)
     // The pipe begins the performance data (Monitoring Plugins' development guidelines).
     print(
-      "PGBACKUPD \(worst.rawValue.uppercased()) - \(text.replacing("|", with: "/").split(whereSeparator: \.isNewline).joined(separator: " "))"
+      "PGBACKUPD \(worst.rawValue.uppercased()) - \(Self.line(text))"
         + (figures.isEmpty ? "" : " | " + figures.joined(separator: " ")))
     if worst != .ok { throw ArgumentParser.ExitCode(Int32(worst.severity)) }
+  }
+
+  private static func line(_ text: String) -> String {
+    text.replacing("|", with: "/").split(whereSeparator: \.isNewline).joined(separator: " ")
   }
 }
 
@@ -65,7 +72,13 @@ struct HealthAspect: Encodable {
   var line: String { "\(name): \(state == .critical ? "FAILED" : state.rawValue.uppercased()) (\(text))" }
 
   /// A quote in a label is doubled, and an equals sign ends one (Monitoring Plugins' development guidelines).
-  private static func label(_ name: String) -> String { name.replacing("'", with: "''").replacing("=", with: "_") }
+  private static func label(_ name: String) -> String {
+    String(
+      name.replacing("'", with: "''").replacing("=", with: "_").map {
+        $0.isNewline || $0.unicodeScalars.contains { $0.value < 32 } ? " " : $0
+      }
+    )
+  }
 
   static func all(_ report: StatusReport) -> [HealthAspect] {
     var aspects = [

@@ -60,8 +60,8 @@ enum ReportText {
         "Encrypted to \(count) recipient\(count == 1 ? "" : "s"). "
           + (encryption.opensHere
             ? "An identity here opens it."
-            : "No identity here. Only the host that has one can prove (drill, verify --level archive), restore, extract and tell contents, history and diff."
-          ))
+            : "No identity here. Only the host that has one can prove (drill, verify --level archive), restore, extract and tell contents, history and diff.")
+      )
     }
     if !report.runs.isEmpty {
       sections.append("RUNS\n" + report.runs.map { "  " + run($0, report.now) }.joined(separator: "\n"))
@@ -156,6 +156,7 @@ enum ReportText {
       ),
       ("proved", proved(detail)), ("kept", detail.retention),
     ]
+    if let names = detail.notCompared { lines.insert(("not compared", names), at: lines.count - 1) }
     if let flags = manifest.flags, !flags.isEmpty {
       lines.append(
         (

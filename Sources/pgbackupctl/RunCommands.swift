@@ -99,7 +99,8 @@ private final class LeavingNotice: @unchecked Sendable {
   private let sources: [any DispatchSourceSignal]
 
   init(_ run: RunReport) {
-    let words = "\nThe run goes on: \(run.job) of \(run.database).\nnext: pgbackupctl cancel \(shell: run.id), to end it"
+    let words =
+      "\nThe run goes on: \(run.job) of \(run.database).\nnext: pgbackupctl cancel \(shell: run.id), to end it"
     sources = [SIGINT, SIGTERM].map { number in
       signal(number, SIG_IGN)
       let source = DispatchSource.makeSignalSource(signal: number, queue: .global())
@@ -125,7 +126,9 @@ enum RunText {
     if let started = run.started, let finished = run.finished {
       text += " in \(Duration.seconds(finished.timeIntervalSince(started)).spoken)"
     }
-    if let later = run.later { text += "\ncopies follow: \(later.joined(separator: ", ")) (pgbackupctl status shows them)" }
+    if let later = run.later {
+      text += "\ncopies follow: \(later.joined(separator: ", ")) (pgbackupctl status shows them)"
+    }
     for warning in run.warnings { text += "\nbut: \(warning)" }
     for anomaly in run.anomalies ?? [] {
       text += "\n\(anomaly.kind.isAlarming ? "IN DOUBT" : "note"): \(anomaly.text)"

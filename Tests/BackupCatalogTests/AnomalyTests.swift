@@ -55,7 +55,29 @@ private func statistics(
     #expect(AnomalyRule().compare(again, with: Self.history + [lost]).map(\.kind) == [.rowsLost])
     var accepted = lost
     accepted.isFlagged = false
+    accepted.isBaseline = true
     #expect(AnomalyRule().compare(again, with: Self.history + [accepted]) == [])
+  }
+
+  /// A little each time, never so much that one backup shows it.
+  @Test func whatGoesLittleByLittle() {
+    var rows: Int64 = 10_000
+    var history: [BackupStatistics] = []
+    var told: [Int] = []
+    for day in 0..<5 {
+      let new = statistics(day, rows: ["t": rows])
+      if !AnomalyRule().compare(new, with: history).isEmpty { told.append(day) }
+      history.append(new)
+      rows -= rows / 10
+    }
+    #expect(told == [3, 4], "27 % are gone by then")
+    // One that has grown in between comes and goes.
+    let waves = [10_000, 9000, 8500, 8600, 7800].enumerated().map { statistics($0.offset, rows: ["t": $0.element]) }
+    #expect(AnomalyRule().compare(statistics(9, rows: ["t": 7700]), with: waves) == [])
+    // Rows that pg_dump leaves out are no loss.
+    var standby = statistics(9, rows: [:])
+    standby.withoutRows = ["t"]
+    #expect(AnomalyRule().compare(standby, with: [statistics(0, rows: ["t": 50])]) == [])
   }
 
   @Test func someTablesComeAndGo() {

@@ -189,6 +189,18 @@ private func at(_ text: String) throws -> Date { try #require(Date(rfc3339: text
     #expect(table.next == nil)
   }
 
+  /// A reload that edits a schedule tells the job of no instant: what failed before is tried again all the same.
+  @Test func aReloadTellsOfNoInstant() throws {
+    var table = ScheduleTable()
+    let start = try at("2026-10-20T00:00:00Z")
+    table.replace(["a": try schedule("0 2 * * *")], at: start)
+    let due = try #require(table.takeDue(at: try at("2026-10-20T02:00:00Z")).first)
+    table.replace(["a": try schedule("0 9 * * *")], at: try at("2026-10-20T02:04:00Z"))
+    #expect(table.told(of: "a") == due.instant)
+    _ = table.takeDue(at: try at("2026-10-20T09:00:00Z"))
+    #expect(try table.told(of: "a") == at("2026-10-20T09:00:00Z"))
+  }
+
   /// Over a simulated month with odd steps, every due instant of every job is taken exactly once.
   @Test func everyInstantFiresOnce() throws {
     let schedules = [

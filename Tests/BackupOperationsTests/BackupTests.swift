@@ -162,7 +162,9 @@ func connection(_ cluster: PrivateCluster, _ database: String, user: String = "p
     var script = ["set -eu", "cd '\(folder)'"]
     var inDocument = false
     for line in text.split(separator: "\n").map(String.init) {
-      let isCommand = ["sha256sum", "createdb", "psql", "zstd", "age", "export", "(umask"].contains { line.hasPrefix($0 + " ") }
+      let isCommand = ["sha256sum", "createdb", "psql", "zstd", "age", "export", "(umask"].contains {
+        line.hasPrefix($0 + " ")
+      }
       if isCommand || inDocument {
         let isTable = line.contains("--table=NAME")
         script.append(
@@ -185,7 +187,8 @@ func connection(_ cluster: PrivateCluster, _ database: String, user: String = "p
       let query = "SELECT count(*), md5(string_agg(t::text, E'\\n' ORDER BY t::text)) FROM ONLY \(table) AS t"
       #expect(try cluster.sql(database, query) == other.sql(restored, query), "\(table)")
     }
-    let likeness = "SELECT encoding, datcollate, datctype, datlocprovider, daticulocale FROM pg_database WHERE datname = "
+    let likeness =
+      "SELECT encoding, datcollate, datctype, datlocprovider, daticulocale FROM pg_database WHERE datname = "
     #expect(
       try other.sql("postgres", likeness + "'\(restored)'") == cluster.sql("postgres", likeness + "'\(database)'"))
     #expect(try other.sql(restored, "SELECT tableowner FROM pg_tables WHERE tablename = 'users'") == "\(owner)\n")
@@ -246,7 +249,8 @@ func connection(_ cluster: PrivateCluster, _ database: String, user: String = "p
     }
     // Where there is no disk, all are waited for.
     let both = try await workshop.backup(
-      try connection(cluster, database), stores: [FaultyStore(workshop.store, .none, isRemote: true), slow(other.store)],
+      try connection(cluster, database),
+      stores: [FaultyStore(workshop.store, .none, isRemote: true), slow(other.store)],
       at: Date(timeIntervalSince1970: 1_800_000_900)
     ).run()
     #expect(both.stores == ["local", "offsite"] && both.later.isEmpty)

@@ -83,7 +83,11 @@ import Testing
     let cluster = try PrivateCluster.shared()
     let database = try cluster.makeDatabase("bytes", options: "ENCODING 'SQL_ASCII' LOCALE 'C'")
     try cluster.sql(
-      database, "DO $$ BEGIN EXECUTE format('CREATE TABLE %I AS SELECT 1 AS n', convert_from('\\x74e4', 'SQL_ASCII')); END $$")
+      database,
+      """
+      DO $$ BEGIN
+        EXECUTE format('CREATE TABLE %I AS SELECT 1 AS n', convert_from('\\x74e4', 'SQL_ASCII')); END $$
+      """)
     let workshop = Workshop()
     let outcome = try await workshop.backup(try connection(cluster, database), database: database).run()
     #expect(outcome.warnings.contains { $0.code == .restoreRefused && $0.hint?.contains("RECOVER.txt") == true })

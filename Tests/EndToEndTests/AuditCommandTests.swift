@@ -37,7 +37,8 @@ import Testing
     #expect(after.status == 0, "\(after.output)\(after.errors)")
     #expect(after.output.contains("sound") && !after.output.contains("never "), "\(after.output)")
     #expect(after.output.contains("1h met") && after.output.contains("whole from local"))
-    #expect(after.output.contains("The chain is whole.") && after.output.contains("1 signed manifest bears"))
+    #expect(
+      after.output.contains("The chain is whole.") && after.output.contains("2 signed records in the stores bear"))
     // Each claim names its record, and that record says so.
     let report = try #require(try daemon.ctlJSON("report") as? [String: Any])
     let lines = try daemon.ctl("log", "--lines", "1000").output.split(separator: "\n")

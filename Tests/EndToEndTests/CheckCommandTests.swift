@@ -170,7 +170,11 @@ import Testing
     let drill = try fixture.daemon.ctl("drill")
     #expect(drill.status == 9 && drill.errors.contains("E-ASSERTION-FAILED"), "\(drill.errors)")
     let status = try fixture.daemon.ctl("status").output
-    #expect(status.contains("not run") && status.contains("E-ASSERTION-FAILED"))
+    #expect(status.contains("FAILED ") && !status.contains("not run") && status.contains("E-ASSERTION-FAILED"))
+    #expect(try fixture.daemon.ctl("list").output.contains("PROOF FAILED"))
+    #expect(try fixture.daemon.ctl("show", "latest").output.contains("FAILED 2"))
+    #expect(try fixture.daemon.ctl("check").output.contains("the last drill of the newest backup FAILED"))
+    #expect(try fixture.daemon.ctl("report").output.contains("FAILED 2"))
   }
 
   /// A daemon that is killed in a drill leaves a server; the next daemon ends it.

@@ -300,4 +300,26 @@ import Testing
     #expect(status.status == 10)
     #expect(status.output.contains("daily of 'down'"))
   }
+  /// A pattern that matches nothing backs nothing up: that is a failure, and not a success of no runs.
+  @Test func aPatternThatMatchesNothing() throws {
+    let folder = TemporaryFolder()
+    let cluster = try PrivateCluster.shared()
+    let clock = Clock(path: folder.file("clock"))
+    try clock.set("2026-12-01T01:59:58Z")
+    let daemon = try DaemonProcess(
+      """
+      databases: { main: { connect: "\(cluster.conninfo("postgres"))", include: ["nothing_like_this_*"] } }
+      jobs: { daily: { schedule: "0 2 * * *", zone: UTC, retry: off } }
+      daemon: { state: \(folder.file("state")), socket: \(folder.file("control.sock")) }
+      objectives: { rpo: 26h }
+      """, in: folder, environment: clock.environment)
+    try daemon.waitFor("READY=1")
+    let failed = try daemon.followLedger().wait(for: "run.finished")
+    #expect(failed.contains("E-DB-MISSING") && failed.contains(#""database":"main""#), "\(failed)")
+    let status = try daemon.ctl("status")
+    #expect(status.status == 10 && status.output.contains("nothing is backed up"), "\(status.output)")
+    #expect(try daemon.ctl("run", "daily").errors.contains("nothing is backed up"))
+    #expect(try daemon.ctl("backup", "main").errors.contains("'main' is a pattern"))
+    #expect(try daemon.ctl("check").status != 0)
+  }
 }

@@ -49,6 +49,10 @@ import Testing
     #expect(status.output.contains("not run"))
     #expect(try daemon.ctl("jobs").output.contains("At 02:00, every day"))
     #expect(try daemon.ctl("show", "shop/latest:daily").output.contains("sha256"))
+    // What no manifest may say is refused when it is asked for.
+    for keep in ["106751991d", "5m", "soon"] {
+      #expect(try daemon.ctl("backup", "shop", "--keep", keep).status == 2, "\(keep)")
+    }
     // Who asked, as the kernel knows it, is in the ledger.
     #expect(try daemon.ctl("log").output.contains("by uid \(geteuid())"))
   }

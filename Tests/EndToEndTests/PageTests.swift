@@ -202,7 +202,8 @@ import Testing
     #expect(try daemon.ctl("status").status == 10)
     try fire([
       "PgbackupdVerificationFailed", "PgbackupdBackupInDoubt", "PgbackupdSizeAnomaly", "PgbackupdStoreUnreachable",
-      "PgbackupdStoreNearlyFull", "PgbackupdBacklog", "PgbackupdConfigurationRefused", "PgbackupdAlertsUndelivered",
+      "PgbackupdStoreNearlyFull", "PgbackupdBacklog", "PgbackupdProblem", "PgbackupdConfigurationRefused",
+      "PgbackupdAlertsUndelivered",
     ])
     daemon.signal(SIGKILL)
     _ = daemon.waitForExit()

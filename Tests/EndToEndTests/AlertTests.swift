@@ -69,6 +69,32 @@ import Testing
     for text in [status, daemon.log] { #expect(!text.contains("-secret-1")) }
   }
 
+  /// Where the queue's disk takes nothing, which may be what there is to tell, messages go out from memory. Whatever channels there are, the
+  /// journal tells of problems too.
+  @Test func aQueueThatTakesNothing() throws {
+    let (folder, sinks, cluster) = (TemporaryFolder(), try Sinks(), try PrivateCluster.shared())
+    try FileManager.default.createDirectory(atPath: folder.file("away"), withIntermediateDirectories: false)
+    let daemon = try Self.daemon(
+      folder, connect: cluster.conninfo("no_such_database"),
+      """
+      alerts: { webhook: { url: "\(sinks.url("ok", "hook"))" } }
+      stores: { away: { path: \(folder.file("away")) } }
+      """)
+    let queue = folder.file("state/alerts/webhook")
+    try FileManager.default.removeItem(atPath: queue)
+    try Data().write(to: URL(filePath: queue))
+    #expect(try daemon.ctl("backup", "shop").status != 0)
+    let item = try sinks.next()
+    #expect(try Self.json(item)["kind"] as? String == "opened")
+    #expect(daemon.log.contains("waits in memory"), "\(daemon.log)")
+    try FileManager.default.removeItem(atPath: folder.file("away"))
+    #expect(try daemon.ctl("backup", "shop").status != 0)
+    while !daemon.log.contains("E-STORE-MISSING") { _ = try daemon.ctl("status") }
+    try FileManager.default.createDirectory(atPath: folder.file("away"), withIntermediateDirectories: false)
+    #expect(try daemon.ctl("backup", "shop").status != 0)
+    while !daemon.log.contains("a problem is over") { _ = try daemon.ctl("status") }
+  }
+
   /// A channel that hangs delays no run and no other channel; what waits for it outlives kill -9, and comes once it can.
   @Test func aDeadChannelDelaysNobody() throws {
     let (folder, sinks, cluster) = (TemporaryFolder(), try Sinks(), try PrivateCluster.shared())

@@ -211,6 +211,7 @@ import Testing
     let later = try again.daemon.followLedger()
     try later.wait(for: "run.finished", "what was there before is put back", "succeeded")
     #expect(try cluster.sql(fixture.database, "SELECT id FROM later") == "1\n")
+    while try again.daemon.ctl("status").output.contains("\nRUNS") {}
     // It is nothing to roll back from any more.
     let rollback = try again.daemon.ctl("rollback", "shop", "--force")
     #expect(rollback.status == 6 && !rollback.errors.contains("one in place"), "\(rollback.errors)")

@@ -153,7 +153,7 @@ package struct StatusPage {
     }.compactMap { job in job.next.map { (job.name, $0) } }.sorted { $0.1 < $1.1 }.prefix(4)
     guard !coming.isEmpty else { return "on demand only" }
     return coming.map { job, due in
-      "\(HTML.escaped(job)) in \(Duration.seconds(max(0, due.timeIntervalSince(status.now))).spoken) <span class=\"soft\">\(due.rfc3339)</span>"
+      "<span title=\"\(due.rfc3339)\">\(HTML.escaped(job)) in \(Duration.seconds(max(0, due.timeIntervalSince(status.now))).spoken)</span>"
     }.joined(separator: "<br>")
   }
 

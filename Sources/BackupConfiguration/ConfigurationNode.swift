@@ -224,23 +224,7 @@ struct ConfigurationNode {
 
 /// `; did you mean 'schedule'?` where a known word is close.
 func suggestion(for word: String, among known: [String]) -> String {
-  let best = known.map { ($0, editDistance(word, $0)) }.min { $0.1 < $1.1 }
+  let best = known.map { ($0, EditDistance.between(word, $0)) }.min { $0.1 < $1.1 }
   guard let best, best.1 <= max(1, min(word.count, best.0.count) / 3) else { return "" }
   return "; did you mean '\(best.0)'?"
-}
-
-/// Levenshtein's distance, by the usual row by row table.
-private func editDistance(_ left: String, _ right: String) -> Int {
-  let (left, right) = (Array(left.lowercased()), Array(right.lowercased()))
-  var row = Array(0...right.count)
-  for (position, character) in left.enumerated() {
-    var previous = row[0]
-    row[0] = position + 1
-    for column in right.indices {
-      let substitution = previous + (character == right[column] ? 0 : 1)
-      previous = row[column + 1]
-      row[column + 1] = min(substitution, row[column] + 1, row[column + 1] + 1)
-    }
-  }
-  return row[right.count]
 }

@@ -13,3 +13,16 @@ extension DefaultStringInterpolation {
     Set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-./:@%+,".utf8)
   }
 }
+
+/// What a hint is: a command that can be pasted as it stands, or words.
+package enum Hint {
+  private static let programs: Set<Substring> = [
+    "pgbackupctl", "systemctl", "journalctl", "timedatectl", "df", "psql", "pg_isready", "apt", "pgbackupd",
+  ]
+
+  /// Whether all of it is one command.
+  package static func isCommand(_ text: String) -> Bool {
+    guard let first = text.split(separator: " ").first, programs.contains(first) else { return false }
+    return !text.contains("; ") && !text.contains(", ") && !text.contains(": ") && !text.contains("\n")
+  }
+}

@@ -1,3 +1,4 @@
+import Faults
 import Foundation
 import Units
 
@@ -10,7 +11,7 @@ enum SlackBody {
       ["type": "section", "text": mark("*\(text.word)*\n\(escaped(notice.sentence))", 3000)]
     ]
     for fact in text.facts where fact.name != "Host" {
-      let value = fact.name == "Next" ? "`\(escaped(fact.value))`" : escaped(fact.value)
+      let value = fact.name == "Next" && Hint.isCommand(fact.value) ? "`\(escaped(fact.value))`" : escaped(fact.value)
       blocks.append(["type": "section", "text": mark("*\(fact.name)*\n\(value)", 3000)])
     }
     blocks.append([
@@ -38,7 +39,9 @@ enum DiscordBody {
   static func make(_ notice: Notice) throws -> [UInt8] {
     let text = NoticeText(notice)
     let fields = text.facts.filter { $0.name != "Host" }.map { fact -> [String: Any] in
-      let value = fact.name == "Next" ? "`\(fact.value.replacing("`", with: "'"))`" : escaped(fact.value)
+      let value =
+        fact.name == "Next" && Hint.isCommand(fact.value)
+        ? "`\(fact.value.replacing("`", with: "'"))`" : escaped(fact.value)
       return ["name": fact.name, "value": NoticeText.cut(value, 1024), "inline": false]
     }
     return try bytes([

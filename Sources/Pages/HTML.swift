@@ -1,3 +1,4 @@
+import Faults
 import Foundation
 
 /// What all pages share: they need nothing else, no outside file, and look right in light and dark, and on paper.
@@ -5,6 +6,11 @@ enum HTML {
   static func escaped(_ text: String) -> String {
     text.replacing("&", with: "&amp;").replacing("<", with: "&lt;").replacing(">", with: "&gt;")
       .replacing("\"", with: "&quot;")
+  }
+
+  /// A command to be pasted, or words.
+  static func hint(_ text: String) -> String {
+    Hint.isCommand(text) ? "<code class=\"next\">\(escaped(text))</code>" : escaped(text)
   }
 
   static func number(_ value: Double) -> String { String(format: "%.1f", value) }

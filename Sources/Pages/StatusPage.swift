@@ -101,7 +101,7 @@ package struct StatusPage {
     }
     let items = status.problems.map { problem in
       "<li><code>\(problem.code.rawValue)</code> \(HTML.escaped(problem.message))"
-        + (problem.hint.map { "<br>Next: <code class=\"next\">\(HTML.escaped($0))</code>" } ?? "") + "</li>"
+        + (problem.hint.map { "<br>Next: \(HTML.hint($0))" } ?? "") + "</li>"
     }
     return
       "<div class=\"verdict bad\"><h2>\(HTML.plural(status.problems.count, "problem"))</h2><ul>\(items.joined(separator: "\n"))</ul></div>"

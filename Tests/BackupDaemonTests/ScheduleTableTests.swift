@@ -201,6 +201,51 @@ private func at(_ text: String) throws -> Date { try #require(Date(rfc3339: text
     #expect(try table.told(of: "a") == at("2026-10-20T09:00:00Z"))
   }
 
+  /// A decade of every zone that tzdata has, fired as the daemon fires: whenever the earliest start has come, and a little late. Each due
+  /// instant of the reference (Tests/CronScheduleTests/Vectors, made with cronsim) is taken exactly once, in order, and no other.
+  @Test(arguments: ["15 1-3 * * 0", "0 3 1 * *"]) func everyZoneFires(_ expression: String) throws {
+    let folder = URL(filePath: "\(repositoryRoot)/Tests/CronScheduleTests/Vectors")
+    var rows: [[String]] = []
+    for file in ["zones.tsv", "zones-differs.tsv"] {
+      let text = try String(contentsOf: folder.appending(path: file), encoding: .utf8)
+      for line in text.split(separator: "\n") where !line.hasPrefix("#") {
+        let row = line.split(separator: "\t").map(String.init)
+        if row.count >= 4, row[1] == expression { rows.append(row) }
+      }
+    }
+    #expect(rows.count >= 590)
+    // Many names share their rules, and so their instants.
+    var wanted: [ZoneRules: [String]] = [:]
+    for row in rows { wanted[try ZoneRules.system(row[0]).renamed(""), default: []].append("\(row[2])\t\(row[3])") }
+    let (start, end) = (try at("2015-01-01T00:00:00Z"), try at("2025-01-01T00:00:00Z"))
+    var table = ScheduleTable()
+    var timings: [String: JobTiming] = [:]
+    var answers: [String: [String]] = [:]
+    for (zone, all) in wanted {
+      let job = "job \(timings.count)"
+      timings[job] = JobTiming(ZonedSchedule(try CronExpression(parsing: expression), in: zone))
+      answers[job] = all
+    }
+    table.replace(timings, anchors: timings.mapValues { _ in start }, at: start)
+    var taken: [String: [String]] = [:]
+    var round = 0
+    while let next = table.next, next.start <= end {
+      round += 1
+      for due in table.takeDue(at: next.start.addingTimeInterval(Double(round % 7) * 20)) where due.instant <= end {
+        guard case .onTime(earlier: 0) = due.kind else {
+          Issue.record("\(due)")
+          continue
+        }
+        taken[due.job, default: []].append(String(Int(due.instant.timeIntervalSince1970)))
+      }
+    }
+    for (job, all) in answers {
+      let instants = taken[job] ?? []
+      let digest = LedgerRecord.digest(ofLine: Data(instants.map { $0 + "\n" }.joined().utf8)).prefix(16)
+      for answer in all { #expect("\(instants.count)\t\(digest)" == answer, "\(job)") }
+    }
+  }
+
   /// Over a simulated month with odd steps, every due instant of every job is taken exactly once.
   @Test func everyInstantFiresOnce() throws {
     let schedules = [

@@ -12,7 +12,8 @@ import Testing
   static let statuses: [([String], Int32, String)] = [
     (["--version"], 0, "0.1.0"), (["--help"], 0, "SUBCOMMANDS"), (["backup", "--help"], 0, "--label"),
     ([], 0, "SUBCOMMANDS"),
-    (["stauts"], 2, "stauts"), (["list", "--jsn"], 2, "--jsn"), (["backup"], 2, "database"),
+    (["stauts"], 2, "did you mean 'pgbackupctl status'"),
+    (["frobnicate"], 2, "pgbackupctl --help"), (["list", "--jsn"], 2, "--jsn"), (["backup"], 2, "database"),
     (["status"], 8, "E-DAEMON-UNREACHABLE"),
     (["schedule", "61 * * * *"], 2, "61 is no minute"), (["schedule", "0 0 30 2 *"], 2, "never comes"),
     (["schedule", "@daily", "--zone", "Mars/Olympus"], 2, "no time zone"),

@@ -100,6 +100,13 @@ struct Preparation: Sendable {
     // Each of several names has to mean something: a misspelt one among them must not pass unseen.
     for table in request.tables {
       let one = TableSelection(toc.entries, tables: [table], schemas: [])
+      let schemas = Set(one.relations.filter { $0.tag == table }.compactMap(\.schema)).sorted()
+      if schemas.count > 1, request.target == .swap, request.tableTarget == .replaceRows {
+        // Rows are taken away for it: whoever means all of them says so.
+        throw Fault(
+          .tableMissing, "Several schemas have a table \(table): \(schemas.joined(separator: ", ")).",
+          hint: "name the schema: --table \(shell: "\(schemas[0]).\(table)")")
+      }
       guard one.relations.isEmpty else { continue }
       throw Fault(
         .tableMissing, "\(restore.manifest.id) has no table \(table).",

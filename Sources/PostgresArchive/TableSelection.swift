@@ -15,7 +15,7 @@ package struct TableSelection: Sendable {
   ]
 
   /// - Parameters:
-  ///   - tables: `table` or `schema.table`; `*` and `?` stand for any characters and for one. A partitioned table brings its partitions.
+  ///   - tables: `table` or `schema.table`, with dots in either; `*` and `?` stand for any characters and for one. A partitioned table brings its partitions.
   ///   - schemas: names of schemas, with the same wildcards: all of their tables.
   package init(_ entries: [TocEntry], tables: [String], schemas: [String]) {
     let byID = Dictionary(entries.map { ($0.dumpID, $0) }, uniquingKeysWith: { first, _ in first })
@@ -95,8 +95,10 @@ package struct TableSelection: Sendable {
   private static func matches(_ pattern: String, _ entry: TocEntry) -> Bool {
     let name = entry.tag ?? ""
     if Wildcard(pattern).matches(name) { return true }
-    guard let dot = pattern.firstIndex(of: ".") else { return false }
-    return Wildcard(String(pattern[..<dot])).matches(entry.schema ?? "")
-      && Wildcard(String(pattern[pattern.index(after: dot)...])).matches(name)
+    // Names may have dots as well: each of them may be the one between the two.
+    return pattern.indices.contains { dot in
+      pattern[dot] == "." && Wildcard(String(pattern[..<dot])).matches(entry.schema ?? "")
+        && Wildcard(String(pattern[pattern.index(after: dot)...])).matches(name)
+    }
   }
 }

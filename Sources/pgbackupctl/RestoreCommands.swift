@@ -153,6 +153,8 @@ enum RestoreText {
     lines.append(
       "\(plan.rows) rows in \(plan.tables.count) tables, \(ByteCount(plan.bytes)) to load, "
         + "about \(ByteCount(plan.readBytes)) of \(ByteCount(plan.storedBytes)) to read.")
+    // All of them: some may be replaced.
+    if plan.readBytes < plan.storedBytes { lines.append("Tables: " + plan.tables.joined(separator: ", ")) }
     lines.append(
       plan.seconds.map { "About \(Duration.seconds($0).spoken), by the last restore of this database." }
         ?? "How long it takes is not known yet: nothing of this database has been restored here.")

@@ -155,6 +155,29 @@ struct RestoreFixture {
         "SELECT count(*) FROM pg_constraint WHERE contype = 'f' AND conrelid = 'portal.media'::regclass") == "1\n")
   }
 
+  /// Names with dots are named as they are; one that two schemas have is replaced in neither before it is said which.
+  @Test func oddNamesAreChosen() async throws {
+    let fixture = try await RestoreFixture(
+      sample: nil,
+      sql: """
+        CREATE SCHEMA "we.ird"; CREATE TABLE "we.ird"."ta.ble" AS SELECT 1 AS n; CREATE TABLE "we.ird".plain AS SELECT 2 AS n;
+        CREATE TABLE "ta.ble" AS SELECT 3 AS n; CREATE TABLE plain AS SELECT 4 AS n;
+        """)
+    for (table, rows) in [("we.ird.ta.ble", 1), ("we.ird.plain", 1), ("ta.ble", 2), ("public.ta.ble", 1)] {
+      var request = fixture.request
+      request.tables = [table]
+      let preview = try await fixture.restore(request).preview()
+      #expect(preview.rows == Int64(rows), "\(table): \(preview.tables)")
+    }
+    var request = fixture.request
+    request.tables = ["plain"]
+    request.tableTarget = .replaceRows
+    let fault = await #expect(throws: Fault.self) { try await fixture.restore(request).run() }
+    #expect(fault?.code == .tableMissing && fault?.message.contains("public, we.ird") == true)
+    request.tables = ["we.ird.plain"]
+    #expect(try await fixture.restore(request).run().rows == 1)
+  }
+
   /// Triggers of partitions, which PostgreSQL 14 calls internal, are as they were.
   @Test(arguments: [14, 18]) func rowsOfPartitionsAreReplaced(_ major: Int) async throws {
     let fixture = try await RestoreFixture(

@@ -59,6 +59,39 @@ import Units
     #expect(try await store.multiparts(prefix: "").uploads.isEmpty)
   }
 
+  /// A managed key, tags, a storage class and a lock are the object's, whether it came whole or in parts; as a server of other people tells.
+  @Test(arguments: [1000, 17 << 20]) func whatAnObjectIsTold(_ size: Int) async throws {
+    let server = try MotoServer.shared()
+    let bucket = try server.makeBucket(locks: true)
+    var settings = S3Settings(bucket: bucket, endpoint: server.endpoint)
+    settings.credentials = S3Credentials(accessKey: "k", secretKey: Secret("s"))
+    settings.serverSideEncryption = .managedKey("arn:aws:kms:us-east-1:123456789012:key/one")
+    settings.tags = ["team": "data base", "tier": "gold"]
+    settings.storageClass = "STANDARD_IA"
+    settings.lock = .governance
+    let store = S3Store(
+      name: "offsite", settings: settings, transport: CurlTransport(), environment: [:], readFile: { _ in "" },
+      now: { Date.now })
+    let end = Date.now.addingTimeInterval(86_400)
+    let upload = try await store.upload(
+      try key("told"), UploadOptions(expectedBytes: UInt64(size), retainUntil: end.timeIntervalSince1970))
+    try await upload.write(bytes(size))
+    try await upload.finish()
+    let head = try server.ask("HEAD", "/\(bucket)/told").lowercased()
+    for line in [
+      "x-amz-server-side-encryption: aws:kms",
+      "x-amz-server-side-encryption-aws-kms-key-id: arn:aws:kms:us-east-1:123456789012:key/one",
+      "x-amz-storage-class: standard_ia",
+      // moto forgets the lock of what comes in parts; SeaweedFS keeps it (`objectLock`).
+    ]
+      + (size > 1 << 20
+        ? []
+        : ["x-amz-object-lock-mode: governance", "x-amz-object-lock-retain-until-date: \(end.rfc3339.prefix(10))"])
+    { #expect(head.contains(line), "\(line)\n\(head)") }
+    let tags = try server.ask("GET", "/\(bucket)/told?tagging")
+    #expect(tags.contains("<Value>data base</Value>") && tags.contains("<Value>gold</Value>"), "\(tags)")
+  }
+
   /// Parts of 8 MiB, written in odd pieces; curl reads back the same bytes.
   @Test(arguments: [8 << 20, (8 << 20) + 1, (24 << 20) + 12345]) func largeObjects(_ size: Int) async throws {
     let server = try S3Server.shared()

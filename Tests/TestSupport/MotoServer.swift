@@ -38,9 +38,19 @@ package final class MotoServer: Sendable {
     keeper.wait()
   }
 
-  package func makeBucket() throws -> String {
+  /// - Parameter locks: whether it takes Object Lock.
+  package func makeBucket(locks: Bool = false) throws -> String {
     let name = "bucket-\(UUID().uuidString.prefix(8).lowercased())"
-    try Shell.must("curl", ["-sS", "-f", "-X", "PUT", "\(endpoint)/\(name)"])
+    let header = locks ? ["-H", "x-amz-bucket-object-lock-enabled: true"] : []
+    try Shell.must("curl", ["-sS", "-f", "-X", "PUT"] + header + ["\(endpoint)/\(name)"])
     return name
+  }
+
+  /// What the server answers, with its headers.
+  package func ask(_ method: String, _ path: String) throws -> String {
+    try Shell.must(
+      "curl",
+      ["-sS", "-f", "--user", "k:s", "--aws-sigv4", "aws:amz:us-east-1:s3"]
+        + (method == "HEAD" ? ["-I"] : ["-i", "-X", method]) + [endpoint + path])
   }
 }

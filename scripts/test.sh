@@ -4,13 +4,14 @@
 set -uo pipefail
 cd "$(dirname "$0")/.."
 # So many tests at once in each: all of them would wait for the same few cores, with hundreds of sessions and servers.
+export NO_COLOR=1
 export SWT_EXPERIMENTAL_MAXIMUM_PARALLELIZATION_WIDTH=${SWT_EXPERIMENTAL_MAXIMUM_PARALLELIZATION_WIDTH:-8}
 
-# run LOG ARGUMENTS…: the lock of .build is for builds, and nothing is built here.
+# run LOG ARGUMENTS…: the built bundle itself, as `swift test` runs it; two of those at once would meet in .build's database.
 run() {
   local log=$1
   shift
-  swift test --skip-build --ignore-lock "$@" >"$log" 2>&1
+  "$(dirname "$(realpath .build/debug/pgbackupd)")"/pgbackupdPackageTests.xctest --testing-library swift-testing "$@" >"$log" 2>&1
 }
 if [ $# -gt 0 ]; then
   logs=(.build/test.log)
@@ -27,7 +28,11 @@ else
 fi
 if [ "$status" -ne 0 ]; then
   printf '\nWhat failed (the whole log is in %s):\n' "${logs[*]}"
-  grep -ahE '^✘|recorded an issue|^  ?↳|Fatal error|Fatal access|signal code' "${logs[@]}" | cut -c1-1000
+  grep -ahE '^✘|recorded an issue|^  ?↳|Fatal error|Fatal access|signal code|^error:' "${logs[@]}" | cut -c1-1000
 fi
+# A process that ran nothing is no success.
+for log in "${logs[@]}"; do
+  grep -aqE 'Test run with [1-9][0-9]* tests? ' "$log" || { echo "No test ran: see $log" >&2; status=1; }
+done
 grep -ahE 'Test run with [0-9]+ tests' "${logs[@]}"
 exit "$status"

@@ -146,6 +146,75 @@ import Testing
     #expect(try next("daily", daemon)?.hasPrefix("2026-12-02T22:30:00") == true)
   }
 
+  /// A run that a crash cut off is made up for, also where its schedule was edited meanwhile.
+  @Test func aCutOffRunOfAnEditedSchedule() throws {
+    let folder = TemporaryFolder()
+    let cluster = try PrivateCluster.shared()
+    let connect = cluster.conninfo(try cluster.makeDatabase(sample: 1))
+    do {
+      let holder = try LockHolder(
+        cluster, String(connect.split(separator: "'").last ?? ""), "portal.users")
+      let (daemon, _) = try start(
+        "daily: { schedule: '0 2 * * *', zone: UTC }", at: "2026-12-01T01:59:58Z", folder: folder, connect: connect)
+      try holder.waitForWaiter()
+      daemon.signal(SIGKILL)
+      #expect(daemon.waitForExit() == -SIGKILL)
+      holder.release()
+    }
+    let (daemon, _) = try start(
+      "daily: { schedule: '0 3 * * *', zone: UTC }", at: "2026-12-01T02:20:00Z", folder: folder, connect: connect)
+    let line = try daemon.followLedger().wait(for: "run.finished", "succeeded")
+    #expect(line.contains("catch-up of 2026-12-01T02:00:00Z, due by the schedule before"))
+  }
+
+  /// Where the ledger has lost what was done, the catalog still knows it: nothing is done twice.
+  @Test func theCatalogKnowsWhatWasDone() throws {
+    let folder = TemporaryFolder()
+    let connect = try PrivateCluster.shared().conninfo(PrivateCluster.shared().makeDatabase())
+    do {
+      let (daemon, _) = try start(
+        "daily: { schedule: '0 2 * * *', zone: UTC }", at: "2026-12-01T01:59:58Z", folder: folder, connect: connect)
+      try daemon.followLedger().wait(for: "run.finished", "succeeded")
+      daemon.signal(SIGKILL)
+      #expect(daemon.waitForExit() == -SIGKILL)
+    }
+    let path = folder.file("state/ledger.ndjson")
+    let lines = try String(contentsOfFile: path, encoding: .utf8).split(separator: "\n")
+    let before = lines.prefix { !$0.contains("job.due") }
+    try (before.joined(separator: "\n") + "\n").write(toFile: path, atomically: true, encoding: .utf8)
+    let (daemon, _) = try start(
+      "daily: { schedule: '0 2 * * *', zone: UTC }", at: "2026-12-01T02:20:00Z", folder: folder, connect: connect)
+    let skipped = try daemon.followLedger().wait(for: "job.skipped")
+    #expect(skipped.contains("is in the catalog already") && skipped.contains("2026-12-01T02:00:00"))
+    #expect((try daemon.ctlJSON("list") as? [Any])?.count == 1)
+  }
+
+  /// What waits for its turn does not begin any more once a reload has taken its job away.
+  @Test func aQueuedRunOfARemovedJob() throws {
+    let folder = TemporaryFolder()
+    let cluster = try PrivateCluster.shared()
+    let database = try cluster.makeDatabase(sample: 1)
+    let holder = try LockHolder(cluster, database, "portal.users")
+    let (daemon, clock) = try start(
+      """
+      early: { schedule: '0 8 * * *', zone: UTC, share: false }
+      , late: { schedule: '1 8 * * *', zone: UTC, share: false }
+      """, at: "2026-12-01T07:59:58Z", folder: folder, connect: cluster.conninfo(database))
+    let ledger = try daemon.followLedger()
+    try holder.waitForWaiter()
+    try clock.set("2026-12-01T08:01:00Z")
+    try ledger.wait(for: "job.due", #""job":"late""#)
+    let text = try String(contentsOfFile: daemon.configuration, encoding: .utf8)
+    try text.replacing(", late: { schedule: '1 8 * * *', zone: UTC, share: false }", with: "").write(
+      toFile: daemon.configuration, atomically: true, encoding: .utf8)
+    #expect(try daemon.ctl("reload").status == 0)
+    holder.release()
+    try ledger.wait(forAllOf: [
+      ["run.finished", #""job":"early""#, "succeeded"], ["job.skipped", "a reload took it out of the configuration"],
+    ])
+    #expect(!ledger.seen.contains { $0.contains("run.started") && $0.contains(#""job":"late""#) })
+  }
+
   /// A run that fails is tried again, later each time, and the last failure is the run's end.
   @Test func aFailureIsTriedAgain() throws {
     let (daemon, _) = try start(

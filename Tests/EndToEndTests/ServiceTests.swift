@@ -81,6 +81,34 @@ import Testing
     #expect(try daemon.ctl("status").status == 0)
   }
 
+  /// A delete that hangs is told, and holds up neither other changes nor the daemon's end.
+  @Test func aStoreThatHangsInADelete() throws {
+    let folder = TemporaryFolder()
+    for name in ["disk", "nfs"] { mkdir(folder.file(name), 0o700) }
+    let cluster = try PrivateCluster.shared()
+    let daemon = try DaemonProcess(
+      """
+      databases: { shop: { connect: "\(cluster.conninfo(try cluster.makeDatabase()))" } }
+      stores: { disk: { path: \(folder.file("disk")) }, nfs: { path: \(folder.file("nfs")) } }
+      jobs: { quick: { stores: [disk] }, both: }
+      daemon: { state: \(folder.file("state")), socket: \(folder.file("control.sock")), stop_within: 2s }
+      """, in: folder,
+      environment: [
+        "LD_PRELOAD": DaemonProcess.program("libHangingDisk.so"), "HANG_PATH": folder.file("nfs"),
+        "HANG_DELETE_SWITCH": folder.file("hang"),
+      ])
+    try daemon.waitFor("READY=1")
+    #expect(try daemon.ctl("backup", "shop", "--type", "both").status == 0)
+    #expect(try daemon.ctl("backup", "shop", "--type", "quick").status == 0)
+    _ = try folder.write("hang", "")
+    let deleted = try daemon.ctl("delete", "shop/latest:both", "--force")
+    #expect(deleted.status == 8 && deleted.errors.contains("E-STORE-SILENT"), "\(deleted.errors)")
+    #expect(try daemon.ctl("pin", "shop/latest:quick").status == 0)
+    #expect(try daemon.ctl("reconcile", "--apply").status != 2)
+    daemon.signal(SIGTERM)
+    #expect(daemon.waitForExit() == 0)
+  }
+
   /// A store that stops answering (a dead NFS server): backups into the others go on, `status` tells, and a stop is a stop.
   @Test func aStoreThatHangs() throws {
     let folder = TemporaryFolder()

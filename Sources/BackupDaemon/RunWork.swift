@@ -104,6 +104,8 @@ struct RunWork: Sendable {
   var logger: Logger {
     var logger = surroundings.logger
     logger[metadataKey: "run"] = "\(report.id)"
+    logger[metadataKey: "job"] = "\(job.name)"
+    logger[metadataKey: "database"] = "\(database.name)"
     return logger
   }
 

@@ -53,7 +53,7 @@ package struct DaemonLogHandler: LogHandler {
     switch destination {
     case .journal:
       var entry = ["MESSAGE=\(text)", "PRIORITY=\(Self.priority(event.level))", "SYSLOG_IDENTIFIER=pgbackupd"]
-      if let messageID { entry.append("MESSAGE_ID=\(messageID)") }
+      entry.append("MESSAGE_ID=\(messageID.map { "\($0)" } ?? JournalEvent.detail.messageID)")
       entry += sorted.map { "PGBACKUPD_\(Self.fieldName($0))=\($1)" }
       // A journal that takes nothing leaves standard error, which may still lead somewhere.
       if !Self.send(entry) { Self.write("<\(Self.priority(event.level))>\(text)\n") }

@@ -37,7 +37,7 @@ import Testing
       """)
     #expect(try daemon.ctl("backup", "shop").status != 0)
     #expect(try daemon.ctl("backup", "shop").status != 0)
-    try Shell.must("createdb", ["--maintenance-db", cluster.conninfo("postgres"), database])
+    try Shell.must("createdb", ["--template=template0", "--maintenance-db", cluster.conninfo("postgres"), database])
     #expect(try daemon.ctl("backup", "shop").status == 0)
     var hooks: [[String: Any]] = []
     var pings: [String] = []

@@ -112,7 +112,7 @@ import Testing
     let finished = "\(database)_restore_20260101t000000z"
     #expect(try daemon.ctl("restore", "latest", "--into", finished, "--force").status == 0)
     let stranger = "other_before_20260101t000000z"
-    try cluster.sql("postgres", "CREATE DATABASE \(stranger)")
+    try cluster.sql("postgres", "CREATE DATABASE \(stranger) TEMPLATE template0")
     try cluster.sql(
       "postgres",
       "COMMENT ON DATABASE \(stranger) IS 'Kept by pgbackupd: was ''other'' until 2026-01-01T00:00:00Z. pgbackupctl rollback puts it back.'"

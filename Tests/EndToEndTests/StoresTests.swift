@@ -147,7 +147,10 @@ import Testing
     // A byte is changed in the only other copy: that is noticed on the way, and nothing false is copied.
     for key in all { #expect(try fixture.server.request("DELETE", "/\(fixture.bucket)/\(key)").status == 0) }
     let file = open(local(dump), O_RDWR)
-    #expect(pwrite(file, "x", 1, 500) == 1)
+    var byte: UInt8 = 0
+    #expect(pread(file, &byte, 1, 500) == 1)
+    byte ^= 1
+    #expect(pwrite(file, &byte, 1, 500) == 1)
     close(file)
     let failed = try fixture.daemon.ctl("reconcile", "--apply")
     #expect(failed.status == 1)

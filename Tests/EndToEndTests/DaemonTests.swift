@@ -349,7 +349,9 @@ import Testing
 
   @Test func databasesByPattern() throws {
     let cluster = try PrivateCluster()
-    for name in ["app_one", "app_two", "app_test"] { try cluster.sql("postgres", "CREATE DATABASE \(name) TEMPLATE template0") }
+    for name in ["app_one", "app_two", "app_test"] {
+      try cluster.sql("postgres", "CREATE DATABASE \(name) TEMPLATE template0")
+    }
     let folder = TemporaryFolder()
     let daemon = try DaemonProcess(
       """

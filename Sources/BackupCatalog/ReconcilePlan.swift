@@ -19,8 +19,15 @@ package struct ReconcilePlan: Sendable {
     package let action: Action
     package let reason: String
 
-    /// The store that gets something; nil where something is taken away.
-    package var target: String? { if case .copy(_, _, let store) = action { store } else { nil } }
+    /// The store that it changes.
+    package var store: String {
+      switch action {
+      case .copy(_, _, let target): target
+      case .delete(_, let store): store
+      case .sweep(let leftover): leftover.store
+      case .abort(let upload): upload.store
+      }
+    }
   }
 
   package private(set) var steps: [Step]

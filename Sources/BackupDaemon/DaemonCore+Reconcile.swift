@@ -102,16 +102,16 @@ extension DaemonCore {
       {
         continue
       }
-      if silent.contains(Self.place(step)) { continue }
+      if silent.contains(step.store) { continue }
       if case .delete(let manifest, _) = step.action { removing.insert(manifest.id) }
       defer { removing.removeAll() }
       let answer = await withDeadline(self.plan.windDown) { () -> Reconcile.Result? in await reconcile.apply(step) }
       guard let answer else {
         // One that hangs keeps nobody from changing the others.
-        silent.insert(Self.place(step))
-        if let store = self.plan.stores.first(where: { $0.name == Self.place(step) }) {
-          failedSteps[Self.name(step)] = Fault(
-            .storeFailed, CatalogKeeper.silence(of: store).message, hint: CatalogKeeper.silence(of: store).hint)
+        silent.insert(step.store)
+        if let store = self.plan.stores.first(where: { $0.name == step.store }) {
+          let silence = CatalogKeeper.silence(of: store)
+          failedSteps[Self.name(step)] = Fault(.storeFailed, silence.message, hint: silence.hint)
         }
         continue
       }
@@ -155,7 +155,7 @@ extension DaemonCore {
     // The plan is made anew after each copy: it may have taken hours.
     while !isStopping, !Task.isCancelled {
       let reconcile = Reconcile(stores: plan.stores, policy: plan.retention)
-      let step = await reconcilePlan().copies.first { $0.target == store && !tried.contains(Self.name($0)) }
+      let step = await reconcilePlan().copies.first { $0.store == store && !tried.contains(Self.name($0)) }
       guard let step, case .copy(let manifest, _, let target) = step.action else { break }
       tried.insert(Self.name(step))
       let copies = copies
@@ -179,15 +179,6 @@ extension DaemonCore {
     let walks = Array(copying.values)
     for walk in walks { walk.cancel() }
     _ = await withDeadline(plan.windDown) { for walk in walks { _ = await walk.value } }
-  }
-
-  private static func place(_ step: ReconcilePlan.Step) -> String {
-    switch step.action {
-    case .copy(_, _, let target): target
-    case .delete(_, let store): store
-    case .sweep(let leftover): leftover.store
-    case .abort(let upload): upload.store
-    }
   }
 
   private static func name(_ step: ReconcilePlan.Step) -> String {

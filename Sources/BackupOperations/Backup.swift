@@ -145,25 +145,19 @@ package struct Backup: Sendable {
   /// Where that disk fails in the middle, the slow ones get a dump of their own.
   private func dumpAgainWhereStoresFail() async throws -> Outcome {
     do {
-      return try await connected { session in try await run(on: session, sparingSlow: true) }
+      return try await dump(sparingSlow: true)
     } catch let lost as StoresLost {
       guard !Task.isCancelled else { throw lost.fault }
       logger.warning(
         "the dump begins anew, into the stores with a rate_limit", metadata: ["cause": "\(lost.fault.message)"])
       // Another session: the rows of now, under the time of now.
-      return try await connected { session in try await run(on: session, sparingSlow: false) }
+      return try await dump(sparingSlow: false)
     }
   }
 
-  private func connected(_ work: (PostgresSession) async throws -> Outcome) async throws -> Outcome {
-    let session = try await PostgresSession.connect(request.connection)
-    do {
-      let outcome = try await work(session)
-      await session.close()
-      return outcome
-    } catch {
-      await session.close()
-      throw error
+  private func dump(sparingSlow: Bool) async throws -> Outcome {
+    try await PostgresSession.connect(request.connection).use { session in
+      try await run(on: session, sparingSlow: sparingSlow)
     }
   }
 
@@ -225,6 +219,7 @@ package struct Backup: Sendable {
       var statistics = BackupStatistics(
         contents, try dumped.index, storedBytes: dumped.artifact.count,
         seconds: context.now().timeIntervalSince(started))
+      let toc = TableOfContents(try dumped.index.entries)
       let anomalies = settings.anomalyRule.compare(statistics, with: history.statistics)
       statistics.isFlagged = anomalies.contains(where: \.kind.isAlarming)
       contents.anomalies = anomalies.isEmpty ? nil : anomalies
@@ -236,14 +231,12 @@ package struct Backup: Sendable {
         [contents] artifact, contentsFile, globals in
         var manifest = manifest(layout, started, server, dumpProgram, artifact, contentsFile, globals, contents)
         manifest.encryption = sealed.record
-        manifest.server.databaseOptions = TableOfContents(try dumped.index.entries).databaseOptions
+        manifest.server.databaseOptions = toc.databaseOptions
         return manifest
       }
       (outcome.anomalies, outcome.statistics) = (anomalies, statistics)
       (outcome.cost, outcome.warnings, outcome.later) = (dumped.cost, dumped.warnings, later)
-      if let fault = TableOfContents(try dumped.index.entries).unreadableNames(of: layout.id) {
-        outcome.warnings.append(fault)
-      }
+      if let fault = toc.unreadableNames(of: layout.id) { outcome.warnings.append(fault) }
       return outcome
     } catch {
       // Also where the run was cancelled: what it has written must not stay where it costs.

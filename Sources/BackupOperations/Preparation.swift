@@ -3,7 +3,6 @@ import Faults
 import Foundation
 import PostgresArchive
 import PostgresTools
-import Storage
 import Units
 
 /// What a restore finds out before it changes anything, with every check that can refuse it.
@@ -71,18 +70,6 @@ struct Preparation: Sendable {
     try checkRights()
     try checkTies()
     try checkNeeds()
-  }
-
-  /// Of the way back from a restore in place: its safety backup, to where that was taken from.
-  init(
-    backOf safety: (manifest: Manifest, stores: [any ObjectStore]), _ restore: Restore
-  ) async throws(Fault) {
-    var request = RestoreRequest(backup: safety.manifest.id, database: restore.request.database)
-    request.jobs = restore.request.jobs
-    let back = Restore(
-      request, of: safety.manifest, from: safety.stores, identities: restore.identities, on: restore.maintenance,
-      programs: restore.programs, context: restore.context, logger: restore.logger, liveName: restore.live)
-    try await self.init(back, readsGlobals: false)
   }
 
   // MARK: - Checks

@@ -84,6 +84,16 @@ package struct Restore: Sendable {
 }
 
 extension Restore {
+  /// The way back from a restore in place: its safety backup, to where that was taken from.
+  fileprivate func back(to safety: (manifest: Manifest, stores: [any ObjectStore]), isLenient: Bool) -> Restore {
+    var request = RestoreRequest(backup: safety.manifest.id, database: request.database)
+    request.jobs = self.request.jobs
+    request.isLenient = isLenient
+    return Restore(
+      request, of: safety.manifest, from: safety.stores, identities: identities, on: maintenance, programs: programs,
+      context: context, logger: logger, liveName: live)
+  }
+
   fileprivate func place(_ preparation: Preparation) async throws -> RestoreOutcome {
     let run = RestoreRun(self, preparation)
     if request.isPartial, case .beside = request.target { return try await run.beside() }
@@ -182,7 +192,7 @@ struct RestoreRun: Sendable {
       // It must be readable here and now, or there is no way back.
       let source = try await ArchiveSource(safety.manifest, in: safety.stores, identities: restore.identities)
       try await source.check()
-      try await Preparation(backOf: safety, restore).tryOut()
+      try await Preparation(restore.back(to: safety, isLenient: false), readsGlobals: false).tryOut()
       try await preparation.drop(names.kept)
     } catch {
       let swap = swap
@@ -217,13 +227,8 @@ struct RestoreRun: Sendable {
   private func putBack(_ safety: (manifest: Manifest, stores: [any ObjectStore]), after fault: Fault) async -> Fault {
     restore.logger.warning(
       "the restore in place failed; the safety backup is put back", metadata: ["backup": "\(safety.manifest.id)"])
-    var request = RestoreRequest(backup: safety.manifest.id, database: request.database)
-    request.jobs = restore.request.jobs
-    request.isLenient = true
     // Not cancelled with the restore: the database is gone until this is done.
-    let again = Restore(
-      request, of: safety.manifest, from: safety.stores, identities: restore.identities, on: restore.maintenance,
-      programs: restore.programs, context: restore.context, logger: restore.logger, liveName: names.live)
+    let again = restore.back(to: safety, isLenient: true)
     do throws(Fault) {
       let outcome = try await uncancelled { () async throws(Fault) in try await again.run() }
       let lacks = outcome.unproved + outcome.warnings.map { "\($0.message) \($0.cause ?? "")" }

@@ -119,13 +119,12 @@ package struct ReportPage {
   private var stores: String {
     let groups = Dictionary(grouping: report.placements) { [$0.store, $0.type] }
     let bars = groups.sorted { $0.key.lexicographicallyPrecedes($1.key) }.map { key, all -> [HTML.Cell] in
-      let damaged = all.count { !$0.isWhole || $0.isSound == false }
-      let sound = all.count { $0.isWhole && $0.isSound == true }
-      let (store, type) = (key[0], key[1])
+      let totals = VerificationReport.Totals(all)
+      let unread = totals.placements - totals.valid - totals.invalid
       return [
-        .init(store), .init(type), .init("\(all.count)"), .init("\(ByteCount(all.map(\.storedBytes).reduce(0, +)))"),
-        .init(html: Self.bar(sound, all.count - sound - damaged, damaged)), .init("\(sound)"),
-        .init("\(all.count - sound - damaged)"), .init("\(damaged)", damaged > 0 ? "open" : nil),
+        .init(key[0]), .init(key[1]), .init("\(totals.placements)"), .init("\(ByteCount(totals.storedBytes))"),
+        .init(html: Self.bar(totals.valid, unread, totals.invalid)), .init("\(totals.valid)"), .init("\(unread)"),
+        .init("\(totals.invalid)", totals.invalid > 0 ? "open" : nil),
       ]
     }
     return

@@ -184,10 +184,10 @@ struct AuditText {
       head: ["STORE", "TYPE", "BACKUPS", "STORED", "SOUND", "DAMAGED", "NEVER READ", "OLDEST READING"],
       rows: groups.keys.sorted { $0.lexicographicallyPrecedes($1) }.map { key in
         let all = groups[key] ?? []
-        let sound = all.filter { $0.isWhole && $0.isSound == true }
+        let totals = VerificationReport.Totals(all)
         return key + [
-          "\(all.count)", "\(ByteCount(all.map(\.storedBytes).reduce(0, +)))", "\(sound.count)",
-          "\(all.count { !$0.isWhole || $0.isSound == false })", "\(all.count { $0.isWhole && $0.isSound == nil })",
+          "\(totals.placements)", "\(ByteCount(totals.storedBytes))", "\(totals.valid)", "\(totals.invalid)",
+          "\(totals.placements - totals.valid - totals.invalid)",
           all.compactMap(\.verified).min().map { "\($0.rfc3339)" } ?? "-",
         ]
       })

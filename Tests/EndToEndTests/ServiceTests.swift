@@ -81,8 +81,10 @@ import Testing
     #expect(try daemon.ctl("status").status == 0)
   }
 
-  /// A delete that hangs is told, and holds up neither other changes nor the daemon's end.
-  @Test func aStoreThatHangsInADelete() throws {
+  /// A daemon with two directories for stores, of which `nfs` stops answering once the file `hang` is there.
+  private func withAHangingStore(_ jobs: String, stopWithin: String, hangsBy: String) throws -> (
+    DaemonProcess, TemporaryFolder
+  ) {
     let folder = TemporaryFolder()
     for name in ["disk", "nfs"] { mkdir(folder.file(name), 0o700) }
     let cluster = try PrivateCluster.shared()
@@ -90,14 +92,21 @@ import Testing
       """
       databases: { shop: { connect: "\(cluster.conninfo(try cluster.makeDatabase()))" } }
       stores: { disk: { path: \(folder.file("disk")) }, nfs: { path: \(folder.file("nfs")) } }
-      jobs: { quick: { stores: [disk] }, both: }
-      daemon: { state: \(folder.file("state")), socket: \(folder.file("control.sock")), stop_within: 2s }
+      jobs: { \(jobs) }
+      daemon: { state: \(folder.file("state")), socket: \(folder.file("control.sock")), stop_within: \(stopWithin) }
       """, in: folder,
       environment: [
         "LD_PRELOAD": DaemonProcess.program("libHangingDisk.so"), "HANG_PATH": folder.file("nfs"),
-        "HANG_DELETE_SWITCH": folder.file("hang"),
+        hangsBy: folder.file("hang"),
       ])
     try daemon.waitFor("READY=1")
+    return (daemon, folder)
+  }
+
+  /// A delete that hangs is told, and holds up neither other changes nor the daemon's end.
+  @Test func aStoreThatHangsInADelete() throws {
+    let (daemon, folder) = try withAHangingStore(
+      "quick: { stores: [disk] }, both:", stopWithin: "2s", hangsBy: "HANG_DELETE_SWITCH")
     #expect(try daemon.ctl("backup", "shop", "--type", "both").status == 0)
     #expect(try daemon.ctl("backup", "shop", "--type", "quick").status == 0)
     _ = try folder.write("hang", "")
@@ -111,21 +120,8 @@ import Testing
 
   /// A store that stops answering (a dead NFS server): backups into the others go on, `status` tells, and a stop is a stop.
   @Test func aStoreThatHangs() throws {
-    let folder = TemporaryFolder()
-    for name in ["disk", "nfs"] { mkdir(folder.file(name), 0o700) }
-    let cluster = try PrivateCluster.shared()
-    let daemon = try DaemonProcess(
-      """
-      databases: { shop: { connect: "\(cluster.conninfo(try cluster.makeDatabase()))" } }
-      stores: { disk: { path: \(folder.file("disk")) }, nfs: { path: \(folder.file("nfs")) } }
-      jobs: { quick: { stores: [disk] }, stuck: { stores: [nfs], timeout: 10s } }
-      daemon: { state: \(folder.file("state")), socket: \(folder.file("control.sock")), stop_within: 1s }
-      """, in: folder,
-      environment: [
-        "LD_PRELOAD": DaemonProcess.program("libHangingDisk.so"), "HANG_PATH": folder.file("nfs"),
-        "HANG_SWITCH": folder.file("hang"),
-      ])
-    try daemon.waitFor("READY=1")
+    let (daemon, folder) = try withAHangingStore(
+      "quick: { stores: [disk] }, stuck: { stores: [nfs], timeout: 10s }", stopWithin: "1s", hangsBy: "HANG_SWITCH")
     _ = try folder.write("hang", "")
     // A run into that store alone can't be ended; it is given up, and its database is free again.
     let stuck = try daemon.ctl("backup", "shop", "--type", "stuck")

@@ -185,8 +185,8 @@ let package = Package(
     tests(
       "BackupDaemonTests",
       [
-        "BackupDaemon", "ControlAPI", "CronSchedule", "Faults", "HTTPTransport", "Notifications", "TestSupport",
-        "Units",
+        "BackupCatalog", "BackupDaemon", "BackupOperations", "ControlAPI", "CronSchedule", "Faults", "HTTPTransport",
+        "Notifications", "PostgresTools", "TestSupport", "Units",
       ]),
     tests(
       "BackupOperationsTests",

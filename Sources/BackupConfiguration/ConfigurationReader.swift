@@ -132,7 +132,13 @@ package struct ConfigurationReader {
     if let section = sections["objectives"] {
       let values = section.section(["rpo", "proved", "rto", "quorum"])
       configuration.rpo = values?["rpo"]?.duration(atLeast: .seconds(60))
-      configuration.provedWithin = values?["proved"]?.duration(atLeast: .seconds(60))
+      if let proved = values?["proved"] {
+        configuration.isProofOptional = true
+        configuration.provedWithin = proved.offOr {
+          configuration.isProofOptional = false
+          return $0.duration(atLeast: .seconds(60), orOff: true)
+        }
+      }
       configuration.rto = values?["rto"]?.duration()
       configuration.quorum = values?["quorum"]?.integer(in: 1...9) ?? 1
     }

@@ -10,7 +10,8 @@ import SystemdSupport
 extension DaemonCore {
   /// All that is known of every backup, each claim with the record that it rests on.
   func report() async -> VerificationReport {
-    let status = await status()
+    let overview = await overview(.fresh)
+    let status = overview.report
     let catalog = await keeper.catalog
     let history = await ledger.history
     let proofs = await proofs(catalog)
@@ -35,7 +36,29 @@ extension DaemonCore {
     }
     return VerificationReport(
       now: status.now, host: HostName.current, version: Backup.version, databases: status.databases, backups: backups,
-      placements: placements, ledger: await verifyLedger(catalog), problems: status.problems)
+      placements: placements, ledger: await verifyLedger(catalog),
+      problems: overview.problems.map { problem in
+        .init(fault: problem.fault, record: Self.record(of: problem, history, proofs, status.databases))
+      })
+  }
+
+  /// What a problem rests on; nil for one that was seen just now, as a store that does not answer.
+  private static func record(
+    of problem: Problem, _ history: RunHistory, _ proofs: KnownProofs, _ databases: [StatusReport.Database]
+  ) -> Int? {
+    if let job = problem.job, let database = problem.database {
+      return history.last[.init(job: job, database: database)]?.sequence
+    }
+    if let backup = problem.backup {
+      return problem.fault.code == .proofFailed ? proofs.failed[backup]?.record : history.made[backup]
+    }
+    guard let database = databases.first(where: { $0.name == problem.database }) else { return nil }
+    switch problem.aspect {
+    case "rpo": return database.newest.flatMap { history.made[$0.id] }
+    case "proved": return database.proved.flatMap { history.proofRecords[$0] }
+    case "rto": return database.recovery.max { $0.seconds ?? 0 < $1.seconds ?? 0 }?.measure?.record
+    default: return nil
+    }
   }
 
   /// Behind each verification: who goes by the ledger hears of it where it can't be gone by.

@@ -16,10 +16,10 @@ extension DaemonCore {
     problems += stores.compactMap { store in nearlyFull(store, databases).map { Problem($0, store: store.name) } }
     problems += catalog.problems.filter { $0.folder != nil }.map { Problem($0.fault, store: $0.store) }
     problems += catalog.backups.flatMap { backup in
-      Self.forged(backup).map { Problem($0, database: backup.id.database) }
+      Self.forged(backup).map { Problem($0, database: backup.id.database, backup: backup.id) }
     }
     problems += catalog.backups.filter { $0.placements.allSatisfy { !$0.missing.isEmpty } }
-      .map { Problem(Self.incomplete($0), database: $0.id.database) }
+      .map { Problem(Self.incomplete($0), database: $0.id.database, backup: $0.id) }
     problems += last.compactMap { run in
       Self.failed(run).map { fault in
         var problem = Problem(fault, database: run.database, job: run.job)
@@ -37,38 +37,39 @@ extension DaemonCore {
       run.fault.map { Problem($0, database: run.database, job: run.job) }
     }
     problems += databases.compactMap { database in
-      Self.overdue(database).map { fault in
+      ObjectiveRules.overdue(database).map { fault in
         var problem = Problem(fault, database: database.name, aspect: "rpo")
         // So too before the first backup of a new installation.
         if database.newest == nil, let objective = database.rpoSeconds {
           let end = started.addingTimeInterval(objective)
-          if !comesTooLate(database.nextDue, end, since: started, time) { problem.quietUntil = end }
+          if !ObjectiveRules.comesTooLate(database.nextDue, end, since: started, time) { problem.quietUntil = end }
         }
         return problem
       }
     }
     problems += catalog.backups.compactMap { backup in
-      fromTheFuture(backup, time).map { Problem($0, database: backup.id.database) }
+      fromTheFuture(backup, time).map { Problem($0, database: backup.id.database, backup: backup.id) }
     }
     problems += decisions.compactMap { decision in
-      belowQuorum(decision, catalog, time).map { Problem($0, database: decision.backup.id.database, aspect: "quorum") }
+      belowQuorum(decision, catalog, time).map {
+        Problem($0, database: decision.backup.id.database, aspect: "quorum", backup: decision.backup.id)
+      }
     }
     problems += reconcileProblems.map { Problem($0) }
-    problems += await vanished(catalog, committed).map { Problem($0.fault, database: $0.database) }
+    problems += await vanished(catalog, committed)
     problems += databases.compactMap { database in
-      doubtful(database, catalog).map { Problem($0, database: database.name) }
+      doubtful(database, catalog).map {
+        Problem($0, database: database.name, backup: database.newest?.id)
+      }
     }
-    var nextDrill: Date?
-    for job in plan.jobs where job.action == .drill {
-      if let next = await scheduler.nextStart(of: job.name) { nextDrill = min(nextDrill ?? next, next) }
-    }
-    problems += databases.flatMap { [nextDrill] database in
-      atRisk(database, nextDrill: nextDrill, time).map { one in
+    for database in databases {
+      let rules = ObjectiveRules(database, nextDrill: await nextDrill(of: database.name), at: time)
+      problems += rules.findings.map { one in
         var problem = Problem(one.fault, database: database.name, aspect: one.aspect)
         // Who has begun to make backups today has no proof yet: `status` says so, and nobody is called for it as long as one may still come
         // in time.
         if one.aspect == "proved", database.proved == nil, let end = firstProofBy(database, catalog),
-          !comesTooLate(nextDrill, end.end, since: end.begin, time)
+          !ObjectiveRules.comesTooLate(rules.nextDrill, end.end, since: end.begin, time)
         {
           problem.quietUntil = end.end
         }
@@ -89,7 +90,7 @@ extension DaemonCore {
         .proofFailed, "The last drill of \(id) did not prove it (\(failed.time.rfc3339), ledger #\(failed.record)).",
         cause: failed.fault.message,
         hint: "pgbackupctl drill \(shell: id) tries again; where it is no good: pgbackupctl delete \(shell: id)")
-      return Problem(fault, database: id.database, aspect: "proof of \(id)")
+      return Problem(fault, database: id.database, aspect: "proof of \(id)", backup: id)
     }
   }
 
@@ -106,7 +107,7 @@ extension DaemonCore {
   /// - Parameter committed: those that were made before the catalog was read.
   private func vanished(
     _ catalog: Catalog, _ committed: RunHistory.Committed
-  ) async -> [(database: String, fault: Fault)] {
+  ) async -> [Problem] {
     let unread = Set(catalog.problems.filter { $0.folder == nil }.map(\.store))
     let readable = Set(plan.stores.map(\.name)).subtracting(unread)
     let known = Set(catalog.backups.map(\.id)).union(
@@ -119,15 +120,13 @@ extension DaemonCore {
       // Where a store can't be read, or is configured no more, nobody knows.
       return !known.contains(id) && stores.isSubset(of: readable)
     }.keys.sorted().map { id in
-      (
-        id.database,
-        Fault(
-          .backupMissing, "\(id) was made, nobody has deleted it, and no store has it any more.",
-          cause: "its manifest is gone from every store; what is left of its files is kept",
-          hint:
-            "bring manifest.json and manifest.json.sig back from a copy of the store; or: pgbackupctl log, for what happened"
-        )
+      let fault = Fault(
+        .backupMissing, "\(id) was made, nobody has deleted it, and no store has it any more.",
+        cause: "its manifest is gone from every store; what is left of its files is kept",
+        hint:
+          "bring manifest.json and manifest.json.sig back from a copy of the store; or: pgbackupctl log, for what happened"
       )
+      return Problem(fault, database: id.database, backup: id)
     }
   }
 
@@ -208,80 +207,20 @@ extension DaemonCore {
       hint: "pgbackupctl show \(shell: backup.id)")
   }
 
+  /// When a drill that takes this database begins next by itself.
+  private func nextDrill(of database: String) async -> Date? {
+    var next: Date?
+    for job in plan.drills(of: database) {
+      if let start = await scheduler.nextStart(of: job.name) { next = min(next ?? start, start) }
+    }
+    return next
+  }
+
   /// Of a database without any proof: from its oldest backup on, so long as the objective says.
   private func firstProofBy(_ database: StatusReport.Database, _ catalog: Catalog) -> (begin: Date, end: Date)? {
     guard let objective = database.provedWithinSeconds else { return nil }
     let begin = catalog.backups.first { $0.id.database == database.name && $0.isGood }?.id.time ?? started
     return (begin, begin.addingTimeInterval(objective))
-  }
-
-  /// Objectives of proof and recovery that are missed, and those that are about to be.
-  private func atRisk(
-    _ database: StatusReport.Database, nextDrill: Date?, _ time: Date
-  ) -> [(aspect: String, fault: Fault)] {
-    var faults: [(aspect: String, fault: Fault)] = []
-    if database.meetsProved == false, let objective = database.provedWithinSeconds {
-      let age = database.provedAgeSeconds.map { "is \(Duration.seconds($0).spoken) old" } ?? "does not exist"
-      faults.append(
-        (
-          "proved",
-          Fault(
-            .objectiveMissed,
-            "The newest proved backup of '\(database.name)' \(age); the objective is \(Duration.seconds(objective).spoken).",
-            hint: "pgbackupctl drill \(shell: database.name)")
-        ))
-    }
-    if let objective = database.rtoSeconds,
-      let slowest = database.recovery.max(by: { $0.seconds ?? 0 < $1.seconds ?? 0 }), let seconds = slowest.seconds,
-      seconds > objective * 0.9
-    {
-      faults.append(
-        (
-          "rto",
-          Fault(
-            seconds > objective ? .objectiveMissed : .objectiveAtRisk,
-            "A restore of '\(database.name)' would take \(Duration.seconds(seconds).spoken) (\(slowest.scenario)); the objective is \(Duration.seconds(objective).spoken).",
-            cause: slowest.measure.map { "measured \($0.time.rfc3339) with \($0.backup), scaled to today's size" },
-            hint: "raise 'restore: jobs:', keep a copy in a nearer store, or raise 'objectives: rto:'")
-        ))
-    }
-    if database.meetsProved == true, let objective = database.provedWithinSeconds, let proved = database.proved {
-      let end = proved.time.addingTimeInterval(objective)
-      if comesTooLate(nextDrill, end, since: proved.time, time) {
-        faults.append(
-          (
-            "proved",
-            Fault(
-              .objectiveAtRisk,
-              "The newest proved backup of '\(database.name)' will be older than \(Duration.seconds(objective).spoken) from \(end.rfc3339) on, and "
-                + (nextDrill.map { "the next drill is due at \($0.rfc3339)." } ?? "no drill is scheduled."),
-              hint: "schedule a drill more often, or: pgbackupctl drill \(shell: database.name)")
-          ))
-      }
-    }
-    // Before it happens: the next backup comes too late even if all goes well.
-    if database.meetsRPO == true, let objective = database.rpoSeconds, let newest = database.newest {
-      let end = newest.id.time.addingTimeInterval(objective)
-      let next = database.nextDue.map { $0.addingTimeInterval(newest.seconds) }
-      if comesTooLate(next, end, since: newest.id.time, time) {
-        faults.append(
-          (
-            "rpo",
-            Fault(
-              .objectiveAtRisk,
-              "The newest backup of '\(database.name)' will be older than \(Duration.seconds(objective).spoken) from \(end.rfc3339) on, and "
-                + (database.nextDue.map { "the next one is due at \($0.rfc3339)." } ?? "none is scheduled."),
-              hint: "schedule it more often, or: pgbackupctl backup \(shell: database.name)")
-          ))
-      }
-    }
-    return faults
-  }
-
-  /// Whether what renews something comes behind its end; where nothing is scheduled to, that is told in the last tenth of the time.
-  private func comesTooLate(_ next: Date?, _ end: Date, since start: Date, _ time: Date) -> Bool {
-    if let next { return next > end }
-    return time.timeIntervalSince(start) > 0.9 * end.timeIntervalSince(start)
   }
 
   private func doubtful(_ database: StatusReport.Database, _ catalog: Catalog) -> Fault? {
@@ -293,15 +232,6 @@ extension DaemonCore {
         + (undoubted.map { "\($0.id)" } ?? "those before it") + ", rows or tables are missing.",
       cause: (catalog.backups.last { $0.id == newest.id }?.manifest.flags ?? []).joined(separator: ", "),
       hint: "pgbackupctl show \(shell: newest.id); where it is right: pgbackupctl accept \(shell: newest.id)")
-  }
-
-  private static func overdue(_ database: StatusReport.Database) -> Fault? {
-    guard database.meetsRPO == false, let objective = database.rpoSeconds else { return nil }
-    let age = database.ageSeconds.map { "is \(Duration.seconds($0).spoken) old" } ?? "does not exist"
-    return Fault(
-      .objectiveMissed,
-      "The newest backup of '\(database.name)' \(age); the objective is \(Duration.seconds(objective).spoken).",
-      hint: "pgbackupctl backup \(shell: database.name)")
   }
 
   /// Whether a run's database is one that the configuration still means.
@@ -325,7 +255,7 @@ extension Problem {
       guard problem.job == nil, let all = kinds[kind], all.count > fewEnough else { return problem }
       guard told.insert(kind).inserted else { return nil }
       var one = problem
-      one.aspect = nil
+      (one.aspect, one.backup) = (nil, nil)
       one.fault = Fault(
         problem.fault.code, "\(all.count) of this kind; the first: \(problem.fault.message)",
         cause: all.dropFirst().prefix(9).map(\.fault.message).joined(separator: "\n")

@@ -178,7 +178,8 @@ extension DaemonCore {
     report.newest?.note(proofs)
     report.recovery = await recovery(of: name, newest?.backup)
     if isConfigured {
-      (report.rtoSeconds, report.provedWithinSeconds) = (plan.rto?.inSeconds, plan.provedWithin?.inSeconds)
+      report.rtoSeconds = plan.rto?.inSeconds
+      report.provedWithinSeconds = plan.provedWithin(name, at: time)?.inSeconds
     }
     report.proved =
       own.last {

@@ -87,7 +87,7 @@ package struct DaemonPlan: Sendable {
   /// Whether scheduled drills read one store after the other, and not always the nearest.
   package var drillsInTurn = true
   /// The age that the newest proved backup must not exceed.
-  package var provedWithin: Duration?
+  package var proofObjective = ProofObjective.fromDrills
   /// How long a restore may take.
   package var rto: Duration?
   /// Who is told when something is wrong.
@@ -295,9 +295,7 @@ extension DaemonPlan {
       changes.append("keep_replaced is now \(new.keepReplaced?.configurationText ?? "forever")")
     }
     if rto != new.rto { changes.append("rto is now \(new.rto?.configurationText ?? "none")") }
-    if provedWithin != new.provedWithin {
-      changes.append("proved is now \(new.provedWithin?.configurationText ?? "none")")
-    }
+    if proofObjective != new.proofObjective { changes.append("proved is now \(new.proofObjective.text)") }
     if restoreJobs != new.restoreJobs { changes.append("restore jobs are now \(new.restoreJobs)") }
     if drill != new.drill || drillsInTurn != new.drillsInTurn {
       changes.append("how drills are made has changed ('drill')")

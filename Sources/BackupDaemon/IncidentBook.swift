@@ -1,3 +1,4 @@
+package import BackupCatalog
 package import Faults
 package import Foundation
 package import Notifications
@@ -13,6 +14,8 @@ package struct Problem: Sendable, Equatable {
   package var channel: String?
   /// Which of a database's objectives; an objective that was at risk and is missed then is one incident.
   package var aspect: String?
+  /// The one backup that it is about.
+  package var backup: BackupID?
   /// Until then it is shown, and nobody is called for it.
   package var quietUntil: Date?
   /// Nobody is called for it alone; an incident that is open goes on.
@@ -20,8 +23,9 @@ package struct Problem: Sendable, Equatable {
 
   package init(
     _ fault: Fault, database: String? = nil, job: String? = nil, store: String? = nil, channel: String? = nil,
-    aspect: String? = nil
+    aspect: String? = nil, backup: BackupID? = nil
   ) {
+    self.backup = backup
     self.channel = channel
     self.aspect = aspect
     self.fault = fault

@@ -54,6 +54,21 @@ package struct VerificationReport: Codable, Sendable {
     }
   }
 
+  /// Something that is wrong, and what says so.
+  package struct Finding: Codable, Sendable {
+    package var fault: Fault
+    /// The ledger's record that it rests on; nil for what was seen when the report was made.
+    package var record: Int?
+
+    package init(fault: Fault, record: Int?) {
+      self.fault = fault
+      self.record = record
+    }
+
+    /// In words.
+    package var basis: String { record.map { "#\($0)" } ?? "seen when this was made" }
+  }
+
   /// All placements together.
   package struct Totals: Codable, Sendable, Equatable {
     package var placements = 0
@@ -93,11 +108,11 @@ package struct VerificationReport: Codable, Sendable {
   package var backups: [Backup]
   package var placements: [Placement]
   package var ledger: LedgerReport
-  package var problems: [Fault]
+  package var problems: [Finding]
 
   package init(
     now: Date, host: String, version: String, databases: [StatusReport.Database], backups: [Backup],
-    placements: [Placement], ledger: LedgerReport, problems: [Fault]
+    placements: [Placement], ledger: LedgerReport, problems: [Finding]
   ) {
     self.now = now
     self.host = host

@@ -49,7 +49,8 @@ package struct ReportPage {
       return "<p class=\"verdict good\">No problems are known.</p>"
     }
     let items = report.problems.map {
-      "<li><code>\($0.code.rawValue)</code> \(HTML.escaped($0.message))\($0.hint.map { "<br>Next: \(HTML.hint($0))" } ?? "")</li>"
+      "<li><code>\($0.fault.code.rawValue)</code> \(HTML.escaped($0.fault.message)) (\($0.basis))"
+        + "\($0.fault.hint.map { "<br>Next: \(HTML.hint($0))" } ?? "")</li>"
     }
     let ledger = report.ledger.isWhole ? "" : "<li>\(HTML.escaped(report.ledger.sentences))</li>"
     let count = report.problems.count + (report.ledger.isWhole ? 0 : 1)

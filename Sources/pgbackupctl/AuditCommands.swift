@@ -88,7 +88,7 @@ struct AuditText {
   init(_ report: VerificationReport) { self.report = report }
 
   var text: String {
-    var parts = [title]
+    var parts = [title, report.totals.sentence]
     for section in sections {
       var table = TextTable(section.head.map { TextTable.Column(stringLiteral: $0) })
       for row in section.rows { table.add(row) }
@@ -99,13 +99,15 @@ struct AuditText {
     parts.append(report.ledger.sentences)
     if !report.problems.isEmpty {
       parts.append(
-        "PROBLEMS\n" + report.problems.map { "  " + "\($0)".replacing("\n", with: "\n  ") }.joined(separator: "\n"))
+        "PROBLEMS\n"
+          + report.problems.map { "  \($0.fault)\nrests on: \($0.basis)".replacing("\n", with: "\n  ") }
+          .joined(separator: "\n"))
     }
     return parts.joined(separator: "\n\n")
   }
 
   var markdown: String {
-    var parts = ["# " + title]
+    var parts = ["# " + title, report.totals.sentence]
     for section in sections {
       let head = "| " + section.head.joined(separator: " | ") + " |\n|" + section.head.map { _ in "---|" }.joined()
       let rows = section.rows.map { "| " + $0.map(Self.cell).joined(separator: " | ") + " |" }
@@ -118,7 +120,8 @@ struct AuditText {
       "## Problems\n\n"
         + (report.problems.isEmpty
           ? "None."
-          : report.problems.map { "- `\($0.code.rawValue)` \(Self.cell($0.message))" }.joined(separator: "\n")))
+          : report.problems.map { "- `\($0.fault.code.rawValue)` \(Self.cell($0.fault.message)) (\($0.basis))" }
+            .joined(separator: "\n")))
     return parts.joined(separator: "\n\n") + "\n"
   }
 

@@ -54,7 +54,9 @@ struct Assembly {
       identities: Keyring(configuration.dump.identities, gpg: configuration.dump.gpg),
       trustedKeys: [key.publicKey] + configuration.dump.trustedKeys)
     plan.quorum = configuration.quorum
-    (plan.provedWithin, plan.rto) = (configuration.provedWithin, configuration.rto)
+    plan.rto = configuration.rto
+    plan.proofObjective =
+      configuration.isProofOptional ? .off : configuration.provedWithin.map { .within($0) } ?? .fromDrills
     plan.state = configuration.daemon.state
     plan.drill = Drill.Settings(folder: drillFolder)
     plan.drill.jobs = configuration.drills.jobs

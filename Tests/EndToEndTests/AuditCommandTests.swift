@@ -29,13 +29,15 @@ import Testing
     #expect(before.status == 10, "the newest backup is not proved")
     #expect(before.output.contains("not run") && before.output.contains("never") && !before.output.contains(" sound"))
     #expect(before.output.contains("The newest proved backup of 'shop' does not exist"))
+    #expect(before.output.contains("rests on: seen when this was made"), "\(before.output)")
+    #expect(before.output.contains("1 stored backups in all: 0 read back"))
     #expect(try daemon.ctl("status").output.contains("unknown"))
 
     #expect(try daemon.ctl("drill").status == 0)
     #expect(try daemon.ctl("verify", "--all").status == 0)
     let after = try daemon.ctl("report")
     #expect(after.status == 0, "\(after.output)\(after.errors)")
-    #expect(after.output.contains("sound") && !after.output.contains("never "), "\(after.output)")
+    #expect(after.output.contains("sound") && after.output.contains("0 invalid, 0 never read"), "\(after.output)")
     #expect(after.output.contains("1h met") && after.output.contains("whole from local"))
     #expect(
       after.output.contains("The chain is whole.") && after.output.contains("2 signed records in the stores bear"))
@@ -60,6 +62,7 @@ import Testing
 
     let markdown = try daemon.ctl("report", "--format", "markdown").output
     #expect(markdown.hasPrefix("# Verification report") && markdown.contains("| shop |"))
+    #expect(markdown.contains("1 stored backups in all: 1 read back, 1 valid (1 of them row by row)"), "\(markdown)")
     let page = folder.file("report.html")
     #expect(try daemon.ctl("report", "--format", "html", "--output", page).status == 0)
     let html = try String(contentsOfFile: page, encoding: .utf8)
@@ -89,6 +92,37 @@ import Testing
     print(p.bad, p.open)
     sys.exit(1 if p.bad or p.open else 0)
     """
+
+  /// A problem rests on a record too: that of the run that failed.
+  @Test func problemsNameTheirRecord() throws {
+    let folder = TemporaryFolder()
+    let cluster = try PrivateCluster.shared()
+    let database = try cluster.makeDatabase("shop", sample: 1)
+    let daemon = try DaemonProcess(
+      """
+      databases: { shop: { connect: "\(cluster.conninfo(database))", assert: ["select false"] } }
+      jobs: { daily: { keep: 7d } }
+      drill: { folder: \(folder.file("drills")), jobs: 2 }
+      daemon: { state: \(folder.file("state")), socket: \(folder.file("control.sock")) }
+      """, in: folder)
+    try daemon.waitFor("READY=1")
+    #expect(try daemon.ctl("backup", "shop").status == 0)
+    #expect(try daemon.ctl("drill").status != 0)
+    // It ends with 10 where anything is wrong.
+    let answer = Data(try daemon.ctl("report", "--json").output.utf8)
+    let report = try #require(try JSONSerialization.jsonObject(with: answer) as? [String: Any])
+    let problems = try #require(report["problems"] as? [[String: Any]])
+    let records = problems.compactMap { $0["record"] as? Int }
+    #expect(!problems.isEmpty && records.count == problems.count, "\(problems)")
+    let lines = try daemon.ctl("log", "--lines", "1000").output.split(separator: "\n")
+    for record in records {
+      #expect(
+        lines.contains { $0.hasPrefix("#\(record)  ") && $0.contains("drill of shop  failed") },
+        "#\(record) of \(lines)")
+    }
+    let text = try daemon.ctl("report").output
+    #expect(records.allSatisfy { text.contains("rests on: #\($0)") }, "\(text)")
+  }
 
   /// An objective that can't be kept is told before it breaks.
   @Test func objectivesAtRisk() throws {

@@ -1,0 +1,55 @@
+import BackupCatalog
+import CronSchedule
+package import Foundation
+import Units
+
+extension DaemonPlan {
+  /// So many due instants of a drill are looked at: more than a year of a daily one. The longest pause of one that comes oftener lies
+  /// among them too, but for what only a holiday's rule would make.
+  private static let drillsAhead = 400
+
+  /// The scheduled drills that take a database.
+  func drills(of database: String) -> [Job] {
+    jobs.filter { job in
+      job.action == .drill && job.timing != nil
+        && databases(of: job).contains { $0.name == database || database.hasPrefix($0.name + ".") }
+    }
+  }
+
+  /// How old the newest proved backup of a database may be: as configured; else, where there are an `rpo` and drills that take the database,
+  /// what those two promise together: a drill proves a backup that is no older than the `rpo`, and the next one comes after the longest
+  /// pause of the schedule. Nil where nothing is promised.
+  ///
+  /// - Parameter time: the pauses are looked for from here on.
+  package func provedWithin(_ database: String, at time: Date) -> Duration? {
+    switch proofObjective {
+    case .off: return nil
+    case .within(let duration): return duration
+    case .fromDrills:
+      guard let rpo else { return nil }
+      let pauses = drills(of: database).compactMap { $0.timing }.compactMap { timing in
+        let due = sequence(first: time) { timing.schedule.next(after: $0) }.dropFirst().prefix(Self.drillsAhead)
+        let starts = due.map(timing.start)
+        return zip(starts, starts.dropFirst()).map { $1.timeIntervalSince($0) }.max()
+      }
+      return pauses.min().map { rpo + .seconds($0) }
+    }
+  }
+}
+
+/// How old the newest proved backup may be.
+package enum ProofObjective: Sendable, Hashable {
+  /// As `rpo` and the drills' schedules promise together.
+  case fromDrills
+  case within(Duration)
+  case off
+
+  /// As the configuration writes it.
+  var text: String {
+    switch self {
+    case .fromDrills: "rpo and the pause between drills"
+    case .within(let duration): duration.configurationText
+    case .off: "off"
+    }
+  }
+}

@@ -59,7 +59,7 @@ let package = Package(
     .executableTarget(
       name: "micro",
       dependencies: [
-        "ArtifactFormat", "CronSchedule", "HTTPTransport", "PostgresArchive", "S3Storage", "Storage", "Units", .product(name: "HeapModule", package: "swift-collections"),
+        "AgeEncryption", "ArtifactFormat", "CronSchedule", "HTTPTransport", "PostgresArchive", "S3Storage", "Storage", "Units", .product(name: "HeapModule", package: "swift-collections"),
       ], swiftSettings: settings),
   ]
 )

@@ -22,6 +22,8 @@ package struct Catalog: Sendable {
     package let signature: Signature
     /// The trusted key that has signed it, as the configuration takes keys.
     package let signer: String?
+    /// The file of the newest proof there that somebody who is trusted has signed.
+    package var proof: String?
 
     package init(store: String, missing: [String], signature: Signature = .unchecked, signer: String? = nil) {
       self.store = store

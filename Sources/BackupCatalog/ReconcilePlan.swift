@@ -7,6 +7,8 @@ package struct ReconcilePlan: Sendable {
   package enum Action: Sendable, Equatable {
     /// A backup is missing in a store, or not whole there; the stores that have it whole, the best first.
     case copy(Manifest, from: [String], to: String)
+    /// A store that has a backup whole lacks its newest proof, or has one there that nobody who is trusted has signed.
+    case copyProof(String, Manifest, from: String, to: String)
     /// A backup that expired leaves a store.
     case delete(Manifest, store: String)
     /// What a cut-off run left behind leaves a store.
@@ -22,10 +24,17 @@ package struct ReconcilePlan: Sendable {
     /// The store that it changes.
     package var store: String {
       switch action {
-      case .copy(_, _, let target): target
+      case .copy(_, _, let target), .copyProof(_, _, _, let target): target
       case .delete(_, let store): store
       case .sweep(let leftover): leftover.store
       case .abort(let upload): upload.store
+      }
+    }
+
+    fileprivate var isCopy: Bool {
+      switch action {
+      case .copy, .copyProof: true
+      case .delete, .sweep, .abort: false
       }
     }
   }
@@ -73,6 +82,7 @@ package struct ReconcilePlan: Sendable {
               reason: Self.lack(decision.backup, store)))
         }
       }
+      if !isBeingWritten { copies += Self.proofs(decision, wanted, unknown) }
       guard !decision.isHeld else { continue }
       for placement in decision.backup.placements where !unknown.contains(placement.store) {
         guard let since = decision.expired[placement.store] else { continue }
@@ -108,11 +118,11 @@ package struct ReconcilePlan: Sendable {
 
   /// Only what changes nothing but to take away.
   package var removals: [Step] {
-    steps.filter { if case .copy = $0.action { false } else { true } }
+    steps.filter { !$0.isCopy }
   }
 
   package var copies: [Step] {
-    steps.filter { if case .copy = $0.action { true } else { false } }
+    steps.filter(\.isCopy)
   }
 
   /// Others may use the same bucket: only what would have become a file of a backup is ours to give up.
@@ -135,6 +145,19 @@ package struct ReconcilePlan: Sendable {
       return []
     }
     return rule.stores.filter { stores.contains($0) && decision.expired[$0] == nil }
+  }
+
+  /// The newest proof belongs beside every copy that stays.
+  private static func proofs(_ decision: RetentionDecision, _ wanted: [String], _ unknown: Set<String>) -> [Step] {
+    let whole = decision.backup.placements.filter(\.isWhole)
+    guard let newest = whole.compactMap(\.proof).max(), let source = whole.first(where: { $0.proof == newest }) else {
+      return []
+    }
+    return whole.filter { wanted.contains($0.store) && !unknown.contains($0.store) && $0.proof != newest }.map {
+      Step(
+        action: .copyProof(newest, decision.backup.manifest, from: source.store, to: $0.store),
+        reason: $0.proof == nil ? "no signed proof there" : "the proof there is an older one")
+    }
   }
 
   private static func lack(_ backup: Catalog.Backup, _ store: String) -> String {

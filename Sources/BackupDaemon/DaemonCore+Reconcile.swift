@@ -156,8 +156,15 @@ extension DaemonCore {
     while !isStopping, !Task.isCancelled {
       let reconcile = Reconcile(stores: plan.stores, policy: plan.retention)
       let step = await reconcilePlan().copies.first { $0.store == store && !tried.contains(Self.name($0)) }
-      guard let step, case .copy(let manifest, _, let target) = step.action else { break }
+      guard let step else { break }
       tried.insert(Self.name(step))
+      guard case .copy(let manifest, _, let target) = step.action else {
+        // A proof: some hundred bytes.
+        guard let result = await reconcile.apply(step), !isStopping else { break }
+        results.append(result)
+        await report(result, by: caller)
+        continue
+      }
       let copies = copies
       copies.begin(manifest.id, to: target, bytes: manifest.storedBytes)
       let result = await reconcile.apply(step) { done, _ in copies.progress(done, to: target) }
@@ -184,6 +191,7 @@ extension DaemonCore {
   private static func name(_ step: ReconcilePlan.Step) -> String {
     switch step.action {
     case .copy(let manifest, _, let target): "copy \(manifest.layout.folder) to \(target)"
+    case .copyProof(let name, let manifest, _, let target): "copy \(manifest.layout.folder)/\(name) to \(target)"
     case .delete(let manifest, let store): "delete \(manifest.layout.folder) from \(store)"
     case .sweep(let leftover): "sweep \(leftover.folder) from \(leftover.store)"
     case .abort(let upload): "abort \(upload.upload) in \(upload.store)"
@@ -246,6 +254,7 @@ extension DaemonCore {
     }
     switch result.step.action {
     case .copy: logger.notice(.backupCopied, "a backup was copied", metadata: fields)
+    case .copyProof: logger.info(.backupCopied, "a proof was copied", metadata: fields)
     case .delete: logger.info(.backupDeleted, "delete done", metadata: fields)
     case .sweep: logger.info(.leftoversSwept, "sweep done", metadata: fields)
     case .abort: logger.info(.leftoversSwept, "an unfinished upload was given up", metadata: fields)
@@ -266,6 +275,10 @@ extension LedgerRecord {
       self.init(.backupCopied, at: time)
       (backup, database, store) = (manifest.id, manifest.id.database, target)
       detail = ["from": result.source ?? ""]
+    case .copyProof(let name, let manifest, _, let target):
+      self.init(.proofCopied, at: time)
+      (backup, database, store) = (manifest.id, manifest.id.database, target)
+      detail = ["from": result.source ?? "", "file": name]
     case .delete(let manifest, let name):
       self.init(.backupDeleted, at: time)
       (backup, database, store) = (manifest.id, manifest.id.database, name)
@@ -290,6 +303,10 @@ extension ReconcileReport.Step {
     case .copy(let manifest, let sources, let target):
       self.init(
         action: "copy", what: "\(manifest.id) (\(manifest.type)) from \(sources.first ?? "")", store: target,
+        reason: step.reason, fault: fault)
+    case .copyProof(let name, let manifest, let source, let target):
+      self.init(
+        action: "copy", what: "\(name) of \(manifest.id) (\(manifest.type)) from \(source)", store: target,
         reason: step.reason, fault: fault)
     case .delete(let manifest, let store):
       self.init(

@@ -32,6 +32,7 @@ package struct LedgerRecord: Codable, Sendable, Equatable {
     case keptDropped = "kept.dropped"
     case databaseRolledBack = "database.rolled_back"
     case backupCopied = "backup.copied"
+    case proofCopied = "proof.copied"
     /// A placement was read back; `fault` says what is wrong with it.
     case backupVerified = "backup.verified"
     case backupDeleted = "backup.deleted"

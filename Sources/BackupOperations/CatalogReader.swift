@@ -94,6 +94,7 @@ package struct CatalogReader: Sendable {
         ],
         pin: pin)
       backup.proof = await proof(objects, of: manifest, in: store, knownProofs)
+      backup.placements[0].proof = backup.proof.map { Proof.name(at: $0.finished) }
       catalog.add(backup)
     } catch {
       catalog.add(Catalog.Problem(store: store.name, folder: layout.folder, fault: error))

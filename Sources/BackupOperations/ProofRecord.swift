@@ -30,6 +30,21 @@ package enum ProofRecord {
     return failed
   }
 
+  /// Brings a proof and its signature from one store into another; the signature first, as in `write`.
+  static func copy(
+    _ name: String, of manifest: Manifest, from source: any ObjectStore, to target: any ObjectStore,
+    policy: RetentionPolicy
+  ) async throws {
+    let end = RetentionTerm(policy, manifest.layout, keepSeconds: manifest.keepSeconds).end(in: target.name)
+    for name in [name + signatureSuffix, name] {
+      let key = try key(manifest, name)
+      // Without a signature it stays one that nobody has signed.
+      guard let bytes = try await source.get(key, limit: limit) else { continue }
+      if try await target.stat(key) != nil { try await target.makeRoom(key) }
+      try await target.put(key, bytes, retainUntil: end)
+    }
+  }
+
   /// The newest proof among a backup's objects that somebody has signed who is trusted; nil where there is none.
   static func read(
     _ objects: [StoredObject], of manifest: Manifest, in store: any ObjectStore, trusted: [VerifyingKey]

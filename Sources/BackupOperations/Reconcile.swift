@@ -31,6 +31,8 @@ package struct Reconcile: Sendable {
     switch step.action {
     case .copy(let manifest, let sources, let target):
       return await copy(manifest, from: sources, to: target, step, progress)
+    case .copyProof(let name, let manifest, let source, let target):
+      return await copyProof(name, manifest, from: source, to: target, step)
     case .delete(let manifest, let store):
       return await remove(manifest.layout.folder, from: store, step)
     case .sweep(let leftover):
@@ -79,6 +81,19 @@ package struct Reconcile: Sendable {
       return Result(step: step, fault: nil)
     } catch {
       return Result(step: step, fault: error.fault)
+    }
+  }
+
+  private func copyProof(
+    _ name: String, _ manifest: Manifest, from source: String, to target: String, _ step: ReconcilePlan.Step
+  ) async -> Result? {
+    guard let from = stores.first(where: { $0.name == source }), let to = stores.first(where: { $0.name == target })
+    else { return nil }
+    do {
+      try await ProofRecord.copy(name, of: manifest, from: from, to: to, policy: policy)
+      return Result(step: step, fault: nil, source: source)
+    } catch {
+      return Result(step: step, fault: (error as? StorageError)?.fault ?? Fault(error), source: source)
     }
   }
 

@@ -183,6 +183,30 @@ struct SplitMix: RandomNumberGenerator {
     #expect(plan.kept.count == 1)
   }
 
+  /// The newest signed proof belongs beside every whole copy that stays, and nowhere else.
+  @Test func proofsAreSpread() {
+    func copies(_ proofs: [String?], missing: [[String]] = [[], []], days: Int = 7) -> [String] {
+      let stores = ["local", "offsite"]
+      let placements = zip(stores, zip(proofs, missing)).map { store, found in
+        var placement = Catalog.Placement(store: store, missing: found.1)
+        placement.proof = found.0
+        return placement
+      }
+      // A younger one, so that nothing is kept for being the newest.
+      let young = placed(1, stores.map { .init(store: $0, missing: []) })
+      return plan([placed(3, placements), young], Self.policy(["local": 7, "offsite": days]))
+    }
+    let (old, new) = ("proof-20261101T000000Z.json", "proof-20261102T000000Z.json")
+    #expect(copies([nil, nil]) == [] && copies([new, new]) == [])
+    #expect(copies([new, nil]) == ["copy \(new) from local to offsite: no signed proof there"])
+    #expect(copies([old, new]) == ["copy \(new) from offsite to local: the proof there is an older one"])
+    // The copy comes first, and with the next plan its proof.
+    #expect(copies([new, nil], missing: [[], ["x"]]) == ["copy local to offsite: not whole there: x"])
+    // What expires there gets none.
+    #expect(copies([new, nil], days: 2) == ["delete in offsite"])
+    #expect(plan([], Self.policy(["local": 7])) == [])
+  }
+
   /// Files without a manifest that belong to a backup another store has: a repair was cut off, and they may be all that is good of it.
   @Test func whatIsBeingRepairedIsNotSwept() {
     let known = placed(3, [.init(store: "offsite", missing: [])])
@@ -220,6 +244,7 @@ struct SplitMix: RandomNumberGenerator {
     plan.steps.map { step in
       switch step.action {
       case .copy(_, let from, let to): "copy \(from.joined(separator: "+")) to \(to): \(step.reason)"
+      case .copyProof(let name, _, let from, let to): "copy \(name) from \(from) to \(to): \(step.reason)"
       case .delete(_, let store): "delete in \(store)"
       case .sweep(let leftover): "sweep in \(leftover.store)"
       case .abort(let upload): "abort in \(upload.store)"

@@ -122,6 +122,37 @@ import Testing
     #expect(try again.daemon.ctl("restore", "latest", "--into", "x").status == 6)
   }
 
+  /// The proof lies beside the backup in every store; one that is lost or changed there comes back from another.
+  @Test func proofsAreMended() throws {
+    let fixture = try start()
+    let daemon = fixture.daemon
+    #expect(try daemon.ctl("backup", "shop").status == 0)
+    #expect(try daemon.ctl("drill").status == 0)
+    func proofs(_ store: String) -> [String: Data] {
+      let files = fixture.folder.files(below: store).filter { $0.contains("/proof-") }
+      return Dictionary(
+        uniqueKeysWithValues: files.map {
+          ($0, FileManager.default.contents(atPath: fixture.folder.file("\(store)/\($0)")) ?? Data())
+        })
+    }
+    let written = proofs("one")
+    #expect(written.count == 2 && proofs("two") == written)
+    let name = try #require(written.keys.first { $0.hasSuffix(".json") })
+    let path = fixture.folder.file("two/\(name)")
+    for harm in ["lost", "changed", "not signed"] {
+      switch harm {
+      case "lost": try FileManager.default.removeItem(atPath: path)
+      case "changed": try Data("{}".utf8).write(to: URL(filePath: path))
+      default: try FileManager.default.removeItem(atPath: path + ".sig")
+      }
+      // By this one, or by the daemon's own a moment before.
+      #expect(try daemon.ctl("reconcile", "--apply").status == 0)
+      #expect(proofs("two") == written, "\(harm)")
+      #expect(try !daemon.ctl("reconcile").output.contains("proof"), "\(harm)")
+    }
+    #expect(try daemon.ctl("log", "--lines", "100").output.contains("proof.copied"))
+  }
+
   @Test func aDrillProves() throws {
     let fixture = try start(shop: ", assert: [\"SELECT count(*) > 100 FROM portal.users\"]")
     let daemon = fixture.daemon

@@ -17,8 +17,10 @@ daemon=
 sealing=
 sending=
 server=
+lean=
+leanly=
 cleanup() {
-  for process in $daemon $sealing $sending $server; do { kill "$process" 2>/dev/null && wait "$process" 2>/dev/null; } || true; done
+  for process in $daemon $sealing $sending $leanly $server $lean; do { kill "$process" 2>/dev/null && wait "$process" 2>/dev/null; } || true; done
   [ ! -d "$folder/pg/data" ] || "${as_user[@]}" "$bin/pg_ctl" -D "$folder/pg/data" stop -m immediate -s || true
   rm -rf "$folder"
   for offset in 1 3 5 7; do rm -f /tmp/seaweedfs-*-$((20000 + $$ % 20000 + offset)).sock; done
@@ -110,30 +112,47 @@ YAML
 sending=$!
 while [ ! -S "$folder/both.sock" ]; do kill -0 $sending; done
 
+# A second one, which does less with what it gets (no volumes, no checksums of its own), and a daemon that fills it beside its disk.
+mkdir -p "$folder/lean-data/bench"
+$tools/bin/rclone serve s3 --addr 127.0.0.1:$((port + 8)) --auth-key bench,bench-secret "$folder/lean-data" >"$folder/lean.log" 2>&1 &
+lean=$!
+curl -sS --retry 60 --retry-delay 1 --retry-all-errors -o /dev/null --user bench:bench-secret --aws-sigv4 aws:amz:us-east-1:s3 "http://127.0.0.1:$((port + 8))/"
+sed -e "s|$folder/both|$folder/lean|g; s|both.sock|lean.sock|; s|$s3|http://127.0.0.1:$((port + 8))|" "$folder/both.yaml" >"$folder/lean.yaml"
+"$programs/pgbackupd" --config "$folder/lean.yaml" 2>"$folder/leanly.log" &
+leanly=$!
+while [ ! -S "$folder/lean.sock" ]; do kill -0 $leanly; done
+
 pipeline() { pg_dump -Fc -Z0 bench | zstd -q -3 -T0 -f -o "$folder/pipeline.zst"; }
 plain() { pg_dump -Fc -f "$folder/default.dump" bench; }
 ours() { "$programs/pgbackupctl" backup bench --type bench --socket "$folder/control.sock"; }
 sealed() { "$programs/pgbackupctl" backup bench --type bench --socket "$folder/sealed.sock"; }
 both() { "$programs/pgbackupctl" backup bench --type bench --socket "$folder/both.sock"; }
+leaned() { "$programs/pgbackupctl" backup bench --type bench --socket "$folder/lean.sock"; }
 note "Timing, $rounds rounds in turn …"
 seconds ours >/dev/null
 seconds sealed >/dev/null
 seconds both >/dev/null
+seconds leaned >/dev/null
 # cpu PID…: seconds of processor time that they have taken so far
 cpu() { for process; do awk -v tick="$(getconf CLK_TCK)" '{sub(/.*\) /, ""); print ($12 + $13) / tick}' "/proc/$process/stat"; done | paste -sd ' '; }
 cpu_before=$(cpu $server $sending $daemon)
+lean_before=$(cpu $lean)
+# What one has left to be written must not burden the next: all begin with a disk that has nothing to do.
 for _ in $(seq "$rounds"); do
-  seconds ours >>"$folder/ours" && echo >>"$folder/ours"
-  seconds pipeline >>"$folder/pipeline" && echo >>"$folder/pipeline"
-  seconds sealed >>"$folder/sealed.times" && echo >>"$folder/sealed.times"
-  seconds both >>"$folder/both.times" && echo >>"$folder/both.times"
+  sync && seconds ours >>"$folder/ours" && echo >>"$folder/ours"
+  sync && seconds pipeline >>"$folder/pipeline" && echo >>"$folder/pipeline"
+  sync && seconds sealed >>"$folder/sealed.times" && echo >>"$folder/sealed.times"
+  sync && seconds both >>"$folder/both.times" && echo >>"$folder/both.times"
+  sync && seconds leaned >>"$folder/leaned" && echo >>"$folder/leaned"
 done
 cpu_spent=$(echo "$cpu_before $(cpu $server $sending $daemon) $rounds" | awk '{printf "%.1f s of the server, %.1f s more of the daemon", ($4 - $1) / $7, ($5 - $2 - $6 + $3) / $7}')
+lean_spent=$(echo "$lean_before $(cpu $lean) $rounds" | awk '{printf "%.1f", ($2 - $1) / $3}')
 default=$(seconds plain)
 ours=$(grep . "$folder/ours" | median)
 pipeline=$(grep . "$folder/pipeline" | median)
 sealed=$(grep . "$folder/sealed.times" | median)
 both=$(grep . "$folder/both.times" | median)
+leaned=$(grep . "$folder/leaned" | median)
 peak_both=$(($(awk '$1 == "VmHWM:" {print $2}' "/proc/$sending/status") / 1024))
 peak=$(($(status VmHWM) / 1024))
 stored=$(find "$folder/state/backups" -name '*.dump.zst' -printf '%s\n' | tail -n 1)
@@ -153,9 +172,9 @@ for round in $(seq "$rounds"); do
 done
 large_mb=$(($(stat -c %s "$folder/large") / 1000000))
 rate() { echo "$large_mb $(grep . "$folder/by_$1" | median)" | awk '{printf "%.0f", $1 / $2}'; }
-kill $server $sending
-wait $server $sending || true
-server= sending=
+kill $server $sending $lean $leanly
+wait $server $sending $lean $leanly || true
+server= sending= lean= leanly=
 
 note "Restoring, $rounds rounds in turn …"
 backups=$folder/state/backups
@@ -218,6 +237,7 @@ archive_mb=$(($(stat -c %s "$folder/archive") / 1000000))
 scan=$("$micro" scan "$folder/archive")
 back=$("$micro" read "$folder/archive")
 fire=$("$micro" schedule)
+sealing_rate=$("$micro" seal)
 
 # Idle for half a minute: voluntary switches of all threads are its wake-ups.
 switches() { cat /proc/$daemon/task/*/status | awk '/^voluntary_ctxt/ {n += $2} END {print n}'; }
@@ -241,6 +261,7 @@ row "wall time against \`pg_dump -Fc\` ($default s)" "$(awk "BEGIN {printf \"%.2
 row "wall time against \`pg_dump -Fc -Z0 \\| zstd -3 -T0\` ($pipeline s)" "$(awk "BEGIN {printf \"%.2f\", $ours / $pipeline}") ×" "≤ 1.10 ×" "$(holds "$ours <= 1.10 * $pipeline")"
 row "encrypted against not encrypted ($ours s)" "$(awk "BEGIN {printf \"%.2f\", $sealed / $ours}") ×" "≤ 1.10 ×" "$(holds "$sealed <= 1.10 * $ours")"
 row "local and S3 (on loopback) against local alone" "$(awk "BEGIN {printf \"%.2f\", $both / $ours}") ×" "≤ 1.15 ×" "$(holds "$both <= 1.15 * $ours")"
+row "the same with \`rclone serve s3\`, which takes $lean_spent s of processor time for it" "$(awk "BEGIN {printf \"%.2f\", $leaned / $ours}") ×" "" 1
 row "processor time that S3 adds to a backup" "$cpu_spent" "" 1
 row "upload of $large_mb MB to that server: pgbackupd's S3" "$(rate us) MB/s" "ahead of both" "$(holds "$(rate us) >= $(rate aws) && $(rate us) >= $(rate rclone)")"
 row "the same by \`aws s3 cp\`" "$(rate aws) MB/s" "" 1
@@ -258,6 +279,7 @@ share=$(awk "BEGIN {printf \"%.1f\", $archive_mb / $scan / $ours * 100}")
 row "fingerprints: that scan's share of a backup's wall time" "$share %" "≤ 5 %" "$(holds "$share <= 5")"
 row "verification at the level \`archive\`, of raw data" "$(awk "BEGIN {printf \"%.0f\", $verified}") MB/s" "≥ 400 MB/s" "$(holds "$verified >= 400")"
 row "a drill ($drill_phases)" "$(awk "BEGIN {printf \"%.1f\", $drilled}") s" "" 1
+row "encryption (age), one core" "$sealing_rate MB/s" "" 1
 row "read back (decompress, scan), one core" "$back MB/s" "≥ 500 MB/s" "$(holds "$back >= 500")"
 row "peak memory of the daemon" "$peak MiB" "≤ 150 MiB" "$(holds "$peak <= 150")"
 row "peak memory with local and S3" "$peak_both MiB" "≤ 150 MiB" "$(holds "$peak_both <= 150")"

@@ -219,9 +219,12 @@ struct Preparation: Sendable {
     globals?.missing(from: inventory, withTablespaces: request.options.withTablespaces) ?? []
   }
 
-  func makeGlobals() async throws(Fault) {
+  /// Returns the settings of roles that a drill's server did not take.
+  func makeGlobals() async throws(Fault) -> [String] {
     // All roles or none; a tablespace can't be made in a transaction (CREATE TABLESPACE of the manual).
-    let statements = missingGlobals.map(\.statement)
+    let all = missingGlobals.map(\.statement)
+    let settings = request.isConfined ? all.filter(Self.isSetting) : []
+    let statements = all.filter { !settings.contains($0) }
     let inside = statements.filter { !$0.hasPrefix("CREATE TABLESPACE ") }
     let outside = statements.filter { $0.hasPrefix("CREATE TABLESPACE ") }
     let roles = inside.filter { !$0.contains(" TABLESPACE ") }
@@ -233,6 +236,7 @@ struct Preparation: Sendable {
         cause: error.cause ?? error.message,
         hint: "create them by hand (--preview shows them), or set 'restore_connect' of the database to a superuser")
     }
+    return try await runLeniently(settings)
   }
 
   /// Makes all that the archive has but its rows in a database of its own, and drops that again: what can't be made there can't be made
@@ -296,12 +300,19 @@ struct Preparation: Sendable {
     }
   }
 
-  /// What the database itself had: owner, settings, comment, privileges.
-  func dress(_ name: String) async throws(Fault) { try await run(clothes(of: name)) }
+  /// What the database itself had: owner, settings, comment, privileges. Returns the settings that a drill's server did not take.
+  func dress(_ name: String) async throws(Fault) -> [String] {
+    let all = clothes(of: name)
+    let settings = request.isConfined ? all.filter(Self.isSetting) : []
+    try await run(all.filter { !settings.contains($0) })
+    return try await runLeniently(settings)
+  }
 
   /// Whether that will go well, which nobody wants to learn when all is loaded. Settings must not be in force before: they may be of a kind
   /// that a load does not bear.
   func rehearse(_ name: String) async throws(Fault) {
+    // A server of our own takes it from us, or nobody misses it.
+    guard !request.isConfined else { return }
     do throws(Fault) {
       try await run(["BEGIN"] + clothes(of: name) + ["ROLLBACK"])
     } catch {
@@ -340,6 +351,31 @@ struct Preparation: Sendable {
   private func run(_ statements: [String]) async throws(Fault) {
     try await withMaintenance { session throws(Fault) in
       for statement in statements { try await session.execute(statement) }
+    }
+  }
+
+  /// Of a database or a role (`ALTER … SET`).
+  private static func isSetting(_ statement: String) -> Bool {
+    (statement.hasPrefix("ALTER DATABASE ") || statement.hasPrefix("ALTER ROLE ")) && statement.contains(" SET ")
+  }
+
+  /// Settings that this machine lacks something for: a locale, a library. They say nothing of the rows, and a drill names them.
+  private func runLeniently(_ settings: [String]) async throws(Fault) -> [String] {
+    guard !settings.isEmpty else { return [] }
+    return try await withMaintenance { session throws(Fault) in
+      var refused: [String] = []
+      for setting in settings {
+        do throws(Fault) {
+          try await session.execute(setting)
+        } catch {
+          if error.code == .runAborted || Task.isCancelled { throw error }
+          let words = (error.cause ?? error.message).split(separator: "\n").first ?? ""
+          // Without its value, which may be a secret.
+          let name = setting.firstRange(of: " TO ").map { String(setting[..<$0.lowerBound]) } ?? setting
+          refused.append("\(name) (not taken here: \(words))")
+        }
+      }
+      return refused
     }
   }
 

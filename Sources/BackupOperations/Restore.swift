@@ -71,8 +71,9 @@ package struct Restore: Sendable {
           "backup": "\(manifest.id)", "server": "\(preparation.server.version)", "target": "\(request.database)",
         ]
       )
-      if request.withGlobals { try await preparation.makeGlobals() }
+      let refused = request.withGlobals ? try await preparation.makeGlobals() : []
       var outcome = try await place(preparation)
+      if !refused.isEmpty { outcome.derived = (outcome.derived ?? []) + refused }
       if let doubt { outcome.warnings.insert(doubt, at: 0) }
       return outcome
     } catch let error as StorageError {
@@ -341,7 +342,8 @@ struct RestoreRun: Sendable {
       complaints.append(try await program.make(.postData, head: head, entries: later.eventTriggers, jobs: 1))
     }
     outcome.warnings += complaints.compactMap { $0 }
-    try await preparation.dress(name)
+    let refused = try await preparation.dress(name)
+    if !refused.isEmpty { outcome.derived = (outcome.derived ?? []) + refused }
     outcome.warnings += preparation.leftOutSettings
   }
 

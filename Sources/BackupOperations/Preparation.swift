@@ -20,6 +20,8 @@ struct Preparation: Sendable {
   let selection: TableSelection?
   let restore: Restore
   private let globals: Globals?
+  /// Foreign keys that are checked when all rows are replaced.
+  private var circular: [Replacement.ForeignKey] = []
 
   var request: RestoreRequest { restore.request }
 
@@ -70,6 +72,7 @@ struct Preparation: Sendable {
     try checkRights()
     try checkTies()
     try checkNeeds()
+    try await checkReplacement()
   }
 
   // MARK: - Checks
@@ -104,6 +107,17 @@ struct Preparation: Sendable {
       throw Fault(
         .tableMissing, "\(restore.manifest.id) has no table in a schema \(schema).",
         hint: "pgbackupctl contents \(shell: restore.manifest.id)")
+    }
+  }
+
+  /// What would keep rows from being replaced: told before their tables are locked, and by the preview.
+  private mutating func checkReplacement() async throws(Fault) {
+    guard let selection, request.target == .swap, request.tableTarget == .replaceRows,
+      inventory.databases.contains(where: { $0.name == names.live })
+    else { return }
+    let (tables, live) = (tables, names.live)
+    circular = try await session(live).connect().use { connection throws(Fault) in
+      try await Replacement(tables, chosen: selection.relations, of: live, on: connection).circular
     }
   }
 
@@ -433,6 +447,10 @@ struct Preparation: Sendable {
           "copy the rows of \(tables.count) tables of '\(names.live)' into the schema '\(names.safetySchema)', which is kept",
           "replace them by the backup's, in one transaction; the tables are locked meanwhile",
         ]
+        if !circular.isEmpty {
+          let list = circular.map(\.label).joined(separator: ", ")
+          steps.append("check foreign keys that lead in a circle when all rows are there: \(list)")
+        }
       }
       return steps + ["compare every row with the backup's fingerprints before the transaction commits"]
     }

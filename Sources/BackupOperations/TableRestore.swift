@@ -10,6 +10,7 @@ struct TableRestore: Sendable {
   let preparation: Preparation
   private let phases: PhaseClock
   private let triggers = StatementList()
+  private let constraints = StatementList()
 
   init(_ restore: Restore, _ preparation: Preparation) {
     self.restore = restore
@@ -61,25 +62,6 @@ struct TableRestore: Sendable {
       var names = NamesInSchema(taken: taken)
       return names.take(wanted)
     }
-  }
-
-  /// Partitions of the chosen tables that came after the backup, and so have no rows in it.
-  private func newPartitions(
-    besides tables: [Contents.Table], on connection: PostgresSession
-  ) async throws(Fault) -> [(schema: String, name: String)] {
-    let known = Set(tables.map { [$0.schema, $0.name] })
-    var found: [[String]] = []
-    for relation in preparation.selection?.relations ?? [] {
-      let leaves = try await connection.query(
-        """
-        SELECT n.nspname, c.relname FROM pg_catalog.pg_partition_tree(pg_catalog.to_regclass($1)) p
-        JOIN pg_catalog.pg_class c ON c.oid = p.relid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-        WHERE p.isleaf AND c.relkind = 'r'
-        """, [SQLName.quoted(relation.schema ?? "", relation.tag ?? "")]
-      ).map { [$0[0] ?? "", $0[1] ?? ""] }
-      found += leaves.filter { !known.contains($0) && !found.contains($0) }
-    }
-    return found.map { ($0[0], $0[1]) }
   }
 
   /// A table of the backup, and where its rows go.
@@ -204,20 +186,12 @@ struct TableRestore: Sendable {
   // MARK: - Instead of the live rows
 
   private func replaceRows(keeping safety: String, on connection: PostgresSession) async throws -> [Target] {
-    let tables = try await inForeignKeyOrder(preparation.tables, on: connection)
-    let targets = tables.map { Target(table: $0, name: SQLName.quoted($0.schema, $0.name)) }
-    for target in targets {
-      let isThere = try await connection.query("SELECT pg_catalog.to_regclass($1)", [target.name]).first?[0] != nil
-      guard isThere else {
-        throw Fault(
-          .tableMissing, "'\(names.live)' has no table \(target.name) whose rows could be replaced.",
-          hint: "run the restore without --replace: the table then comes into a schema of its own")
-      }
-    }
-    let strange = try await newPartitions(besides: tables, on: connection)
+    let replacement = try await Replacement(
+      preparation.tables, chosen: preparation.selection?.relations ?? [], of: names.live, on: connection)
+    let targets = replacement.tables.map { Target(table: $0, name: SQLName.quoted($0.schema, $0.name)) }
     let places =
       targets.map { (schema: $0.table.schema, name: $0.table.name, place: $0.name) }
-      + strange.map { (schema: $0.schema, name: $0.name, place: SQLName.quoted($0.schema, $0.name)) }
+      + replacement.newPartitions.map { (schema: $0.schema, name: $0.name, place: $0.quoted) }
     let all = places.map(\.place).joined(separator: ", ")
     try await connection.execute("LOCK TABLE \(all) IN ACCESS EXCLUSIVE MODE")
     try await connection.execute("CREATE SCHEMA \(SQLName.quoted(safety))")
@@ -228,12 +202,12 @@ struct TableRestore: Sendable {
       let note = "Rows of \(place.place) that pgbackupd has replaced by those of \(restore.manifest.id)."
       try await connection.execute("COMMENT ON TABLE \(copy) IS \(SQLName.literal(note))")
     }
-    for one in strange {
-      let name = SQLName.quoted(one.schema, one.name)
-      let hasRows = try await connection.query("SELECT FROM \(name) LIMIT 1").count == 1
+    for one in replacement.newPartitions {
+      let hasRows = try await connection.query("SELECT FROM \(one.quoted) LIMIT 1").count == 1
       if hasRows { partitions.add("\(one.schema).\(one.name)") }
     }
-    for target in places.map(\.place) {
+    try await postpone(replacement.circular, on: connection)
+    for target in places.map(\.place) + replacement.partitioned.map(\.quoted) {
       // Before the TRUNCATE, which has triggers of its own.
       let enabled = try await connection.query(
         """
@@ -249,7 +223,7 @@ struct TableRestore: Sendable {
       try await connection.execute("ALTER TABLE ONLY \(target) DISABLE TRIGGER USER")
     }
     do throws(Fault) {
-      try await connection.execute("TRUNCATE ONLY \(all)")
+      try await connection.execute("TRUNCATE \(replacement.truncated.joined(separator: ", "))")
     } catch {
       throw Fault(
         .restoreRefused, "The rows can't be replaced: other tables lead to them by foreign keys.", cause: error.cause,
@@ -258,9 +232,23 @@ struct TableRestore: Sendable {
     return targets
   }
 
+  /// Foreign keys that lead in a circle: no order of the rows satisfies them before all are there.
+  private func postpone(_ keys: [Replacement.ForeignKey], on connection: PostgresSession) async throws(Fault) {
+    guard !keys.isEmpty else { return }
+    for key in keys {
+      let alter = "ALTER TABLE \(key.table.quoted) ALTER CONSTRAINT \(SQLName.quoted(key.name))"
+      guard !key.isDeferrable else { continue }
+      try await connection.execute("\(alter) DEFERRABLE")
+      constraints.add("\(alter) NOT DEFERRABLE")
+    }
+    try await connection.execute("SET CONSTRAINTS ALL DEFERRED")
+  }
+
   /// Triggers as they were before, and sequences no further back than the rows: those of columns of numbers, whatever their type.
   private func finishReplacing(_ targets: [Target], on connection: PostgresSession) async throws {
-    for statement in triggers.statements { try await connection.execute(statement) }
+    // All rows are there: whatever was to wait is checked now, before tables with checks to come are altered.
+    try await connection.execute("SET CONSTRAINTS ALL IMMEDIATE")
+    for statement in constraints.statements + triggers.statements { try await connection.execute(statement) }
     for target in targets {
       let owned = try await connection.query(
         """
@@ -284,40 +272,6 @@ struct TableRestore: Sendable {
           """)
       }
     }
-  }
-
-  /// Who is led to comes before who leads there, so that each row's counterpart is there when it is checked.
-  private func inForeignKeyOrder(
-    _ tables: [Contents.Table], on connection: PostgresSession
-  ) async throws(Fault) -> [Contents.Table] {
-    let edges = try await connection.query(
-      """
-      SELECT n.nspname, c.relname, fn.nspname, f.relname FROM pg_catalog.pg_constraint k
-      JOIN pg_catalog.pg_class c ON c.oid = k.conrelid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-      JOIN pg_catalog.pg_class f ON f.oid = k.confrelid JOIN pg_catalog.pg_namespace fn ON fn.oid = f.relnamespace
-      WHERE k.contype = 'f' AND k.conrelid <> k.confrelid
-      """)
-    var waitsFor: [[String]: Set<[String]>] = [:]
-    let chosen = Set(tables.map { [$0.schema, $0.name] })
-    for edge in edges {
-      let (from, to) = ([edge[0] ?? "", edge[1] ?? ""], [edge[2] ?? "", edge[3] ?? ""])
-      if chosen.contains(from), chosen.contains(to) { waitsFor[from, default: []].insert(to) }
-    }
-    var ordered: [Contents.Table] = []
-    var rest = tables
-    while !rest.isEmpty {
-      let done = Set(ordered.map { [$0.schema, $0.name] })
-      let ready = rest.filter { (waitsFor[[$0.schema, $0.name]] ?? []).isSubset(of: done) }
-      guard !ready.isEmpty else {
-        throw Fault(
-          .restoreRefused,
-          "The foreign keys of these tables form a circle, so their rows can't be replaced one by one.",
-          hint: "restore into a schema of its own (without --replace), or the whole database")
-      }
-      ordered += ready
-      rest.removeAll { table in ready.contains { $0.dumpID == table.dumpID } }
-    }
-    return ordered
   }
 }
 

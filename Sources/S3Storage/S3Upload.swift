@@ -191,7 +191,9 @@ extension S3Upload {
     // gofakes3, which serves rclone's, leaves out the last word.
     let document = try store.document(
       response, of: "CreateMultipartUpload", root: "InitiateMultipartUploadResult", or: "InitiateMultipartUpload")
-    guard let id = document["UploadId"]?.text else { throw StorageError(.failed, store: store.name, key: key, reason: "the server gives no UploadId") }
+    guard let id = document["UploadId"]?.text else {
+      throw StorageError(.failed, store: store.name, key: key, reason: "the server gives no UploadId")
+    }
     multipart = MultipartUpload(key: full, id: id, begun: store.client.now())
     store.uploads.add(id)
   }

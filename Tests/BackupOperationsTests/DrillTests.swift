@@ -80,11 +80,14 @@ extension RestoreFixture {
     #expect(report.unproved == [])
     // What no backup has rows of is named.
     #expect(
-      report.derived?.filter { !$0.contains("lc_monetary") } == ["more.mv (materialized view)", "more.types.d (generated column)"]
+      report.derived?.filter { !$0.contains("lc_monetary") } == [
+        "more.mv (materialized view)", "more.types.d (generated column)",
+      ]
         + (major >= 18 ? ["more.virtual.y (generated column)"] : [])
         + ["portal.media.kilobytes (generated column)", "portal.views_by_day (materialized view)"])
     let refused = report.derived?.filter { $0.contains("lc_monetary (not taken here") } ?? []
-    #expect(refused.contains { $0.hasPrefix("ALTER DATABASE ") } && refused.contains { $0.hasPrefix("ALTER ROLE keeper ") })
+    #expect(
+      refused.contains { $0.hasPrefix("ALTER DATABASE ") } && refused.contains { $0.hasPrefix("ALTER ROLE keeper ") })
     #expect(report.proof.isWhole && report.proof.rows == fixture.manifest.totals.rows)
     #expect(report.proof.tables == fixture.manifest.totals.tables && report.proof.assertions == 2)
     #expect(report.proof.phases.map(\.name).contains("server") && report.proof.phases.map(\.name).contains("load"))

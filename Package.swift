@@ -55,6 +55,8 @@ let package = Package(
     .library(name: "ClockShift", type: .dynamic, targets: ["ClockShift"]),
     // And a disk that stops answering.
     .library(name: "HangingDisk", type: .dynamic, targets: ["HangingDisk"]),
+    // And, into a server, a disk that is full.
+    .library(name: "FullDisk", type: .dynamic, targets: ["FullDisk"]),
   ],
   dependencies: [
     .package(url: "https://github.com/apple/swift-argument-parser.git", from: "1.8.0"),
@@ -169,6 +171,7 @@ let package = Package(
       swiftSettings: strict),
     .target(name: "ClockShift", path: "Tests/ClockShift"),
     .target(name: "HangingDisk", path: "Tests/HangingDisk"),
+    .target(name: "FullDisk", path: "Tests/FullDisk"),
     tests("UnitsTests", ["Units", "Faults", "TestSupport"]),
     tests("CronScheduleTests", ["CronSchedule", "TestSupport", "Units", crypto], resources: [.copy("Vectors")]),
     tests("PostgresArchiveTests", ["PostgresArchive"], resources: [.copy("Golden")]),

@@ -22,8 +22,12 @@ package final class PrivateCluster: Sendable {
 
   /// Makes and starts a server, with extra lines for pg_hba.conf in front of the trusting default.
   ///
-  /// - Parameter major: of PostgreSQL; Debian's own where nil.
-  package init(authentication: [String] = [], settings: [String] = [], major: Int? = nil) throws {
+  /// - Parameters:
+  ///   - major: of PostgreSQL; Debian's own where nil.
+  ///   - diskMayFill: whether `fillDisk` will be asked for.
+  package init(
+    authentication: [String] = [], settings: [String] = [], major: Int? = nil, diskMayFill: Bool = false
+  ) throws {
     binaries = try Self.findBinaries(major, folder)
     let data = folder.file("data")
     let asUser = Self.asUser
@@ -38,8 +42,19 @@ package final class PrivateCluster: Sendable {
       let old = try String(contentsOfFile: path, encoding: .utf8)
       try (authentication.joined(separator: "\n") + "\n" + old).write(toFile: path, atomically: false, encoding: .utf8)
     }
-    (keeper, lifeline) = try Self.start(folder, binaries, settings)
+    var environment: [String] = []
+    if diskMayFill {
+      // The server's user may have no way to where it was built.
+      let library = folder.file("libFullDisk.so")
+      try Shell.must("cp", [DaemonProcess.program("libFullDisk.so"), library])
+      environment = ["env", "LD_PRELOAD=\(library)", "FULL_SWITCH=\(folder.file("full"))"]
+    }
+    (keeper, lifeline) = try Self.start(folder, binaries, settings, environment)
   }
+
+  /// From now on the server's databases can't grow: there is no space left.
+  package func fillDisk() { close(open(folder.file("full"), O_CREAT | O_WRONLY | O_CLOEXEC, 0o644)) }
+  package func emptyDisk() { unlink(folder.file("full")) }
 
   /// Makes and starts a standby that follows a primary by streaming.
   package init(standbyOf primary: PrivateCluster, settings: [String] = []) throws {
@@ -56,11 +71,11 @@ package final class PrivateCluster: Sendable {
   }
 
   private static func start(
-    _ folder: TemporaryFolder, _ binaries: String, _ settings: [String]
+    _ folder: TemporaryFolder, _ binaries: String, _ settings: [String], _ environment: [String] = []
   ) throws -> (keeper: ChildProcess, lifeline: Int32) {
     let data = folder.file("data")
     let server =
-      asUser + ["\(binaries)/postgres", "-D", data, "-k", folder.path, "-p", port]
+      asUser + environment + ["\(binaries)/postgres", "-D", data, "-k", folder.path, "-p", port]
       + (["listen_addresses=''", "fsync=off", "shared_buffers=32MB", "max_connections=400", "max_wal_size=256MB"]
       + settings)
       .flatMap { ["-c", $0.replacing("''", with: "")] }
@@ -95,14 +110,6 @@ package final class PrivateCluster: Sendable {
       if try Shell.run("\(binaries)/pg_isready", ["-h", host, "-p", Self.port, "-q", "-t", "1"]).status == 0 { return }
     }
     throw Shell.Failure(description: "the test server is not ready")
-  }
-
-  /// From now on no process of the server may make a file larger than this: what is written beyond fails.
-  package func limitFiles(to bytes: Int) throws {
-    let pid = try String(contentsOfFile: folder.file("data/postmaster.pid"), encoding: .utf8).split(separator: "\n")[0]
-    // Its own user may lower its limits; another one needs a capability for it.
-    let asUser = Self.asUser
-    try Shell.must(asUser[0], asUser.dropFirst() + ["prlimit", "--pid", String(pid), "--fsize=\(bytes)"])
   }
 
   /// Ends the server at once, as a power cut would.

@@ -20,6 +20,9 @@ package struct Contents: VersionedRecord, Equatable {
     package var bytes: Int64?
     /// The sum modulo 2^128 of the XXH3-128 of each row, 32 hexadecimal digits.
     package var fingerprint: String?
+    /// Of a partition: the partitioned tables that it is part of, as `schema.name`, the nearest first. Nil also in what versions before
+    /// have written.
+    package var partitionOf: [String]?
 
     package init(
       schema: String, name: String, dumpID: Int, offset: UInt64, length: UInt64, copyStatement: String?, rows: Int64?,
@@ -108,18 +111,54 @@ package struct Contents: VersionedRecord, Equatable {
 }
 
 extension [Contents.Table] {
-  /// The table that `SCHEMA.NAME` means, or `NAME` where only one schema has it. Throws `E-TABLE-MISSING`, with `missing` as its message
-  /// where there is none.
-  package func one(named text: String, or missing: String, hint: String) throws(Fault) -> Contents.Table {
-    let exact = filter { "\($0.schema).\($0.name)" == text }
-    let found = exact.isEmpty ? filter { $0.name == text } : exact
-    let schemas = Set(found.map(\.schema)).sorted()
-    guard let first = found.first, schemas.count == 1 else {
+  /// What `SCHEMA.NAME` means, or `NAME` where only one schema has it: a table, or all the partitions of a partitioned one. Throws
+  /// `E-TABLE-MISSING`, with `missing` as its message where there is none.
+  package func parts(
+    named text: String, or missing: String, hint: String
+  ) throws(Fault) -> (name: String, tables: [Contents.Table]) {
+    // By their full names: `a.b` may also be the table `b` of a schema `a`, or one of that name in whatever schema.
+    let names = Set(flatMap(\.names))
+    let exact = names.filter { $0 == text }
+    let found = exact.isEmpty ? names.filter { $0.hasSuffix(".\(text)") && isName(text, in: $0) } : exact
+    guard let name = found.first, found.count == 1 else {
+      let schemas = found.map { String($0.dropLast(text.count + 1)) }.sorted()
       throw Fault(
         .tableMissing,
         schemas.isEmpty ? missing : "Several schemas have a table \(text): \(schemas.joined(separator: ", ")).",
         hint: hint)
     }
-    return first
+    return (name, filter { $0.names.contains(name) })
   }
+
+  /// Whether a full name is that of a table of this name, and not of one whose own name has a dot in it.
+  private func isName(_ text: String, in full: String) -> Bool {
+    if contains(where: { $0.fullName == full }) { return contains { $0.fullName == full && $0.name == text } }
+    return true
+  }
+
+  /// All of these as one: rows, bytes and fingerprint are those of the whole, which a fingerprint that is a sum allows. Nil where there
+  /// is none.
+  package var sum: Contents.Table? {
+    guard var whole = first else { return nil }
+    for part in dropFirst() {
+      whole.rows = whole.rows.flatMap { rows in part.rows.map { rows + $0 } }
+      whole.bytes = whole.bytes.flatMap { bytes in part.bytes.map { bytes + $0 } }
+      whole.fingerprint = whole.fingerprint.flatMap { sum in part.fingerprint.flatMap { Self.sum(sum, $0) } }
+    }
+    return whole
+  }
+
+  /// Modulo 2^128, as 32 hexadecimal digits.
+  private static func sum(_ left: String, _ right: String) -> String? {
+    guard let left = UInt128(left, radix: 16), let right = UInt128(right, radix: 16) else { return nil }
+    let digits = String(left &+ right, radix: 16)
+    return String(repeating: "0", count: 32 - digits.count) + digits
+  }
+}
+
+extension Contents.Table {
+  package var fullName: String { "\(schema).\(name)" }
+
+  /// Its own, and those of the tables that it is part of.
+  fileprivate var names: [String] { [fullName] + (partitionOf ?? []) }
 }

@@ -1,4 +1,4 @@
-/// One table across backups, from their contents alone.
+/// One table across backups, from their contents alone; of a partitioned one, all its partitions together.
 package struct TableHistory: Codable, Sendable, Equatable {
   package struct Entry: Codable, Sendable, Equatable {
     package enum Change: String, Codable, Sendable {
@@ -43,7 +43,7 @@ package struct TableHistory: Codable, Sendable, Equatable {
     var before: Contents.Table?
     var isFirst = true
     for (backup, contents) in backups {
-      let now = contents.tables.first { "\($0.schema).\($0.name)" == table }
+      let now = contents.tables.filter { $0.fullName == table || $0.partitionOf?.contains(table) == true }.sum
       let change: Entry.Change =
         switch (before, now) {
         case (nil, nil): .absent
@@ -81,8 +81,8 @@ package struct BackupDifference: Codable, Sendable, Equatable {
 
   package init(_ old: Contents, _ new: Contents) {
     (self.old, self.new) = (old.id, new.id)
-    let before = Dictionary(old.tables.map { ("\($0.schema).\($0.name)", $0) }, uniquingKeysWith: { first, _ in first })
-    let after = Dictionary(new.tables.map { ("\($0.schema).\($0.name)", $0) }, uniquingKeysWith: { first, _ in first })
+    let before = Dictionary(old.tables.map { ($0.fullName, $0) }, uniquingKeysWith: { first, _ in first })
+    let after = Dictionary(new.tables.map { ($0.fullName, $0) }, uniquingKeysWith: { first, _ in first })
     tables = Set(before.keys).union(after.keys).sorted().map { name in
       let change: TableHistory.Entry.Change =
         switch (before[name], after[name]) {

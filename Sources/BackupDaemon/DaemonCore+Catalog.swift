@@ -47,10 +47,10 @@ extension DaemonCore {
     }
     var read: [(backup: Catalog.Backup, contents: Contents)] = []
     for backup in backups { read.append((backup, try await contents(of: backup))) }
-    let meant = try read.flatMap(\.contents.tables).one(
+    let meant = try read.flatMap(\.contents.tables).parts(
       named: table, or: "No backup of '\(database)' has a table \(table).",
       hint: "pgbackupctl contents \(shell: database)/latest")
-    return TableHistory(table: "\(meant.schema).\(meant.name)", in: read)
+    return TableHistory(table: meant.name, in: read)
   }
 
   /// A backup's archive, to be read.

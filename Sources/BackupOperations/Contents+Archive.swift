@@ -5,15 +5,18 @@ import PostgresArchive
 extension Contents {
   /// What a scan found, as it is kept.
   init(_ id: BackupID, _ index: ArchiveIndex, _ frames: FrameIndex, settings: [String: String]) {
+    let ancestors = TableSelection.ancestors(in: index.entries)
     self.init(
       id: id, archiveVersion: index.header.version.description, archiveBytes: index.totalBytes,
       headBytes: index.headBytes,
       frames: Contents.Frames(plainBytes: frames.frameBytes, storedSizes: frames.storedSizes), settings: settings,
       tables: index.tables.map { table in
-        Contents.Table(
+        var described = Contents.Table(
           schema: table.schema, name: table.name, dumpID: table.dumpID, offset: table.offset, length: table.length,
           copyStatement: table.copyStatement, rows: table.rows.map { Int64($0.count) },
           bytes: table.rows.map { Int64($0.bytes) }, fingerprint: table.rows?.fingerprint.description)
+        described.partitionOf = ancestors[described.fullName]
+        return described
       },
       largeObjects: index.largeObjects.map { block in
         Contents.LargeObjects(
@@ -37,18 +40,14 @@ extension BackupStatistics {
     // What pg_dump has to say of definitions, in the order of names: entries' numbers change from dump to dump.
     let definitions = index.entries.filter { $0.section == .preData || $0.section == .postData }
       .map { "\($0.kind ?? "") \($0.schema ?? "") \($0.tag ?? "")\n\($0.definition ?? "")" }.sorted()
-    let roots = TableSelection.roots(of: index.entries)
     self.init(
       backup: contents.id, archiveBytes: Int64(clamping: contents.archiveBytes), storedBytes: storedBytes,
       seconds: seconds,
       // Partitions come and go: their rows count as those of the table that they are parts of.
       rows: Dictionary(
-        contents.tables.map { table in
-          let name = "\(table.schema).\(table.name)"
-          return (roots[name] ?? name, table.rows ?? 0)
-        }, uniquingKeysWith: +),
+        contents.tables.map { ($0.partitionOf?.last ?? $0.fullName, $0.rows ?? 0) }, uniquingKeysWith: +),
       schemaDigest: Digest.hexadecimal(of: Array(definitions.joined(separator: "\0").utf8)))
-    let withRows = Set(contents.tables.map { "\($0.schema).\($0.name)" })
+    let withRows = Set(contents.tables.map(\.fullName))
     let empty = index.entries.filter { $0.kind == "TABLE" }.map { "\($0.schema ?? "").\($0.tag ?? "")" }
       .filter { !withRows.contains($0) && rows[$0] == nil }
     withoutRows = empty.isEmpty ? nil : Set(empty)

@@ -13,46 +13,56 @@ package struct Extract {
     case json
   }
 
+  /// One block of rows: a table's, or a partition's.
+  private struct Part {
+    let table: Contents.Table
+    /// Where in its rows the wanted columns are; nil where its rows are what is wanted.
+    let places: [Int]?
+  }
+
   private let source: ArchiveSource
-  private let table: Contents.Table
   private let format: Format
-  /// Which of the columns are wanted, by their places; all of them where nil.
-  private let places: [Int]?
   private let columns: [String]
+  /// Those that are still to come; the first one is being read.
+  private var parts: ArraySlice<Part>
   private var block: CopyBlock
   private var position: UInt64
   private var rest: [UInt8] = []
   private var isBegun = false
-  private var isChecked = false
 
   /// - Parameters:
-  ///   - table: `NAME` where only one schema has it, or `SCHEMA.NAME`.
+  ///   - table: `NAME` where only one schema has it, or `SCHEMA.NAME`; of a partitioned one come the rows of all its partitions.
   ///   - columns: the ones that are wanted, in their order; all where empty.
   package init(_ table: String, columns wanted: [String], format: Format, from source: ArchiveSource) throws(Fault) {
-    let first = try source.contents.tables.one(
-      named: table,
-      or: "\(source.manifest.id) has no data of a table \(table). (A partitioned table's rows are in its partitions.)",
-      hint: "pgbackupctl contents \(shell: source.manifest.id)")
-    guard let statement = first.copyStatement, first.rows != nil else {
-      throw Fault(.tableMissing, "The data of \(table) in \(source.manifest.id) is no COPY text.")
+    let hint = "pgbackupctl contents \(shell: source.manifest.id)"
+    let tables = try source.contents.tables.parts(
+      named: table, or: "\(source.manifest.id) has no data of a table \(table).", hint: hint
+    ).tables
+    var parts: [Part] = []
+    var columns = wanted
+    for part in tables {
+      guard let statement = part.copyStatement, part.rows != nil else {
+        throw Fault(.tableMissing, "The data of \(part.fullName) in \(source.manifest.id) is no COPY text.")
+      }
+      let own = CopyStatement.columnNames(statement)
+      // Partitions may have the same columns in another order: the first one's is the order of all.
+      if wanted.isEmpty, parts.isEmpty { columns = own }
+      var places: [Int] = []
+      for name in columns {
+        guard let place = own.firstIndex(of: name) else {
+          throw Fault(
+            .tableMissing, "\(part.fullName) has no column \(name); it has \(own.joined(separator: ", ")).", hint: hint)
+        }
+        places.append(place)
+      }
+      parts.append(Part(table: part, places: places == Array(own.indices) ? nil : places))
     }
     self.source = source
     self.format = format
-    self.table = first
-    let columns = CopyStatement.columnNames(statement)
-    var places: [Int] = []
-    for name in wanted {
-      guard let place = columns.firstIndex(of: name) else {
-        throw Fault(
-          .tableMissing, "\(table) has no column \(name); it has \(columns.joined(separator: ", ")).",
-          hint: "pgbackupctl contents \(shell: source.manifest.id)")
-      }
-      places.append(place)
-    }
-    self.places = wanted.isEmpty ? nil : places
-    self.columns = wanted.isEmpty ? columns : wanted
-    block = CopyBlock(dumpID: first.dumpID, at: first.offset)
-    position = first.offset
+    self.columns = columns
+    self.parts = parts[...]
+    block = CopyBlock(dumpID: tables[0].dumpID, at: tables[0].offset)
+    position = tables[0].offset
   }
 
   /// The next rows; nil at the end. Throws where they are not those that were backed up: what came before is then not to be used.
@@ -61,43 +71,56 @@ package struct Extract {
       isBegun = true
       if format == .csv, !columns.isEmpty { return CopyText.csv(columns.map { Array($0.utf8) }) }
     }
-    let end = table.offset + table.length
-    while position < end {
-      let piece = position..<min(end, position + Self.step)
-      position = piece.upperBound
-      var rows = rest
-      try await source.read(piece) { bytes in try take(bytes, &block, &rows) }
-      // Whole rows only; the last one may go on in the next piece.
-      let whole = rows.lastIndex(of: 10).map { $0 + 1 } ?? 0
-      rest = Array(rows[whole...])
-      if whole > 0 { return format == .copy && places == nil ? Array(rows[..<whole]) : converted(rows[..<whole]) }
+    while let part = parts.first {
+      let table = part.table
+      let end = table.offset + table.length
+      while position < end {
+        let piece = position..<min(end, position + Self.step)
+        position = piece.upperBound
+        var rows = rest
+        try await source.read(piece) { bytes in try take(bytes, of: table, &block, &rows) }
+        // Whole rows only; the last one may go on in the next piece.
+        let whole = rows.lastIndex(of: 10).map { $0 + 1 } ?? 0
+        rest = Array(rows[whole...])
+        guard whole > 0 else { continue }
+        return format == .copy && part.places == nil ? Array(rows[..<whole]) : converted(rows[..<whole], part.places)
+      }
+      try check(table)
+      parts = parts.dropFirst()
+      if let next = parts.first?.table {
+        (block, position, rest) = (CopyBlock(dumpID: next.dumpID, at: next.offset), next.offset, [])
+      }
     }
-    guard !isChecked else { return nil }
-    isChecked = true
+    return nil
+  }
+
+  /// That the rows which came were the table's.
+  private func check(_ table: Contents.Table) throws(Fault) {
     let summary: ArchiveIndex.RowSummary
     do throws(ArchiveError) {
       summary = try block.finish()
     } catch {
-      throw damaged(error.description)
+      throw damaged(table, error.description)
     }
     guard summary.fingerprint.description == table.fingerprint else {
-      throw damaged("its rows are not those that the contents tell")
+      throw damaged(table, "its rows are not those that the contents tell")
     }
-    return nil
   }
 
   /// Bytes of the archive that are read at once: some frames.
   private static let step: UInt64 = 16 << 20
 
-  private func take(_ bytes: ArraySlice<UInt8>, _ block: inout CopyBlock, _ rows: inout [UInt8]) throws(Fault) {
+  private func take(
+    _ bytes: ArraySlice<UInt8>, of table: Contents.Table, _ block: inout CopyBlock, _ rows: inout [UInt8]
+  ) throws(Fault) {
     do throws(ArchiveError) {
       try block.consume(bytes, appendingTo: &rows)
     } catch {
-      throw damaged(error.description)
+      throw damaged(table, error.description)
     }
   }
 
-  private func converted(_ rows: ArraySlice<UInt8>) -> [UInt8] {
+  private func converted(_ rows: ArraySlice<UInt8>, _ places: [Int]?) -> [UInt8] {
     var result: [UInt8] = []
     result.reserveCapacity(rows.count)
     // Each row ends with a newline: what follows the last one is no row.
@@ -115,9 +138,9 @@ package struct Extract {
     return result
   }
 
-  private func damaged(_ reason: String) -> Fault {
+  private func damaged(_ table: Contents.Table, _ reason: String) -> Fault {
     Fault(
-      .artifactDamaged, "The data of \(table.schema).\(table.name) in \(source.manifest.id) is damaged.", cause: reason,
+      .artifactDamaged, "The data of \(table.fullName) in \(source.manifest.id) is damaged.", cause: reason,
       hint: "pgbackupctl show \(shell: source.manifest.id)")
   }
 }

@@ -135,7 +135,11 @@ package struct Verify: Sendable {
       _ = try await reader.plain(globals.file, compression: globals.compression, of: manifest)
       progress(globals.file.size)
     }
-    let found = try await walk(contents)
+    var found = try await walk(contents)
+    if !contents.tables.contains(where: { $0.partitionOf != nil }) {
+      // Versions before have not written which tables are partitions.
+      for index in found.tables.indices { found.tables[index].partitionOf = nil }
+    }
     // A shared backup's files are those of the backup that was dumped.
     guard contents.id == manifest.sharedFrom ?? manifest.id else {
       throw damaged("the contents are those of \(contents.id)")

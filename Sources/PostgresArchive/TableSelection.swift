@@ -68,8 +68,8 @@ package struct TableSelection: Sendable {
     dumpIDs = wanted
   }
 
-  /// The table at the top of each partition's, as `schema.name`; tables that are no partitions have none.
-  package static func roots(of entries: [TocEntry]) -> [String: String] {
+  /// The partitioned tables that each partition is part of, the nearest first, as `schema.name`; tables that are no partitions have none.
+  package static func ancestors(in entries: [TocEntry]) -> [String: [String]] {
     func name(_ entry: TocEntry) -> String { "\(entry.schema ?? "").\(entry.tag ?? "")" }
     let tables = entries.filter { $0.kind == "TABLE" }
     let byID = Dictionary(tables.map { ($0.dumpID, $0) }, uniquingKeysWith: { first, _ in first })
@@ -79,10 +79,10 @@ package struct TableSelection: Sendable {
       if let parent { parents[name(attachment)] = name(parent) }
     }
     return parents.mapValues { parent in
-      var top = parent
+      var line = [parent]
       // A partition has one parent; a circle is no archive of pg_dump's.
-      for _ in 0..<parents.count { top = parents[top] ?? top }
-      return top
+      while let next = line.last.flatMap({ parents[$0] }), !line.contains(next) { line.append(next) }
+      return line
     }
   }
 

@@ -41,7 +41,9 @@ struct Preparation: Sendable {
     }
     selection =
       restore.request.isPartial
-      ? TableSelection(toc.entries, tables: restore.request.tables, schemas: restore.request.schemas) : nil
+      ? TableSelection(
+        toc.entries, tables: restore.request.tables, schemas: restore.request.schemas,
+        wholeSchemas: restore.request.bringsWholeSchemas) : nil
     globals =
       readsGlobals
       ? try await Globals.read(restore.manifest, from: restore.stores, identities: restore.identities) : nil
@@ -103,9 +105,11 @@ struct Preparation: Sendable {
         hint: "pgbackupctl contents \(shell: restore.manifest.id)")
     }
     for schema in request.schemas {
-      guard TableSelection(toc.entries, tables: [], schemas: [schema]).relations.isEmpty else { continue }
+      let one = TableSelection(toc.entries, tables: [], schemas: [schema], wholeSchemas: request.bringsWholeSchemas)
+      guard one.relations.isEmpty else { continue }
       throw Fault(
-        .tableMissing, "\(restore.manifest.id) has no table in a schema \(schema).",
+        .tableMissing,
+        "\(restore.manifest.id) has \(request.bringsWholeSchemas ? "nothing" : "no table") in a schema \(schema).",
         hint: "pgbackupctl contents \(shell: restore.manifest.id)")
     }
   }
@@ -201,6 +205,13 @@ struct Preparation: Sendable {
   /// The entries to make, in the archive's order; nil for all.
   var entries: [Int]? {
     selection.map { chosen in toc.entries.map(\.dumpID).filter(chosen.dumpIDs.contains) }
+  }
+
+  /// Materialized views that stay empty, each with the reason.
+  var unfilled: [String] {
+    (selection?.unfilled ?? []).map {
+      "\($0.schema ?? "").\($0.tag ?? "") (materialized view, left empty: tables that it is made of come without their rows)"
+    }
   }
 
   var sequences: [TableOfContents.SequenceState] {

@@ -336,7 +336,7 @@ struct RestoreRun: Sendable {
     outcome.provedTables = proof.tables
     outcome.rows = proof.rows
     outcome.unproved = proof.unproved.sorted()
-    outcome.derived = proof.derived + unrefreshed
+    outcome.derived = proof.derived + unrefreshed + preparation.unfilled
     // Behind all that they would fire at: a trigger that keeps a log of commands would log ours.
     if !later.eventTriggers.isEmpty {
       complaints.append(try await program.make(.postData, head: head, entries: later.eventTriggers, jobs: 1))

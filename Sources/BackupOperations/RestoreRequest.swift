@@ -45,6 +45,9 @@ package struct RestoreRequest: Sendable {
   }
 
   package var isPartial: Bool { !tables.isEmpty || !schemas.isEmpty }
+
+  /// Whether all of a schema comes, and not only its tables: where nothing of it is there yet.
+  var bringsWholeSchemas: Bool { if case .beside = target { true } else { false } }
 }
 
 /// Names that a restore gives to databases, from the live one's: PostgreSQL cuts names at 63 bytes, and so are these made to fit.

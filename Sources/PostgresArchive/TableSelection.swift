@@ -4,20 +4,23 @@ import Units
 package struct TableSelection: Sendable {
   /// Of the entries to make, whatever their section.
   package let dumpIDs: Set<Int>
-  /// The relations that were chosen themselves.
+  /// The tables that were chosen themselves; of whole schemas, all that is in them.
   package let relations: [TocEntry]
+  /// Materialized views that come without their rows: tables that these are made of come without theirs.
+  package let unfilled: [TocEntry]
 
   /// Kinds that belong to a relation and mean nothing without it.
   private static let satellites: Set<String> = [
     "DEFAULT", "SEQUENCE", "SEQUENCE OWNED BY", "SEQUENCE SET", "COMMENT", "ACL", "INDEX", "INDEX ATTACH",
     "CONSTRAINT", "CHECK CONSTRAINT", "FK CONSTRAINT", "TRIGGER", "ROW SECURITY", "POLICY", "STATISTICS",
-    "TABLE ATTACH", "TABLE DATA", "RULE",
+    "TABLE ATTACH", "TABLE DATA", "RULE", "MATERIALIZED VIEW DATA",
   ]
 
   /// - Parameters:
   ///   - tables: `table` or `schema.table`, with dots in either; `*` and `?` stand for any characters and for one. A partitioned table brings its partitions.
   ///   - schemas: names of schemas, with the same wildcards: all of their tables.
-  package init(_ entries: [TocEntry], tables: [String], schemas: [String]) {
+  ///   - wholeSchemas: and besides tables all else that is in them: views, functions, types. For where none of it is there yet.
+  package init(_ entries: [TocEntry], tables: [String], schemas: [String], wholeSchemas: Bool = false) {
     let byID = Dictionary(entries.map { ($0.dumpID, $0) }, uniquingKeysWith: { first, _ in first })
     var chosen = Set(
       entries.filter { entry in
@@ -39,7 +42,15 @@ package struct TableSelection: Sendable {
         }
       }
     }
-    relations = entries.filter { chosen.contains($0.dumpID) }
+    let others =
+      wholeSchemas
+      ? entries.filter { entry in
+        entry.section == .preData && entry.kind != "TABLE"
+          && (entry.kind == "SEQUENCE" || !Self.satellites.contains(entry.kind ?? ""))
+          && schemas.contains { Wildcard($0).matches(entry.schema ?? "") }
+      }.map(\.dumpID) : []
+    let besides = Set(others)
+    relations = entries.filter { chosen.contains($0.dumpID) || besides.contains($0.dumpID) }
 
     // All that the chosen ones rest on.
     var wanted: Set<Int> = []
@@ -49,14 +60,27 @@ package struct TableSelection: Sendable {
       entry.dependencies.forEach(add)
     }
     chosen.forEach(add)
+    others.forEach(add)
+    /// Whether it is made of nothing but what comes with its rows.
+    func isFilled(_ id: Int, _ seen: inout Set<Int>) -> Bool {
+      guard seen.insert(id).inserted, let entry = byID[id] else { return true }
+      if entry.kind == "TABLE" { return chosen.contains(id) }
+      return entry.dependencies.allSatisfy { isFilled($0, &seen) }
+    }
     // What belongs to them, and what that rests on in turn; a foreign key only where both its tables are there.
     before = -1
     while wanted.count != before {
       before = wanted.count
       for entry in entries where !wanted.contains(entry.dumpID) && Self.satellites.contains(entry.kind ?? "") {
         let relations = entry.dependencies.filter { byID[$0]?.kind == "TABLE" || byID[$0]?.kind == "SEQUENCE" }
-        guard !relations.isEmpty, relations.contains(where: wanted.contains) else { continue }
-        if entry.kind == "DEFAULT" {
+        let isBesides = entry.dependencies.contains(where: besides.contains)
+        guard isBesides || !relations.isEmpty && relations.contains(where: wanted.contains) else { continue }
+        if entry.kind == "MATERIALIZED VIEW DATA" {
+          var seen: Set<Int> = []
+          // It also depends on the border between the sections, which is no entry.
+          let known = entry.dependencies.filter { byID[$0] != nil }
+          if known.allSatisfy(wanted.contains), isFilled(entry.dumpID, &seen) { wanted.insert(entry.dumpID) }
+        } else if entry.kind == "DEFAULT" {
           if chosen.contains(where: entry.dependencies.contains) { add(entry.dumpID) }
         } else if entry.kind == "TABLE DATA" {
           if chosen.contains(where: entry.dependencies.contains) { wanted.insert(entry.dumpID) }
@@ -66,6 +90,11 @@ package struct TableSelection: Sendable {
       }
     }
     dumpIDs = wanted
+    let filled = Set(
+      entries.filter { $0.kind == "MATERIALIZED VIEW DATA" && wanted.contains($0.dumpID) }.map(Name.init))
+    unfilled = entries.filter {
+      $0.kind == "MATERIALIZED VIEW" && wanted.contains($0.dumpID) && !filled.contains(Name($0))
+    }
   }
 
   /// The partitioned tables that each partition is part of, the nearest first, as `schema.name`; tables that are no partitions have none.

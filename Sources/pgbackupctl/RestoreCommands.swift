@@ -19,7 +19,9 @@ struct RestoreCommandLine: AsyncParsableCommand {
   @Argument(help: ArgumentHelp(BackupArgument.help), transform: BackupArgument.absolute) var id: String
   @Option(name: .long, help: "Only this table: NAME or SCHEMA.NAME, with * and ?. May be repeated.")
   var table: [String] = []
-  @Option(name: .long, help: "Only the tables of this schema, with * and ?. May be repeated.") var schema: [String] = []
+  @Option(
+    name: .long, help: "Only the tables of this schema, with * and ?; with --into all that is in it. May be repeated.")
+  var schema: [String] = []
   @Option(name: .long, help: "Into a new database of this name; the live one is not touched.") var into: String?
   @Flag(name: .long, help: "Drop the live database first, after a safety backup: where there is no room for two.")
   var inPlace = false

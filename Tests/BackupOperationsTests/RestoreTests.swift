@@ -155,6 +155,45 @@ struct RestoreFixture {
         "SELECT count(*) FROM pg_constraint WHERE contype = 'f' AND conrelid = 'portal.media'::regclass") == "1\n")
   }
 
+  /// All of a schema into a new database: views, functions, types, sequences, and what they rest on; a materialized view is filled where its
+  /// tables come with their rows.
+  @Test func aWholeSchema() async throws {
+    let fixture = try await RestoreFixture(
+      sample: nil,
+      sql: """
+        CREATE SCHEMA s; CREATE SCHEMA only_views; CREATE SCHEMA other;
+        CREATE TYPE s.mood AS ENUM ('good', 'bad'); CREATE SEQUENCE s.free; SELECT nextval('s.free'), nextval('s.free');
+        CREATE TABLE s.t AS SELECT 1 AS n, 'good'::s.mood AS m; CREATE TABLE other.far AS SELECT 2 AS n;
+        CREATE FUNCTION s.twice(int) RETURNS int LANGUAGE sql AS 'SELECT 2 * $1';
+        CREATE VIEW s.v AS SELECT s.twice(n) AS n FROM s.t; COMMENT ON VIEW s.v IS 'a view';
+        CREATE MATERIALIZED VIEW s.full AS TABLE s.t; CREATE UNIQUE INDEX ON s.full (n);
+        CREATE MATERIALIZED VIEW s.empty AS TABLE other.far; CREATE VIEW only_views.far AS TABLE other.far;
+        """)
+    var request = fixture.request
+    request.schemas = ["s"]
+    request.target = .beside(fixture.database + "_s")
+    let outcome = try await fixture.restore(request).run()
+    #expect(outcome.tables == 1 && outcome.provedTables == 1 && outcome.isProved, "\(outcome)")
+    #expect(outcome.derived?.contains { $0.hasPrefix("s.empty (materialized view, left empty") } == true, "\(outcome)")
+    func ask(_ query: String) throws -> String { try fixture.cluster.sql(fixture.database + "_s", query) }
+    #expect(try ask("SELECT n, obj_description('s.v'::regclass) FROM s.v") == "2|a view\n")
+    #expect(try ask("SELECT n, m FROM s.full") == "1|good\n")
+    #expect(try ask("SELECT nextval('s.free'), 'bad'::s.mood, count(*) FROM other.far") == "3|bad|0\n")
+    #expect(try ask("SELECT count(*) FROM pg_index WHERE indrelid = 's.full'::regclass") == "1\n")
+    #expect(try ask("SELECT relispopulated FROM pg_class WHERE oid = 's.empty'::regclass") == "f\n")
+    request.schemas = ["only_views"]
+    request.target = .beside(fixture.database + "_v")
+    #expect(try await fixture.restore(request).run().tables == 0)
+    #expect(try fixture.cluster.sql(fixture.database + "_v", "SELECT count(*) FROM only_views.far") == "0\n")
+    request.schemas = ["nothing"]
+    let fault = await #expect(throws: Fault.self) { try await fixture.restore(request).run() }
+    #expect(fault?.code == .tableMissing && fault?.message.contains("nothing.*") == true)
+    // Into the live database come rows, which are tables'.
+    request.target = .swap
+    request.schemas = ["only_views"]
+    #expect(await #expect(throws: Fault.self) { try await fixture.restore(request).run() }?.code == .tableMissing)
+  }
+
   /// Names with dots are named as they are; one that two schemas have is replaced in neither before it is said which.
   @Test func oddNamesAreChosen() async throws {
     let fixture = try await RestoreFixture(

@@ -37,7 +37,9 @@ package struct RestoreProgram: Sendable {
     self.isLenient = isLenient
     self.program = program
     var connection = connection
-    connection["options"] = TextSettings.options(after: connection["options"])
+    // pg_restore sets what it needs, but for this: on a server where everybody only reads, it would only read too.
+    connection["options"] =
+      TextSettings.options(after: connection["options"]) + " -c default_transaction_read_only=off"
     connection["application_name"] = "pgbackupd pg_restore"
     self.connection = connection
     self.options = options

@@ -155,6 +155,22 @@ struct RestoreFixture {
         "SELECT count(*) FROM pg_constraint WHERE contype = 'f' AND conrelid = 'portal.media'::regclass") == "1\n")
   }
 
+  /// A server on which everybody only reads, unless he says otherwise.
+  @Test func whereReadingIsTheRule() async throws {
+    let fixture = try await RestoreFixture(cluster: PrivateCluster())
+    let before = try fixture.text(fixture.database)
+    try fixture.cluster.sql(fixture.database, "DELETE FROM portal.views")
+    try fixture.cluster.sql("postgres", "ALTER SYSTEM SET default_transaction_read_only = on")
+    try fixture.cluster.sql("postgres", "SELECT pg_reload_conf()")
+    #expect(try await fixture.restore(fixture.request).run().isProved)
+    #expect(try fixture.text(fixture.database) == before)
+    _ = try await fixture.rollback().run(fixture.database)
+    var request = fixture.request
+    request.tables = ["portal.views"]
+    request.tableTarget = .replaceRows
+    #expect(try await fixture.restore(request).run().rows == 27_000)
+  }
+
   /// All of a schema into a new database: views, functions, types, sequences, and what they rest on; a materialized view is filled where its
   /// tables come with their rows.
   @Test func aWholeSchema() async throws {

@@ -9,6 +9,8 @@ package struct ReconcilePlan: Sendable {
     case copy(Manifest, from: [String], to: String)
     /// A store that has a backup whole lacks its newest proof, or has one there that nobody who is trusted has signed.
     case copyProof(String, Manifest, from: String, to: String)
+    /// A backup's lock ends before its retention does: that was made longer since, or the store did not lock then.
+    case lock(Manifest, store: String, until: Date)
     /// A backup that expired leaves a store.
     case delete(Manifest, store: String)
     /// What a cut-off run left behind leaves a store.
@@ -25,7 +27,7 @@ package struct ReconcilePlan: Sendable {
     package var store: String {
       switch action {
       case .copy(_, _, let target), .copyProof(_, _, _, let target): target
-      case .delete(_, let store): store
+      case .delete(_, let store), .lock(_, let store, _): store
       case .sweep(let leftover): leftover.store
       case .abort(let upload): upload.store
       }
@@ -33,7 +35,7 @@ package struct ReconcilePlan: Sendable {
 
     fileprivate var isCopy: Bool {
       switch action {
-      case .copy, .copyProof: true
+      case .copy, .copyProof, .lock: true
       case .delete, .sweep, .abort: false
       }
     }
@@ -41,6 +43,9 @@ package struct ReconcilePlan: Sendable {
 
   package private(set) var steps: [Step]
   package let kept: [RetentionDecision]
+
+  /// A lock may end so much before the retention: nobody prolongs it for the seconds that clocks differ by.
+  package static let lockTolerance: TimeInterval = 3600
 
   /// Leftovers younger than this may belong to a run that is going on, here or on another host.
   package static let leftoverAge: TimeInterval = 86400
@@ -52,11 +57,14 @@ package struct ReconcilePlan: Sendable {
   ///   - unfinished: uploads into the stores that nobody here is at.
   ///   - busy: databases with a run going on. Their folders without a manifest are no leftovers, whatever their files' times say: a
   ///     store's clock may be wrong, and a link has the time of what it links to.
+  ///   - locks: of stores that lock, by their names, until when each backup is locked there, by its folder; one that nobody has asked for
+  ///     is left out.
   ///   - running: since when the first of those runs goes on, by database: backups that were finished since may be half-written in some
   ///     store.
   package init(
     _ catalog: Catalog, policy: RetentionPolicy, stores: [String], unknown: Set<String> = [], at now: Date,
-    unfinished: [Catalog.Unfinished] = [], busy: Set<String> = [], running: [String: Date] = [:]
+    unfinished: [Catalog.Unfinished] = [], busy: Set<String> = [], running: [String: Date] = [:],
+    locks: [String: [String: Date]] = [:]
   ) {
     let decisions = policy.decide(catalog, at: now)
     var copies: [Step] = []
@@ -82,7 +90,10 @@ package struct ReconcilePlan: Sendable {
               reason: Self.lack(decision.backup, store)))
         }
       }
-      if !isBeingWritten { copies += Self.proofs(decision, wanted, unknown) }
+      if !isBeingWritten {
+        copies += Self.proofs(decision, wanted, unknown)
+        copies += Self.locks(decision, policy, wanted, unknown, locks)
+      }
       guard !decision.isHeld else { continue }
       for placement in decision.backup.placements where !unknown.contains(placement.store) {
         guard let since = decision.expired[placement.store] else { continue }
@@ -158,6 +169,24 @@ package struct ReconcilePlan: Sendable {
         action: .copyProof(newest, decision.backup.manifest, from: source.store, to: $0.store),
         reason: $0.proof == nil ? "no signed proof there" : "the proof there is an older one")
     }
+  }
+
+  /// What is kept without an end has no lock, whatever holds it: nobody knows until when.
+  private static func locks(
+    _ decision: RetentionDecision, _ policy: RetentionPolicy, _ wanted: [String], _ unknown: Set<String>,
+    _ locks: [String: [String: Date]]
+  ) -> [Step] {
+    let manifest = decision.backup.manifest
+    return decision.backup.placements.filter { $0.isWhole && wanted.contains($0.store) && !unknown.contains($0.store) }
+      .compactMap { placement in
+        guard let locked = locks[placement.store]?[manifest.layout.folder],
+          let end = policy.end(of: manifest.layout, keepSeconds: manifest.keepSeconds, in: placement.store),
+          end.timeIntervalSince(locked) > lockTolerance
+        else { return nil }
+        return Step(
+          action: .lock(manifest, store: placement.store, until: end),
+          reason: locked == .distantPast ? "not locked there" : "locked there until \(locked.rfc3339) only")
+      }
   }
 
   private static func lack(_ backup: Catalog.Backup, _ store: String) -> String {

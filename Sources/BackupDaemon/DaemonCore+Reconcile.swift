@@ -74,14 +74,36 @@ extension DaemonCore {
     }
     let active = before + board.active
     let time = now()
+    await lookAtLocks(catalog, unknown)
     let made = ReconcilePlan(
       catalog, policy: plan.retention, stores: plan.stores.map(\.name), unknown: unknown, at: time,
       unfinished: unfinished, busy: Set(active.map(\.database)),
-      running: Dictionary(active.map { ($0.database, $0.started ?? time) }, uniquingKeysWith: min))
+      running: Dictionary(active.map { ($0.database, $0.started ?? time) }, uniquingKeysWith: min), locks: lockEnds)
     // What nobody wants any more is no trouble any more.
     let wanted = Set(made.steps.map(Self.name))
     failedSteps = failedSteps.filter { wanted.contains($0.key) || !withUnfinished && $0.key.hasPrefix("abort ") }
     return made
+  }
+
+  /// So many locks are asked for at a time: what is left is asked for by the next reconcile.
+  private static let locksAtATime = 100
+
+  /// Learns until when backups are locked, where stores lock: once for each, since nothing but we changes it.
+  private func lookAtLocks(_ catalog: Catalog, _ unknown: Set<String>) async {
+    let locking = Set(plan.stores.filter { $0.locks && !unknown.contains($0.name) }.map(\.name))
+    guard !locking.isEmpty else { return }
+    let reconcile = Reconcile(stores: plan.stores, policy: plan.retention)
+    var asked = 0
+    for backup in catalog.backups.reversed() {
+      let layout = backup.manifest.layout
+      for placement in backup.placements where locking.contains(placement.store) && placement.isWhole {
+        guard lockEnds[placement.store]?[layout.folder] == nil, asked < Self.locksAtATime else { continue }
+        asked += 1
+        // One that can't be asked now is asked the next time.
+        guard let end = try? await reconcile.lockEnd(of: layout, in: placement.store) else { continue }
+        lockEnds[placement.store, default: [:]][layout.folder] = end
+      }
+    }
   }
 
   private func unreadStores() async -> [Fault] {
@@ -159,8 +181,11 @@ extension DaemonCore {
       guard let step else { break }
       tried.insert(Self.name(step))
       guard case .copy(let manifest, _, let target) = step.action else {
-        // A proof: some hundred bytes.
+        // A proof, or a lock: some hundred bytes.
         guard let result = await reconcile.apply(step), !isStopping else { break }
+        if case .lock(let manifest, let store, let end) = step.action, result.fault == nil {
+          lockEnds[store, default: [:]][manifest.layout.folder] = end
+        }
         results.append(result)
         await report(result, by: caller)
         continue
@@ -192,6 +217,7 @@ extension DaemonCore {
     switch step.action {
     case .copy(let manifest, _, let target): "copy \(manifest.layout.folder) to \(target)"
     case .copyProof(let name, let manifest, _, let target): "copy \(manifest.layout.folder)/\(name) to \(target)"
+    case .lock(let manifest, let store, _): "lock \(manifest.layout.folder) in \(store)"
     case .delete(let manifest, let store): "delete \(manifest.layout.folder) from \(store)"
     case .sweep(let leftover): "sweep \(leftover.folder) from \(leftover.store)"
     case .abort(let upload): "abort \(upload.upload) in \(upload.store)"
@@ -255,6 +281,7 @@ extension DaemonCore {
     switch result.step.action {
     case .copy: logger.notice(.backupCopied, "a backup was copied", metadata: fields)
     case .copyProof: logger.info(.backupCopied, "a proof was copied", metadata: fields)
+    case .lock: logger.info("a backup is locked longer", metadata: fields)
     case .delete: logger.info(.backupDeleted, "delete done", metadata: fields)
     case .sweep: logger.info(.leftoversSwept, "sweep done", metadata: fields)
     case .abort: logger.info(.leftoversSwept, "an unfinished upload was given up", metadata: fields)
@@ -279,6 +306,10 @@ extension LedgerRecord {
       self.init(.proofCopied, at: time)
       (backup, database, store) = (manifest.id, manifest.id.database, target)
       detail = ["from": result.source ?? "", "file": name]
+    case .lock(let manifest, let name, let end):
+      self.init(.backupLocked, at: time)
+      (backup, database, store) = (manifest.id, manifest.id.database, name)
+      detail = ["until": end.rfc3339]
     case .delete(let manifest, let name):
       self.init(.backupDeleted, at: time)
       (backup, database, store) = (manifest.id, manifest.id.database, name)
@@ -307,6 +338,10 @@ extension ReconcileReport.Step {
     case .copyProof(let name, let manifest, let source, let target):
       self.init(
         action: "copy", what: "\(name) of \(manifest.id) (\(manifest.type)) from \(source)", store: target,
+        reason: step.reason, fault: fault)
+    case .lock(let manifest, let store, let end):
+      self.init(
+        action: "lock", what: "\(manifest.id) (\(manifest.type)) until \(end.rfc3339)", store: store,
         reason: step.reason, fault: fault)
     case .delete(let manifest, let store):
       self.init(

@@ -37,6 +37,8 @@ package actor DaemonCore {
   var copyWalks = 0
   /// What reconcile could not do the last time that it tried, by step.
   var failedSteps: [String: Fault] = [:]
+  /// Of stores that lock: until when each backup is locked there, by its folder, as far as anybody has asked.
+  var lockEnds: [String: [String: Date]] = [:]
   /// Stores that can't tell of unfinished uploads, which was logged.
   var mute: Set<String> = []
   /// Restores that are going on, by their runs.
@@ -334,6 +336,8 @@ package actor DaemonCore {
     let changes = plan.changes(to: new)
     let gpg = plan.backup.gpg
     plan = new
+    // A store of the same name may be another one.
+    lockEnds = [:]
     await keeper.use(new.stores, trusted: new.trustedKeys)
     await slots.setLimit(new.parallelRuns)
     await installSchedules(afterStart: false)

@@ -33,6 +33,7 @@ package struct LedgerRecord: Codable, Sendable, Equatable {
     case databaseRolledBack = "database.rolled_back"
     case backupCopied = "backup.copied"
     case proofCopied = "proof.copied"
+    case backupLocked = "backup.locked"
     /// A placement was read back; `fault` says what is wrong with it.
     case backupVerified = "backup.verified"
     case backupDeleted = "backup.deleted"

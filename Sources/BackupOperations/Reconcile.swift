@@ -1,6 +1,6 @@
 package import BackupCatalog
 package import Faults
-import Foundation
+package import Foundation
 package import Storage
 
 /// Makes the stores hold what they should: carries out a plan, step by step.
@@ -33,6 +33,8 @@ package struct Reconcile: Sendable {
       return await copy(manifest, from: sources, to: target, step, progress)
     case .copyProof(let name, let manifest, let source, let target):
       return await copyProof(name, manifest, from: source, to: target, step)
+    case .lock(let manifest, let store, let end):
+      return await lock(manifest, in: store, until: end, step)
     case .delete(let manifest, let store):
       return await remove(manifest.layout.folder, from: store, step)
     case .sweep(let leftover):
@@ -82,6 +84,33 @@ package struct Reconcile: Sendable {
     } catch {
       return Result(step: step, fault: error.fault)
     }
+  }
+
+  /// Each of its files, those that came later too. Whoever is interrupted leaves some locked longer, and the next one goes on: the
+  /// manifest, which tells how far it came, is the last.
+  private func lock(_ manifest: Manifest, in name: String, until end: Date, _ step: ReconcilePlan.Step) async -> Result?
+  {
+    guard let store = stores.first(where: { $0.name == name }) else { return nil }
+    do throws(StorageError) {
+      let keys = try await store.list(prefix: manifest.layout.folder + "/").map(\.key).filter {
+        $0.name != BackupLayout.pinName
+      }
+      let isManifest = { (key: ObjectKey) in key.name == BackupLayout.manifestName }
+      for key in keys.filter({ !isManifest($0) }) + keys.filter(isManifest) {
+        try await store.lock(key, until: end.timeIntervalSince1970)
+      }
+      return Result(step: step, fault: nil)
+    } catch {
+      return Result(step: step, fault: error.fault)
+    }
+  }
+
+  /// Until when a backup is locked in a store, as its manifest is; `distantPast` where it is not.
+  package func lockEnd(of layout: BackupLayout, in name: String) async throws(StorageError) -> Date? {
+    guard let store = stores.first(where: { $0.name == name }), store.locks,
+      let key = ObjectKey(layout.path(BackupLayout.manifestName))
+    else { return nil }
+    return try await store.lockEnd(of: key).map { Date(timeIntervalSince1970: $0) } ?? .distantPast
   }
 
   private func copyProof(

@@ -157,6 +157,36 @@ package struct S3Store: ObjectStore {
     _ = try await send(S3Request(method: "DELETE", key: fullKey(key.path)), key)
   }
 
+  package var locks: Bool { settings.lock != nil }
+
+  package func lockEnd(of key: ObjectKey) async throws(StorageError) -> Double? {
+    let response: HTTPResponse
+    do throws(S3Failure) {
+      response = try await client.send(S3Request(method: "GET", key: fullKey(key.path), query: [("retention", "")]))
+    } catch {
+      // The object is there, and has no retention; SeaweedFS has S3's word for a bucket without any.
+      if ["NoSuchObjectLockConfiguration", "ObjectLockConfigurationNotFoundError"].contains(error.code) { return nil }
+      throw storageError(error, key)
+    }
+    let text = try document(response, of: "GetObjectRetention", root: "Retention")["RetainUntilDate"]?.text
+    return text.flatMap(Date.init(rfc3339:))?.timeIntervalSince1970
+  }
+
+  package func lock(_ key: ObjectKey, until end: Double) async throws(StorageError) {
+    guard let mode = settings.lock else { return }
+    let date = Date(timeIntervalSince1970: end.rounded(.up)).rfc3339
+    let body = Array(
+      """
+      <Retention xmlns="http://s3.amazonaws.com/doc/2006-03-01/"><Mode>\(mode.rawValue.uppercased())</Mode>\
+      <RetainUntilDate>\(date)</RetainUntilDate></Retention>
+      """.utf8)
+    // A request that changes a lock has to carry a sum (PutObjectRetention of the S3 reference).
+    _ = try await send(
+      S3Request(
+        method: "PUT", key: fullKey(key.path), query: [("retention", "")],
+        headers: [("Content-MD5", Data(Insecure.MD5.hash(data: body)).base64EncodedString())], body: body), key)
+  }
+
   /// What another process may be at is no wreck, and nobody can tell which ones live: `unfinished` tells how old they are instead.
   package func sweepUnfinished() async throws(StorageError) -> Int { 0 }
 

@@ -37,6 +37,15 @@ package protocol ObjectStore: Sendable {
   /// Makes room for another object under the key. A store that keeps versions may keep this one, and one that is locked it must.
   func makeRoom(_ key: ObjectKey) async throws(StorageError)
 
+  /// Whether objects are locked here until their retention ends.
+  var locks: Bool { get }
+
+  /// Until when an object is locked, in seconds since 1970; nil where it is not.
+  func lockEnd(of key: ObjectKey) async throws(StorageError) -> Double?
+
+  /// Locks an object until then, which must not be earlier than it is locked already. Nothing where the store locks nothing.
+  func lock(_ key: ObjectKey, until end: Double) async throws(StorageError)
+
   /// Bytes a second at most, where it was told so: what holds up others should not wait for it.
   var rateLimit: ByteCount? { get }
 
@@ -129,6 +138,12 @@ extension ObjectStore {
   package func makeRoom(_ key: ObjectKey) async throws(StorageError) { try await delete(key) }
 
   package var rateLimit: ByteCount? { nil }
+
+  package var locks: Bool { false }
+
+  package func lockEnd(of key: ObjectKey) async throws(StorageError) -> Double? { nil }
+
+  package func lock(_ key: ObjectKey, until end: Double) async throws(StorageError) {}
 
   package var canLink: Bool { false }
 

@@ -46,6 +46,13 @@ package struct ThrottledStore: ObjectStore {
   package func stat(_ key: ObjectKey) async throws(StorageError) -> StoredObject? { try await store.stat(key) }
   package func delete(_ key: ObjectKey) async throws(StorageError) { try await store.delete(key) }
   package func makeRoom(_ key: ObjectKey) async throws(StorageError) { try await store.makeRoom(key) }
+  package var locks: Bool { store.locks }
+  package func lockEnd(of key: ObjectKey) async throws(StorageError) -> Double? {
+    try await store.lockEnd(of: key)
+  }
+  package func lock(_ key: ObjectKey, until end: Double) async throws(StorageError) {
+    try await store.lock(key, until: end)
+  }
   package func link(_ key: ObjectKey, as other: ObjectKey) async throws(StorageError) -> Bool {
     try await store.link(key, as: other)
   }

@@ -207,6 +207,24 @@ struct SplitMix: RandomNumberGenerator {
     #expect(plan([], Self.policy(["local": 7])) == [])
   }
 
+  /// A lock that ends before the retention is made longer; one that ends behind it stays; of what nobody has asked for nothing is done.
+  @Test func locksAreMadeLonger() {
+    let all = catalog([placed(1, [.init(store: "local", missing: []), .init(store: "offsite", missing: [])])])
+    let layout = all.backups[0].manifest.layout
+    func steps(_ ends: [String: Date?], keep: Int = 7) -> [String] {
+      let locks = ends.mapValues { end in end.map { [layout.folder: $0] } ?? [:] }
+      return text(
+        ReconcilePlan(
+          all, policy: Self.policy(["local": 7, "offsite": keep]), stores: ["local", "offsite"], at: now, locks: locks))
+    }
+    func end(_ days: Double) -> Date { layout.id.time.addingTimeInterval(days * 86_400) }
+    #expect(steps([:]) == [] && steps(["offsite": nil]) == [])
+    #expect(steps(["offsite": end(7)]) == [] && steps(["offsite": end(9)]) == [] && steps(["offsite": end(6.99)]) == [])
+    #expect(steps(["offsite": end(2)]) == ["lock in offsite for 144 h: locked there until "])
+    #expect(steps(["offsite": .distantPast]) == ["lock in offsite for 144 h: not locked there"])
+    #expect(steps(["offsite": end(7)], keep: 30) == ["lock in offsite for 696 h: locked there until "])
+  }
+
   /// Files without a manifest that belong to a backup another store has: a repair was cut off, and they may be all that is good of it.
   @Test func whatIsBeingRepairedIsNotSwept() {
     let known = placed(3, [.init(store: "offsite", missing: [])])
@@ -245,6 +263,8 @@ struct SplitMix: RandomNumberGenerator {
       switch step.action {
       case .copy(_, let from, let to): "copy \(from.joined(separator: "+")) to \(to): \(step.reason)"
       case .copyProof(let name, _, let from, let to): "copy \(name) from \(from) to \(to): \(step.reason)"
+      case .lock(_, let store, let end):
+        "lock in \(store) for \(Int((end.timeIntervalSince(now) / 3600).rounded())) h: \(step.reason.prefix { $0 != "2" })"
       case .delete(_, let store): "delete in \(store)"
       case .sweep(let leftover): "sweep in \(leftover.store)"
       case .abort(let upload): "abort in \(upload.store)"

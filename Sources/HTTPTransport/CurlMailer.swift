@@ -166,8 +166,8 @@ private final class CurlMail {
 
   private func kind(_ code: CURLcode) -> HTTPError.Kind {
     switch code {
-    case CURLE_COULDNT_RESOLVE_HOST, CURLE_COULDNT_CONNECT: .unreachable
-    case CURLE_PEER_FAILED_VERIFICATION, CURLE_SSL_CONNECT_ERROR, CURLE_USE_SSL_FAILED: .untrusted
+    case CURLE_COULDNT_RESOLVE_HOST, CURLE_COULDNT_CONNECT, CURLE_SSL_CONNECT_ERROR: .unreachable
+    case CURLE_PEER_FAILED_VERIFICATION, CURLE_USE_SSL_FAILED: .untrusted
     case CURLE_OPERATION_TIMEDOUT: .timeout
     case CURLE_URL_MALFORMAT, CURLE_UNSUPPORTED_PROTOCOL, CURLE_SSL_CACERT_BADFILE: .invalid
     default: .broken

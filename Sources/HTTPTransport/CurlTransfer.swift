@@ -139,8 +139,10 @@ final class CurlTransfer {
     if let proxy = settings.proxy, !proxy.isEmpty { reason = reason.replacing(proxy, with: "•••") }
     let kind: HTTPError.Kind =
       switch code {
-      case CURLE_COULDNT_RESOLVE_HOST, CURLE_COULDNT_RESOLVE_PROXY, CURLE_COULDNT_CONNECT: .unreachable
-      case CURLE_PEER_FAILED_VERIFICATION, CURLE_SSL_CONNECT_ERROR, CURLE_SSL_CERTPROBLEM: .untrusted
+      // Among them a line that is cut while TLS begins: what is wrong with a certificate has a code of its own.
+      case CURLE_COULDNT_RESOLVE_HOST, CURLE_COULDNT_RESOLVE_PROXY, CURLE_COULDNT_CONNECT, CURLE_SSL_CONNECT_ERROR:
+        .unreachable
+      case CURLE_PEER_FAILED_VERIFICATION, CURLE_SSL_CERTPROBLEM: .untrusted
       case CURLE_OPERATION_TIMEDOUT: .timeout
       case CURLE_WRITE_ERROR where isTooLarge: .tooLarge
       case CURLE_URL_MALFORMAT, CURLE_UNSUPPORTED_PROTOCOL, CURLE_SSL_CACERT_BADFILE: .invalid

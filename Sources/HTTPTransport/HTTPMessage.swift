@@ -45,9 +45,9 @@ package struct HTTPResponse: Sendable {
 /// Why there was no answer. A status of 500 is an answer.
 package struct HTTPError: Error, Sendable, Equatable {
   package enum Kind: Sendable, Equatable {
-    /// No such name, nobody listens, no way there.
+    /// No such name, nobody listens, no way there; or nobody who goes through with TLS.
     case unreachable
-    /// The certificate is not one that we trust, or TLS failed otherwise.
+    /// The certificate is not one that we trust, or our own is none.
     case untrusted
     case timeout
     /// The connection broke in the middle.

@@ -9,103 +9,6 @@ import Units
 
 @testable import BackupOperations
 
-/// Two or three stores on the disk, and backups in them that need no database: the bytes are noise, the manifests and digests are real.
-private struct Bench {
-  let folder = TemporaryFolder()
-  let key = SigningKey.generate()
-  let stores: [LocalStore]
-
-  init(_ names: [String]) throws {
-    let folder = folder
-    stores = try names.map { name in
-      try FileManager.default.createDirectory(atPath: folder.file(name), withIntermediateDirectories: false)
-      return LocalStore(name: name, root: folder.file(name))
-    }
-  }
-
-  /// Commits a backup into stores, as a run does: the manifest last.
-  @discardableResult
-  func makeBackup(at time: Date, type: String = "daily", in names: [String], seed: Int = 0) async throws -> Manifest {
-    let id = BackupID(database: "shop", time: time)
-    let layout = BackupLayout(id: id, type: type)
-    func noise(_ count: Int) -> [UInt8] { (0..<count).map { UInt8(truncatingIfNeeded: ($0 &+ seed) &* 167 >> 3) } }
-    let artifact = (layout.artifactName(suffix: ".zst"), noise(10_000))
-    let contents = ("contents.json.zst", noise(300))
-    func file(_ named: (String, [UInt8])) -> Manifest.StoredFile {
-      .init(name: named.0, size: Int64(named.1.count), sha256: Digest.hexadecimal(of: named.1))
-    }
-    let manifest = Manifest(
-      id: id, type: type, label: nil, job: type, run: "r", keepSeconds: nil, started: time, finished: time, host: "h",
-      software: "s", dumpProgram: "d",
-      server: .init(
-        version: "15", versionNumber: 150_000, systemIdentifier: nil, database: "shop", encoding: "UTF8",
-        databaseBytes: 1, isStandby: false),
-      artifact: .init(file: file(artifact), archiveBytes: 1, compression: "zstd", level: 3), contents: file(contents),
-      globals: nil, totals: .init(tables: 0, rows: 0, rowBytes: 0, largeObjects: 0))
-    let committing = try CommittingFiles(manifest, key)
-    for store in stores where names.contains(store.name) {
-      for (name, bytes) in [artifact, contents] + committing.all.map({ ($0.name, $0.bytes) }) {
-        try await store.put(try #require(ObjectKey(layout.path(name))), bytes)
-      }
-    }
-    return committing.manifest
-  }
-
-  func catalog(_ stores: [any ObjectStore]? = nil) async -> Catalog {
-    var reader = CatalogReader(trusted: [key.publicKey])
-    return await reader.read(stores ?? self.stores)
-  }
-
-  /// One reconcile, as the daemon does it: removals, then each copy with a plan of its own.
-  func reconcile(
-    _ policy: RetentionPolicy, at now: Date, through stores: [any ObjectStore]? = nil
-  ) async -> [Reconcile.Result] {
-    let stores = stores ?? self.stores
-    let reconcile = Reconcile(stores: stores, policy: policy)
-    func plan() async -> ReconcilePlan {
-      let catalog = await catalog(stores)
-      let unknown = Set(catalog.problems.filter { $0.folder == nil }.map(\.store))
-      return ReconcilePlan(catalog, policy: policy, stores: stores.map(\.name), unknown: unknown, at: now)
-    }
-    var results: [Reconcile.Result] = []
-    for step in await plan().removals {
-      if let result = await reconcile.apply(step) { results.append(result) }
-    }
-    var tried: [ReconcilePlan.Action] = []
-    while let step = await plan().copies.first(where: { !tried.contains($0.action) }) {
-      tried.append(step.action)
-      if let result = await reconcile.apply(step) { results.append(result) }
-    }
-    return results
-  }
-
-  /// The promise about what is committed: where a manifest stands and its signature holds, every file has the digest that it names.
-  func requireHonesty(_ what: String) async throws {
-    for backup in await catalog().backups {
-      for placement in backup.placements where placement.isWhole {
-        let store = try #require(stores.first { $0.name == placement.store })
-        for file in backup.manifest.files {
-          let key = try #require(ObjectKey(backup.manifest.layout.path(file.name)))
-          let bytes = try await store.read(key, range: 0..<UInt64(file.size))
-          #expect(Digest.hexadecimal(of: bytes) == file.sha256, "\(what): \(key) in \(store.name)")
-        }
-      }
-    }
-  }
-}
-
-private let day: TimeInterval = 86400
-private let start = Date(timeIntervalSince1970: 1_800_000_000)
-
-private func policy(_ days: [String: Double], quorum: Int = 1) -> RetentionPolicy {
-  RetentionPolicy(
-    rules: [
-      "daily": TypePolicy(
-        stores: days.keys.sorted(), keep: .forDuration(.seconds(7 * 86400)),
-        keepByStore: days.mapValues { .forDuration(.seconds($0 * day)) })
-    ], quorum: quorum)
-}
-
 /// Every call into a store fails, dies, lies or loses its answer in turn: nothing committed is ever false, nothing good is ever lost,
 /// and the next reconcile mends what is left.
 @Suite struct FaultSweepTests {
@@ -178,11 +81,11 @@ private func policy(_ days: [String: Double], quorum: Int = 1) -> RetentionPolic
   }
 
   @Test(arguments: [1, 2, 3, UInt64.random(in: 4...UInt64.max)]) func randomHistories(_ seed: UInt64) async throws {
-    var random = Pseudo(state: seed)
+    var random = SeededGenerator(seed)
     for round in 0..<12 { try await history(&random, "seed \(seed), round \(round)") }
   }
 
-  private func history(_ random: inout Pseudo, _ what: String) async throws {
+  private func history(_ random: inout SeededGenerator, _ what: String) async throws {
     let names = ["a", "b", "c"]
     let bench = try Bench(names)
     var model = Model()
@@ -273,17 +176,5 @@ private func policy(_ days: [String: Double], quorum: Int = 1) -> RetentionPolic
       found[backup.id.time] = Set(backup.placements.filter(\.isWhole).map(\.store))
     }
     #expect(found.filter { !$0.value.isEmpty } == model.copies.filter { !$0.value.isEmpty }, "\(what)")
-  }
-}
-
-private struct Pseudo: RandomNumberGenerator {
-  var state: UInt64
-
-  mutating func next() -> UInt64 {
-    state &+= 0x9E37_79B9_7F4A_7C15
-    var mixed = state
-    mixed = (mixed ^ (mixed >> 30)) &* 0xBF58_476D_1CE4_E5B9
-    mixed = (mixed ^ (mixed >> 27)) &* 0x94D0_49BB_1331_11EB
-    return mixed ^ (mixed >> 31)
   }
 }

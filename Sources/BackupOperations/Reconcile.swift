@@ -143,9 +143,9 @@ package struct Reconcile: Sendable {
       } catch {
         let fault = (error as? StorageError)?.fault ?? Fault(error)
         result = Result(step: step, fault: fault, source: source.name)
-        if [.artifactDamaged, .objectMissing].contains(fault.code) { damaged[source.name] = fault }
-        // Another source is no help where the target is the trouble.
+        // Another source is no help where the target is the trouble; nor is this one damaged then.
         if (error as? StorageError)?.store == target.name || Task.isCancelled { break }
+        if [.artifactDamaged, .objectMissing].contains(fault.code) { damaged[source.name] = fault }
       }
     }
     result.damaged = damaged

@@ -49,6 +49,30 @@ import Units
     #expect(position > 10)
   }
 
+  /// Somebody takes away what lies at the target while it is copied there: that says nothing against the source.
+  @Test func whatVanishesAtTheTarget() async throws {
+    let policy = policy(["a": 7, "b": 7])
+    var position = 0
+    while true {
+      let bench = try Bench(["a", "b"])
+      let manifest = try await bench.makeBackup(at: start, in: ["a", "b"])
+      let target = bench.stores[1]
+      try await target.delete(try #require(ObjectKey(manifest.layout.path(BackupLayout.manifestName))))
+      let store = FaultyStore(
+        target,
+        .delays(call: position) {
+          for object in (try? await target.list(prefix: "")) ?? [] { try? await target.delete(object.key) }
+        })
+      let results = await bench.reconcile(policy, at: start, through: [bench.stores[0], store])
+      #expect(results.allSatisfy { $0.damaged.isEmpty }, "call \(position): \(results.map(\.damaged))")
+      _ = await bench.reconcile(policy, at: start)
+      #expect(await bench.catalog().backups.map(\.wholeCopies) == [2], "call \(position)")
+      if store.allCalls <= position { break }
+      position += 1
+    }
+    #expect(position > 10)
+  }
+
   @Test(arguments: faults.dropLast().map(\.0)) func expiring(_ fault: String) async throws {
     let inject = try #require(Self.faults.first { $0.0 == fault }?.1)
     let policy = policy(["a": 7, "b": 7])

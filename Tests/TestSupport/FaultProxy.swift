@@ -59,9 +59,12 @@ package final class FaultProxy: Sendable {
   }
 
   /// From now on requests are counted anew, and the one at `position` (from 0) meets the fault.
-  /// - Parameter place: where in its answer, from 0 to 1.
-  package func plan(_ fault: Fault, at position: Int = 0, place: Double = 0.5) throws {
-    _ = try ask("plan \(fault.rawValue) \(position) \(place)")
+  ///
+  /// - Parameters:
+  ///   - place: where in its answer, from 0 to 1.
+  ///   - pattern: a regular expression; only requests whose method and path it is found in are counted.
+  package func plan(_ fault: Fault, at position: Int = 0, place: Double = 0.5, of pattern: String = "") throws {
+    _ = try ask("plan \(fault.rawValue) \(position) \(place) \(pattern)")
   }
 
   /// The requests since the plan: method and path.

@@ -3,15 +3,18 @@ server at PORT, and does one of them wrong when it is told to. It prints the por
 
 Commands are lines on standard input, each answered by a line on standard output; at its end the proxy ends.
 
-  plan FAULT POSITION PLACE   counts requests anew; the one at POSITION (from 0) meets FAULT, at PLACE (0 to 1) of its answer
-  requests                    those since the plan, as JSON
-  release | drop              lets the held request go on, or cuts its line
+  plan FAULT POSITION PLACE [PATTERN]
+                    counts requests anew; the one at POSITION (from 0), of those with PATTERN in their method and path, meets FAULT, at
+                    PLACE (0 to 1) of its answer
+  requests          those since the plan, as JSON
+  release | drop    lets the held request go on, or cuts its line
 The request that is held is told on standard error, and "over" where another plan comes instead.
 
 Faults: refuse (the line is cut before the request reaches the server), lose (it is carried out, and the line is cut before the answer),
 truncate (the line is cut in the middle of the answer), slow (503 SlowDown), lie (a bit of the answer's body is another), hold (until it
 is told), die (as refuse, and so is every later one, and every new connection), cut (as lose, and every later one as die)."""
 import json
+import re
 import socket
 import ssl
 import struct
@@ -26,14 +29,18 @@ SLOW_DOWN = b'<?xml version="1.0"?><Error><Code>SlowDown</Code><Message>Please r
 
 
 class Plan:
-    def __init__(self, fault="none", position=0, place=0.5):
-        self.fault, self.position, self.place = fault, position, place
+    def __init__(self, fault="none", position=0, place=0.5, pattern=""):
+        self.fault, self.position, self.place, self.pattern = fault, position, place, re.compile(pattern)
         self.requests = []
+        self.matched = 0
         self.is_dead = False
         self.is_held = False
         # What becomes of the held request.
         self.verdict = threading.Event()
         self.is_dropped = False
+        # An end of all waiting for a request that does not come.
+        self.end = threading.Timer(120, lambda: self.is_held or tell("no such request came within two minutes"))
+        self.end.daemon = True
 
 
 class Cut(Exception):
@@ -51,11 +58,13 @@ def tell(line):
 def next_fault(line):
     """The fault that the request with this first line meets, and its plan."""
     with lock:
-        number = len(plan.requests)
         plan.requests.append(line)
         if plan.is_dead:
             return "refuse", plan
-        if number != plan.position:
+        if not plan.pattern.search(line):
+            return "none", plan
+        plan.matched += 1
+        if plan.matched != plan.position + 1:
             return "none", plan
         plan.is_held = plan.fault == "hold"
         if plan.fault in ("die", "cut"):
@@ -122,13 +131,14 @@ def serve(raw):
         server.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         answers = server.makefile("rb")
         while head := read_head(requests):
-            fault, its = next_fault(b" ".join(head[0].split()[:2]).decode())
+            line = b" ".join(head[0].split()[:2]).decode()
+            fault, its = next_fault(line)
             if fault == "refuse":
                 raise Cut
             body = read_exactly(requests, int(field(head, b"content-length") or 0))
             method = head[0].split()[0]
             if fault == "hold":
-                tell(f"held {its.requests[its.position]}")
+                tell(f"held {line}")
                 its.verdict.wait()
                 if its.is_dropped:
                     raise Cut
@@ -173,7 +183,10 @@ def obey(words):
     global plan
     if words[0] == "plan":
         with lock:
-            old, plan = plan, Plan(words[1], int(words[2]), float(words[3]))
+            old, plan = plan, Plan(words[1], int(words[2]), float(words[3]), " ".join(words[4:]))
+        if plan.fault == "hold":
+            plan.end.start()
+        old.end.cancel()
         if old.fault == "hold":
             old.is_dropped = not old.verdict.is_set()
             old.verdict.set()

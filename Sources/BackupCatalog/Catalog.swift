@@ -199,6 +199,9 @@ package struct Catalog: Sendable {
   package mutating func add(_ leftover: Leftover) { leftovers.append(leftover) }
   package mutating func add(_ problem: Problem) { problems.append(problem) }
 
+  /// The stores that could not be read: nothing is decided about them, as what is known of them is old, or nothing.
+  package var unread: Set<String> { Set(problems.filter { $0.folder == nil }.map(\.store)) }
+
   package func newestGood(of database: String, type: String? = nil) -> Backup? {
     backups.last { $0.id.database == database && $0.isGood && (type == nil || $0.manifest.type == type) }
   }

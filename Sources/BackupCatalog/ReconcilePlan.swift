@@ -39,6 +39,18 @@ package struct ReconcilePlan: Sendable {
       case .delete, .sweep, .abort: false
       }
     }
+
+    /// Tells steps apart, from one plan to the next.
+    package var name: String {
+      switch action {
+      case .copy(let manifest, _, let target): "copy \(manifest.layout.folder) to \(target)"
+      case .copyProof(let name, let manifest, _, let target): "copy \(manifest.layout.folder)/\(name) to \(target)"
+      case .lock(let manifest, let store, _): "lock \(manifest.layout.folder) in \(store)"
+      case .delete(let manifest, let store): "delete \(manifest.layout.folder) from \(store)"
+      case .sweep(let leftover): "sweep \(leftover.folder) from \(leftover.store)"
+      case .abort(let upload): "abort \(upload.upload) in \(upload.store)"
+      }
+    }
   }
 
   package private(set) var steps: [Step]
@@ -194,5 +206,19 @@ package struct ReconcilePlan: Sendable {
     if placement.signature == .missing { return "the manifest there is not signed" }
     if placement.signature == .invalid { return "the manifest there is forged or damaged" }
     return "not whole there: \(placement.missing.joined(separator: ", "))"
+  }
+}
+
+/// A walk through the copies that one store lacks. Each may take hours, so it is asked with a plan that was made anew, and names none twice.
+package struct CopyWalk: Sendable {
+  private let store: String
+  private var tried: Set<String> = []
+
+  package init(into store: String) { self.store = store }
+
+  package mutating func next(in plan: ReconcilePlan) -> ReconcilePlan.Step? {
+    guard let step = plan.copies.first(where: { $0.store == store && !tried.contains($0.name) }) else { return nil }
+    tried.insert(step.name)
+    return step
   }
 }

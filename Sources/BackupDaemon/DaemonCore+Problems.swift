@@ -108,7 +108,7 @@ extension DaemonCore {
   private func vanished(
     _ catalog: Catalog, _ committed: RunHistory.Committed
   ) async -> [Problem] {
-    let unread = Set(catalog.problems.filter { $0.folder == nil }.map(\.store))
+    let unread = catalog.unread
     let readable = Set(plan.stores.map(\.name)).subtracting(unread)
     let known = Set(catalog.backups.map(\.id)).union(
       catalog.problems.compactMap { $0.folder.flatMap(BackupLayout.init(folder:))?.id })

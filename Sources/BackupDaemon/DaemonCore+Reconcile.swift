@@ -59,8 +59,7 @@ extension DaemonCore {
     // Before the stores are read: what is seen half-written there may be whole and reported a moment later.
     let before = board.active
     let catalog = await keeper.refresh()
-    // Nothing is decided about a store that can't be read: what is known of it is old, or nothing.
-    let unknown = Set(catalog.problems.filter { $0.folder == nil }.map(\.store))
+    let unknown = catalog.unread
     var unfinished: [Catalog.Unfinished] = []
     if withUnfinished {
       let known = plan.stores.filter { !unknown.contains($0.name) }
@@ -80,7 +79,7 @@ extension DaemonCore {
       unfinished: unfinished, busy: Set(active.map(\.database)),
       running: Dictionary(active.map { ($0.database, $0.started ?? time) }, uniquingKeysWith: min), locks: lockEnds)
     // What nobody wants any more is no trouble any more.
-    let wanted = Set(made.steps.map(Self.name))
+    let wanted = Set(made.steps.map(\.name))
     failedSteps = failedSteps.filter { wanted.contains($0.key) || !withUnfinished && $0.key.hasPrefix("abort ") }
     return made
   }
@@ -133,7 +132,7 @@ extension DaemonCore {
         silent.insert(step.store)
         if let store = self.plan.stores.first(where: { $0.name == step.store }) {
           let silence = CatalogKeeper.silence(of: store)
-          failedSteps[Self.name(step)] = Fault(.storeFailed, silence.message, hint: silence.hint)
+          failedSteps[step.name] = Fault(.storeFailed, silence.message, hint: silence.hint)
         }
         continue
       }
@@ -173,13 +172,10 @@ extension DaemonCore {
 
   private func copyNow(to store: String, by caller: Caller?) async -> [Reconcile.Result] {
     var results: [Reconcile.Result] = []
-    var tried: Set<String> = []
-    // The plan is made anew after each copy: it may have taken hours.
+    var walk = CopyWalk(into: store)
     while !isStopping, !Task.isCancelled {
       let reconcile = Reconcile(stores: plan.stores, policy: plan.retention)
-      let step = await reconcilePlan().copies.first { $0.store == store && !tried.contains(Self.name($0)) }
-      guard let step else { break }
-      tried.insert(Self.name(step))
+      guard let step = walk.next(in: await reconcilePlan()) else { break }
       guard case .copy(let manifest, _, let target) = step.action else {
         // A proof, or a lock: some hundred bytes.
         guard let result = await reconcile.apply(step), !isStopping else { break }
@@ -211,17 +207,6 @@ extension DaemonCore {
     let walks = Array(copying.values)
     for walk in walks { walk.cancel() }
     _ = await withDeadline(plan.windDown) { for walk in walks { _ = await walk.value } }
-  }
-
-  private static func name(_ step: ReconcilePlan.Step) -> String {
-    switch step.action {
-    case .copy(let manifest, _, let target): "copy \(manifest.layout.folder) to \(target)"
-    case .copyProof(let name, let manifest, _, let target): "copy \(manifest.layout.folder)/\(name) to \(target)"
-    case .lock(let manifest, let store, _): "lock \(manifest.layout.folder) in \(store)"
-    case .delete(let manifest, let store): "delete \(manifest.layout.folder) from \(store)"
-    case .sweep(let leftover): "sweep \(leftover.folder) from \(leftover.store)"
-    case .abort(let upload): "abort \(upload.upload) in \(upload.store)"
-    }
   }
 
   /// What reconcile still wants and could not do; a store that is away is told already.
@@ -270,7 +255,7 @@ extension DaemonCore {
   // MARK: - Telling
 
   private func report(_ result: Reconcile.Result, by caller: Caller?) async {
-    failedSteps[Self.name(result.step)] = result.fault
+    failedSteps[result.step.name] = result.fault
     await append(LedgerRecord(result, by: caller, at: now()))
     let step = ReconcileReport.Step(result.step, fault: result.fault)
     let fields: Logger.Metadata = ["what": "\(step.what)", "store": "\(step.store)", "reason": "\(step.reason)"]

@@ -40,10 +40,11 @@ struct Bench {
 
   /// Commits a backup into stores, as a run does: the manifest last.
   @discardableResult
-  func makeBackup(at time: Date, type: String = "daily", in names: [String], seed: Int = 0, bytes: Int = 10_000)
-    async throws -> Manifest
-  {
-    let id = BackupID(database: "shop", time: time)
+  func makeBackup(
+    of database: String = "shop", at time: Date, type: String = "daily", keepSeconds: Int64? = nil, in names: [String],
+    seed: Int = 0, bytes: Int = 10_000
+  ) async throws -> Manifest {
+    let id = BackupID(database: database, time: time)
     let layout = BackupLayout(id: id, type: type)
     func noise(_ count: Int) -> [UInt8] {
       var bytes = (0..<min(count, 10_000)).map { UInt8(truncatingIfNeeded: ($0 &+ seed) &* 167 >> 3) }
@@ -56,7 +57,8 @@ struct Bench {
       .init(name: named.0, size: Int64(named.1.count), sha256: Digest.hexadecimal(of: named.1))
     }
     let manifest = Manifest(
-      id: id, type: type, label: nil, job: type, run: "r", keepSeconds: nil, started: time, finished: time, host: "h",
+      id: id, type: type, label: nil, job: type, run: "r", keepSeconds: keepSeconds, started: time, finished: time,
+      host: "h",
       software: "s", dumpProgram: "d",
       server: .init(
         version: "15", versionNumber: 150_000, systemIdentifier: nil, database: "shop", encoding: "UTF8",
@@ -86,18 +88,18 @@ struct Bench {
     let reconcile = Reconcile(stores: stores, policy: policy)
     func plan(_ unfinished: [Catalog.Unfinished] = []) async -> ReconcilePlan {
       let catalog = await catalog(stores)
-      let unknown = Set(catalog.problems.filter { $0.folder == nil }.map(\.store))
       return ReconcilePlan(
-        catalog, policy: policy, stores: stores.map(\.name), unknown: unknown, at: now, unfinished: unfinished)
+        catalog, policy: policy, stores: stores.map(\.name), unknown: catalog.unread, at: now, unfinished: unfinished)
     }
     var results: [Reconcile.Result] = []
     for step in await plan(reconcile.unfinished().uploads).removals {
       if let result = await reconcile.apply(step) { results.append(result) }
     }
-    var tried: [ReconcilePlan.Action] = []
-    while let step = await plan().copies.first(where: { !tried.contains($0.action) }) {
-      tried.append(step.action)
-      if let result = await reconcile.apply(step) { results.append(result) }
+    for store in stores {
+      var walk = CopyWalk(into: store.name)
+      while let step = walk.next(in: await plan()) {
+        if let result = await reconcile.apply(step) { results.append(result) }
+      }
     }
     return results
   }

@@ -167,7 +167,7 @@ let package = Package(
     // Tests: real servers, real processes; the helpers are a target of their own
     .target(
       name: "TestSupport", dependencies: ["CPlatform", "CronSchedule", "Storage", "Units"], path: "Tests/TestSupport",
-      exclude: ["browser.py", "faults.py", "forward.py", "ledger_year.py", "sinks.py"],
+      exclude: ["browser.py", "faults.py", "forward.py", "ledger_year.py", "sinks.py", "tunnels.py"],
       swiftSettings: strict),
     .target(name: "ClockShift", path: "Tests/ClockShift"),
     .target(name: "HangingDisk", path: "Tests/HangingDisk"),

@@ -9,9 +9,10 @@ struct S3Document {
 
   struct Malformed: Error {}
 
-  /// The root element.
+  /// The root element; white space may come before all.
   init(_ bytes: [UInt8]) throws {
-    let parser = XMLParser(data: Data(bytes))
+    // A server that takes its time sends white space meanwhile, before which no declaration may stand.
+    let parser = XMLParser(data: Data(bytes.drop { [9, 10, 13, 32].contains($0) }))
     parser.shouldProcessNamespaces = true
     let builder = Builder()
     parser.delegate = builder

@@ -253,10 +253,11 @@ extension S3Upload {
         headers: [("Content-Type", "text/xml")],
         body: Array(body.utf8), isWorthWaiting: true, patience: Self.completion))
     // A failure may come with status 200, when the server had begun to answer ("CompleteMultipartUpload", S3 API Reference).
-    guard let response, let document = try? S3Document(response.body), document.name == "Error" else { return }
-    guard try await !hasAppeared() else { return }
+    guard let response else { return }
+    let document = try? S3Document(response.body)
+    guard document?.name != "CompleteMultipartUploadResult", try await !hasAppeared() else { return }
     throw StorageError(
-      .failed, store: store.name, key: key, reason: document["Message"]?.text ?? "CompleteMultipartUpload failed")
+      .failed, store: store.name, key: key, reason: document?["Message"]?.text ?? "CompleteMultipartUpload failed")
   }
 
   /// Sends the request that makes the object appear, where there is none yet. Where an answer was lost and the request was repeated, a

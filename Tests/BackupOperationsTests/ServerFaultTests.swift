@@ -16,7 +16,7 @@ import Units
 /// A real S3 server behind a line on which each HTTP request in turn meets a fault: what is committed is never false, nothing good is lost,
 /// one fault that passes is no failure, and the next reconcile mends what is left.
 @Suite struct ServerFaultTests {
-  static let faults = FaultProxy.Fault.allCases.filter { $0 != .none }
+  static let faults: [FaultProxy.Fault] = [.refuse, .lose, .truncate, .slow, .lie, .hold, .die, .cut]
   /// Which requests of a long run meet a fault, where it can't be all of them.
   static let seed = UInt64.random(in: 0...UInt64.max)
 
@@ -170,12 +170,39 @@ import Units
     }
   }
 
+  /// Once the dump has come, a store that takes its time keeps no old rows alive on the server: the object is put there whole, or in parts.
+  @Test(arguments: [("PUT .*[.]dump$", false), ("POST .*uploadId=", true)]) func theSnapshotEndsBeforeSlowStoresDo(
+    _ pattern: String, isLarge: Bool
+  ) async throws {
+    let line = try FaultyLine()
+    let cluster = try PrivateCluster.shared()
+    let database = try cluster.makeDatabase()
+    try cluster.sql(database, Self.noise(isLarge ? 8800 : 10))
+    var settings = Backup.Settings()
+    settings.compression = Compression(algorithm: .none)
+    let backup = Backup(
+      .init(
+        database: "shop", connection: try connection(cluster, database), type: "daily", label: nil, job: nil, run: "r",
+        keep: nil), settings: settings, stores: [try line.store("b", "snapshot")], history: .init(),
+      context: OperationContext(now: { start }, report: { _ in }), logger: Logger(label: "test"))
+    try line.proxy.plan(.hold, of: pattern)
+    async let outcome = backup.run()
+    #expect(try await line.proxy.held() != nil)
+    let old = "SELECT count(*) FROM pg_stat_activity WHERE datname = '\(database)' AND "
+    #expect(try cluster.sql("postgres", old + "(backend_xmin IS NOT NULL OR xact_start IS NOT NULL)") == "0\n")
+    try line.proxy.release()
+    #expect(try await outcome.stores == ["b"])
+  }
+
   /// More than a part of an upload, uncompressed.
   private static let database = Result {
     let name = try PrivateCluster.shared().makeDatabase()
-    try PrivateCluster.shared().sql(
-      name, "CREATE TABLE noise AS SELECT n, repeat(md5(n::text), 30) AS words FROM generate_series(1, 8800) AS n")
+    try PrivateCluster.shared().sql(name, noise(8800))
     return name
+  }
+  /// About a kilobyte a row.
+  private static func noise(_ rows: Int) -> String {
+    "CREATE TABLE noise AS SELECT n, repeat(md5(n::text), 30) AS words FROM generate_series(1, \(rows)) AS n"
   }
   private static let small = Result { try PrivateCluster.shared().makeDatabase(sample: 1) }
 }

@@ -251,6 +251,48 @@ import Units
     #expect(error?.fault.code == .storeUnreachable)
   }
 
+  /// A server may need minutes to complete an upload, while white space drips: that is waited for. Anything else that drips so is broken
+  /// off, and asked for again.
+  @Test(arguments: ["POST .*uploadId=", "GET .*/large"]) func whiteSpaceDrips(_ pattern: String) async throws {
+    let server = try S3Server.shared()
+    let proxy = try FaultProxy(to: server)
+    var settings = CurlTransport.Settings(authorityFile: server.authorityFile)
+    settings.idleTimeout = .seconds(1)
+    let store = try makeStore(server, transport: CurlTransport(settings), change: { $0.endpoint = proxy.endpoint })
+    try proxy.plan(.drip, place: 4, of: pattern)
+    let bytes = bytes(9 << 20)
+    let upload = try await store.upload(try key("large"))
+    try await upload.write(bytes)
+    try await upload.finish()
+    #expect(try await store.read(try key("large"), range: 0..<100) == Array(bytes[..<100]))
+    let requests = try proxy.requests()
+    #expect(requests.count { $0.hasPrefix("POST") } == 2, "\(requests)")
+    #expect(requests.count { $0.hasPrefix("GET") } == (pattern.hasPrefix("GET") ? 2 : 1), "\(requests)")
+  }
+
+  /// "200 OK" may be followed by an error: what has not appeared is not there, and what has is.
+  @Test func aLateErrorIsAnError() async throws {
+    let server = try S3Server.shared()
+    let real = CurlTransport(.init(authorityFile: server.authorityFile))
+    for (text, isCarriedOut) in [
+      (" \n <?xml version=\"1.0\"?><Error><Code>InternalError</Code><Message>sorry</Message></Error>", false),
+      (" \n <?xml version=\"1.0\"?><Error><Code>InternalError</Code><Message>sorry</Message></Error>", true),
+      ("no XML at all", false), ("no XML at all", true),
+    ] {
+      let store = try makeStore(
+        server, transport: AnsweringTransport(real, isCarriedOut: isCarriedOut, body: Array(text.utf8)))
+      let upload = try await store.upload(try key("large"))
+      try await upload.write(bytes(9 << 20))
+      if isCarriedOut {
+        try await upload.finish()
+      } else {
+        await #expect(throws: StorageError.self) { try await upload.finish() }
+        await upload.abort()
+      }
+      #expect(try await store.list(prefix: "").count == (isCarriedOut ? 1 : 0), "\(text)")
+    }
+  }
+
   @Test func virtualHostStyle() async throws {
     let server = try S3Server.shared()
     let store = try makeStore(
@@ -349,5 +391,22 @@ final class CountingTransport: HTTPTransport {
   func send(_ request: HTTPRequest) async throws(HTTPError) -> HTTPResponse {
     sent.set(sent.get() + request.body.count)
     return try await transport.send(request)
+  }
+}
+
+/// Answers the completion of an upload with other words than the server's.
+struct AnsweringTransport: HTTPTransport {
+  private let transport: any HTTPTransport
+  private let isCarriedOut: Bool
+  private let body: [UInt8]
+
+  init(_ transport: any HTTPTransport, isCarriedOut: Bool, body: [UInt8]) {
+    (self.transport, self.isCarriedOut, self.body) = (transport, isCarriedOut, body)
+  }
+
+  func send(_ request: HTTPRequest) async throws(HTTPError) -> HTTPResponse {
+    guard request.method == "POST", request.url.contains("uploadId=") else { return try await transport.send(request) }
+    if isCarriedOut { _ = try await transport.send(request) }
+    return HTTPResponse(status: 200, headers: [:], body: body)
   }
 }

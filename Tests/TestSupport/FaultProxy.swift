@@ -19,6 +19,10 @@ package final class FaultProxy: Sendable {
     case lie
     /// The request waits until it is told to go on.
     case hold
+    /// White space comes for some seconds, and then the answer.
+    case drip
+    /// `403 AccessDenied`, to this request and every later one of the plan's.
+    case deny
     /// The server is away from this request on.
     case die
     /// The request is carried out, its answer lost, and the server is away from then on.
@@ -61,7 +65,7 @@ package final class FaultProxy: Sendable {
   /// From now on requests are counted anew, and the one at `position` (from 0) meets the fault.
   ///
   /// - Parameters:
-  ///   - place: where in its answer, from 0 to 1.
+  ///   - place: where in its answer, from 0 to 1; of what drips, the seconds.
   ///   - pattern: a regular expression; only requests whose method and path it is found in are counted.
   package func plan(_ fault: Fault, at position: Int = 0, place: Double = 0.5, of pattern: String = "") throws {
     _ = try ask("plan \(fault.rawValue) \(position) \(place) \(pattern)")

@@ -12,7 +12,8 @@ The request that is held is told on standard error, and "over" where another pla
 
 Faults: refuse (the line is cut before the request reaches the server), lose (it is carried out, and the line is cut before the answer),
 truncate (the line is cut in the middle of the answer), slow (503 SlowDown), lie (a bit of the answer's body is another), hold (until it
-is told), die (as refuse, and so is every later one, and every new connection), cut (as lose, and every later one as die)."""
+is told), drip (the answer comes, after white space for PLACE seconds), deny (403 AccessDenied, and so for every later one with the
+pattern), die (as refuse, and so is every later one, and every new connection), cut (as lose, and every later one as die)."""
 import json
 import re
 import socket
@@ -20,12 +21,16 @@ import ssl
 import struct
 import sys
 import threading
+import time
 
 folder, target = sys.argv[1], int(sys.argv[2])
 to_clients = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
 to_clients.load_cert_chain(f"{folder}/server.crt", f"{folder}/server.key")
 to_server = ssl.create_default_context(cafile=f"{folder}/ca.crt")
-SLOW_DOWN = b'<?xml version="1.0"?><Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>'
+REFUSALS = {
+    "slow": (b"503 Slow Down", b"SlowDown", b"Please reduce your request rate."),
+    "deny": (b"403 Forbidden", b"AccessDenied", b"Access Denied."),
+}
 
 
 class Plan:
@@ -64,7 +69,7 @@ def next_fault(line):
         if not plan.pattern.search(line):
             return "none", plan
         plan.matched += 1
-        if plan.matched != plan.position + 1:
+        if plan.matched != plan.position + 1 and not (plan.fault == "deny" and plan.matched > plan.position):
             return "none", plan
         plan.is_held = plan.fault == "hold"
         if plan.fault in ("die", "cut"):
@@ -142,16 +147,24 @@ def serve(raw):
                 its.verdict.wait()
                 if its.is_dropped:
                     raise Cut
-            if fault == "slow":
-                length = b"Content-Length: %d\r\n\r\n" % len(SLOW_DOWN)
-                client.sendall(b"HTTP/1.1 503 Slow Down\r\nContent-Type: application/xml\r\n" + length)
-                if method != b"HEAD":
-                    client.sendall(SLOW_DOWN)
+            if fault in REFUSALS:
+                status, code, message = REFUSALS[fault]
+                text = b'<?xml version="1.0"?><Error><Code>%b</Code><Message>%b</Message></Error>' % (code, message)
+                answer = b"HTTP/1.1 %b\r\nContent-Type: application/xml\r\nContent-Length: %d\r\n\r\n" % (status, len(text))
+                client.sendall(answer if method == b"HEAD" else answer + text)
                 continue
             server.sendall(b"".join(head) + b"\r\n" + body)
             head, body = read_answer(answers, method)
             if fault == "lose":
                 raise Cut
+            if fault == "drip":
+                head = [line for line in head if not line.lower().startswith(b"content-length")]
+                client.sendall(b"".join(head) + b"Transfer-Encoding: chunked\r\n\r\n")
+                for _ in range(int(its.place * 10)):
+                    time.sleep(0.1)
+                    client.sendall(b"1\r\n \r\n")
+                client.sendall(b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body))
+                continue
             if fault == "lie" and body:
                 place = min(len(body) - 1, int(its.place * len(body)))
                 body = body[:place] + bytes([body[place] ^ 1]) + body[place + 1 :]

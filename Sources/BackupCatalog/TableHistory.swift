@@ -12,6 +12,8 @@ package struct TableHistory: Codable, Sendable, Equatable {
       case gone
       /// Neither this one nor the one before has it.
       case absent
+      /// Nobody can say: its contents are damaged, or encrypted for others.
+      case unreadable
     }
 
     package var backup: BackupID

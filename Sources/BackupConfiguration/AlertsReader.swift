@@ -25,7 +25,7 @@ struct AlertsReader {
 
   /// What all channels have unless they say otherwise.
   private struct Defaults {
-    var topics: Set<NoticeTopic> = [.failure]
+    var topics: Set<NoticeTopic> = [.failure, .warning, .objective]
     var every: Duration? = .seconds(6 * 3600)
   }
 

@@ -79,10 +79,12 @@ struct ControlRoutes {
           .usage, "The query needs 'table', and 'format' is copy, csv or json.", hint: "pgbackupctl extract --help")
       }
       let columns = query["columns"].map { $0.split(separator: ",").map(String.init) } ?? []
-      let source = try await core.source(Self.identifier(request))
-      // A misspelt table is told before the reply begins.
-      _ = try Extract(String(table), columns: columns, format: format, from: source)
-      return Self.pour(String(table), columns, format, source, request)
+      let source = try await core.source(
+        Self.identifier(request), acceptUntrusted: query["accept_untrusted"].map(String.init) == "true")
+      // A misspelt table, and damage where it begins, are told before the reply does.
+      var extract = try Extract(String(table), columns: columns, format: format, from: source)
+      for _ in 0..<2 where try await extract.next() == nil { break }
+      return Self.pour(String(table), columns, format, source, request, core)
     }
     router.post("v1/jobs/:job/run") { request, context in
       try await Self.requireEnd(request)
@@ -194,16 +196,26 @@ struct ControlRoutes {
       })
   }
 
-  /// A table's rows, each piece as it comes. Where they turn out damaged, the connection breaks: what came then is not whole.
+  /// A table's rows, each piece as it comes. Where they turn out damaged, the connection breaks: what came then is not whole, and the
+  /// daemon's log says why.
   private static func pour(
-    _ table: String, _ columns: [String], _ format: Extract.Format, _ source: ArchiveSource, _ request: Request
+    _ table: String, _ columns: [String], _ format: Extract.Format, _ source: ArchiveSource, _ request: Request,
+    _ core: DaemonCore
   ) -> Response {
     Response(
       status: .ok, headers: [.contentType: "application/octet-stream"],
       body: .init { writer in
         try await request.body.consumeWithCancellationOnInboundClose { _ in
           var extract = try Extract(table, columns: columns, format: format, from: source)
-          while let bytes = try await extract.next() { try await writer.write(ByteBuffer(bytes: bytes)) }
+          func next() async throws -> [UInt8]? {
+            do {
+              return try await extract.next()
+            } catch {
+              if !Task.isCancelled { await core.extractFailed(Fault(error)) }
+              throw error
+            }
+          }
+          while let bytes = try await next() { try await writer.write(ByteBuffer(bytes: bytes)) }
         }
         try await writer.finish(nil)
       })

@@ -92,9 +92,13 @@ extension DaemonCore {
       ?? []
     var settings = Adoption.Settings(folder: plan.drill.folder, backup: plan.backup)
     settings.jobs = plan.restoreJobs
+    let time = dump.taken(notAfter: now())
+    var history = Backup.History(
+      takenTimes: Set(catalog.backups.filter { $0.id.database == database }.map(\.id.time)))
+    history.statistics = StatisticsFile(state: plan.state).read(database).filter { $0.backup.time < time }
     let work = Adoption(
-      dump, as: database, type: command.type, into: stores, settings: settings, time: dump.taken(notAfter: now()),
-      taken: Set(catalog.backups.filter { $0.id.database == database }.map(\.id.time)), retention: plan.retention,
+      dump, as: database, type: command.type, into: stores, settings: settings, time: time,
+      history: history, retention: plan.retention,
       run: id,
       logger: logger
     ) { progress in

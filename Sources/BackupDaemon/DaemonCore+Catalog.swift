@@ -46,21 +46,36 @@ extension DaemonCore {
       throw Fault(.backupMissing, "There is no good backup of '\(database)'.", hint: "pgbackupctl list")
     }
     var read: [(backup: Catalog.Backup, contents: Contents)] = []
-    for backup in backups { read.append((backup, try await contents(of: backup))) }
+    var unread: [TableHistory.Entry] = []
+    var reason: Fault?
+    for backup in backups {
+      do throws(Fault) {
+        read.append((backup, try await contents(of: backup)))
+      } catch {
+        // One that is damaged, or encrypted for others, must not hide what the others tell.
+        reason = reason ?? error
+        unread.append(
+          .init(backup: backup.id, type: backup.manifest.type, rows: nil, bytes: nil, change: .unreadable))
+      }
+    }
+    if let reason, read.isEmpty { throw reason }
     let meant = try read.flatMap(\.contents.tables).parts(
       named: table, or: "No backup of '\(database)' has a table \(table).",
       hint: "pgbackupctl contents \(shell: database)/latest")
-    return TableHistory(table: meant.name, in: read)
+    var history = TableHistory(table: meant.name, in: read)
+    history.entries = (history.entries + unread).sorted { $0.backup < $1.backup }
+    return history
   }
 
   /// A backup's archive, to be read.
-  func source(_ selector: String) async throws(Fault) -> ArchiveSource {
+  func source(_ selector: String, acceptUntrusted: Bool) async throws(Fault) -> ArchiveSource {
     let backup = try await find(selector).0
-    let stores = plan.stores.filter { store in
-      backup.placements.contains { $0.store == store.name && $0.isWhole }
-    }
-    return try await ArchiveSource(backup.manifest, in: stores, identities: plan.identities)
+    return try await ArchiveSource(
+      backup.manifest, in: try plan.places(of: backup, acceptUntrusted: acceptUntrusted), identities: plan.identities)
   }
+
+  /// Told here as well: whoever reads has only seen the connection break.
+  func extractFailed(_ fault: Fault) { logger.error(.storeUnusable, fault, metadata: ["what": "extract"]) }
 
   func contents(_ selector: String) async throws(Fault) -> Contents {
     try await contents(of: try await find(selector).0)

@@ -17,8 +17,8 @@ extension DaemonPlan {
   }
 
   /// How old the newest proved backup of a database may be: as configured; else, where there are an `rpo` and drills that take the database,
-  /// what those two promise together: a drill proves a backup that is no older than the `rpo`, and the next one comes after the longest
-  /// pause of the schedule. Nil where nothing is promised.
+  /// what those promise together: a drill proves a backup that is no older than the `rpo`, the next one begins after the longest pause of
+  /// the schedule, and ends within its `timeout`. Nil where nothing is promised.
   ///
   /// - Parameter time: the pauses are looked for from here on.
   package func provedWithin(_ database: String, at time: Date) -> Duration? {
@@ -27,12 +27,14 @@ extension DaemonPlan {
     case .within(let duration): return duration
     case .fromDrills:
       guard let rpo else { return nil }
-      let pauses = drills(of: database).compactMap { $0.timing }.compactMap { timing in
+      let pauses = drills(of: database).compactMap { job -> Duration? in
+        guard let timing = job.timing else { return nil }
         let due = sequence(first: time) { timing.schedule.next(after: $0) }.dropFirst().prefix(Self.drillsAhead)
         let starts = due.map(timing.start)
-        return zip(starts, starts.dropFirst()).map { $1.timeIntervalSince($0) }.max()
+        let pause = zip(starts, starts.dropFirst()).map { $1.timeIntervalSince($0) }.max()
+        return pause.map { .seconds($0) + job.timeout }
       }
-      return pauses.min().map { rpo + .seconds($0) }
+      return pauses.min().map { rpo + $0 }
     }
   }
 }
@@ -47,7 +49,7 @@ package enum ProofObjective: Sendable, Hashable {
   /// As the configuration writes it.
   var text: String {
     switch self {
-    case .fromDrills: "rpo and the pause between drills"
+    case .fromDrills: "what rpo and drills promise"
     case .within(let duration): duration.configurationText
     case .off: "off"
     }

@@ -133,6 +133,8 @@ struct RunWork: Sendable {
       takenTimes: Set(catalog.backups.filter { $0.id.database == database.name }.map(\.id.time)))
     let statistics = surroundings.statistics
     history.statistics = statistics.read(database.name)
+    var unknown: Fault?
+    if history.statistics.isEmpty { (history.statistics, unknown) = await rebuilt(catalog) }
     history.ledger = await surroundings.ledgerHead()
     if let due = options.due, job.timing?.share == true, let source = shareable(catalog, due: due) {
       do {
@@ -152,8 +154,34 @@ struct RunWork: Sendable {
       request, settings: plan.backup, stores: plan.stores(of: job), history: history, context: context,
       logger: logger)
     let outcome = try await backup.run()
-    if let new = outcome.statistics { statistics.append(new) }
-    return RunOutcome(outcome)
+    if let new = outcome.statistics {
+      if statistics.read(database.name).isEmpty { for old in history.statistics { statistics.append(old) } }
+      statistics.append(new)
+    }
+    var end = RunOutcome(outcome)
+    if let unknown { end.warnings.append(unknown) }
+    return end
+  }
+
+  /// What the last backup in no doubt was like, by its own contents: the state directory has lost it, or is that of a new machine. A backup
+  /// that is compared with nothing says so.
+  private func rebuilt(_ catalog: Catalog) async -> ([BackupStatistics], Fault?) {
+    let last = catalog.backups.last { $0.id.database == database.name && $0.isGood && !$0.isFlagged }
+    guard let last else { return ([], nil) }
+    var reason: Fault?
+    for store in (try? plan.places(of: last)) ?? [] {
+      do throws(Fault) {
+        let contents = try await ContentsReader(store: store, identities: plan.identities).read(last.manifest)
+        return ([BackupStatistics(last.manifest, contents)], nil)
+      } catch {
+        reason = error
+      }
+    }
+    let fault = Fault(
+      .backupDoubtful, "What the backups before were like is not known here: this one was compared with nothing.",
+      cause: reason?.message,
+      hint: "pgbackupctl diff \(shell: last.id) \(shell: "\(database.name)/latest"), where the key is")
+    return ([], fault)
   }
 
   /// A backup that another job made of the same database, due within the hour of this one and encrypted to the same recipients:
@@ -214,7 +242,27 @@ struct RunWork: Sendable {
       results.append(result)
       await surroundings.verified(result, report.id)
     }
-    return RunOutcome(results, of: database.name, planned: items.count)
+    let missed = unread(catalogOfAll, stores.map(\.name), results)
+    return RunOutcome(results, of: database.name, missed: missed)
+  }
+
+  /// What was to be read, and is not there to be read: never passed over as if it were sound.
+  private func unread(_ catalog: Catalog, _ stores: [String], _ results: [Verification]) -> [Fault] {
+    let away = catalog.problems.filter { $0.folder == nil && stores.contains($0.store) }
+    var missed = away.map(\.fault)
+    guard let chosen = options.selection, let wanted = chosen.backups else { return missed }
+    // Named stores are all meant; else it is enough that the backup was read somewhere.
+    let asked = stores.filter { store in !away.contains { $0.store == store } }
+    for id in wanted.sorted() where id.database == database.name {
+      let read = Set(results.filter { $0.backup == id }.map(\.store))
+      let lacking =
+        chosen.stores == nil ? (read.isEmpty && away.isEmpty ? asked : []) : asked.filter { !read.contains($0) }
+      missed += lacking.map { store in
+        Fault(
+          .objectMissing, "\(id) is not in store '\(store)'.", hint: "pgbackupctl show \(shell: id)")
+      }
+    }
+    return missed
   }
 
   private func unreadable(_ catalog: Catalog, _ stores: [String]) -> [Verification] {
@@ -360,7 +408,7 @@ extension RunOutcome {
     for phase in proof.phases { detail["\(phase.name)_s"] = "\(phase.seconds)" }
   }
 
-  fileprivate init(_ results: [Verification], of database: String, planned: Int) {
+  fileprivate init(_ results: [Verification], of database: String, missed: [Fault]) {
     self.init(.backupsVerified, "verification succeeded")
     verified = results
     storedBytes = results.map(\.storedBytes).reduce(0, +)
@@ -372,7 +420,15 @@ extension RunOutcome {
       "damaged": "\(bad.count)", "unread": "\(unread.count)", "stored_bytes": "\(storedBytes ?? 0)",
       "archive_bytes": "\(results.map(\.archiveBytes).reduce(0, +))",
     ]
-    guard let first = (bad + unread).first?.fault else { return }
+    if !missed.isEmpty { detail["missed"] = missed.map(\.message).joined(separator: "; ") }
+    guard let first = (bad + unread).first?.fault else {
+      if let one = missed.first {
+        fault = Fault(
+          one.code, "Not all that was to be verified of '\(database)' was there to be read: \(one.message)",
+          cause: missed.dropFirst().map(\.message).joined(separator: "\n"), hint: one.hint)
+      }
+      return
+    }
     let counts = [
       bad.isEmpty ? nil : "\(bad.count) damaged", unread.isEmpty ? nil : "\(unread.count) that could not be read",
     ]

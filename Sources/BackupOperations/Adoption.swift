@@ -29,7 +29,7 @@ package struct Adoption: Sendable {
   private let stores: [any ObjectStore]
   private let settings: Settings
   private let time: Date
-  private let taken: Set<Date>
+  private let history: Backup.History
   private let retention: RetentionPolicy
   private let run: String
   private let report: @Sendable (RunProgress) -> Void
@@ -38,11 +38,11 @@ package struct Adoption: Sendable {
   /// - Parameters:
   ///   - database: the name that it gets in the catalog.
   ///   - time: of the backup.
-  ///   - taken: times that ids of the same database have already.
+  ///   - history: what the catalog has of the same database, and what its backups before that time were like.
   ///   - run: names the server's folder.
   package init(
     _ dump: DumpFile, as database: String, type: String, into stores: [any ObjectStore], settings: Settings,
-    time: Date, taken: Set<Date>, retention: RetentionPolicy, run: String, logger: Logger,
+    time: Date, history: Backup.History, retention: RetentionPolicy, run: String, logger: Logger,
     report: @escaping @Sendable (RunProgress) -> Void
   ) {
     self.dump = dump
@@ -50,7 +50,7 @@ package struct Adoption: Sendable {
     self.type = type
     self.stores = stores
     self.settings = settings
-    (self.time, self.taken) = (time, taken)
+    (self.time, self.history) = (time, history)
     self.retention = retention
     self.run = run
     self.report = report
@@ -78,12 +78,34 @@ package struct Adoption: Sendable {
       connections: settings.jobs * 2)
     do {
       let connection = try await load(on: server.connection, programs, major)
+      try await requireRows(connection)
       let outcome = try await backUp(connection)
       await server.remove()
       return outcome
     } catch {
       await uncancelled { await server.remove() }
       throw Fault(error)
+    }
+  }
+
+  /// A dump of definitions alone loads well, and would be the newest good backup, with nothing in it.
+  private func requireRows(_ connection: ConnectionSettings) async throws(Fault) {
+    let tables = try await PostgresSession.connect(connection).use { session throws(Fault) -> Int in
+      let tables = try await session.query(
+        """
+        SELECT pg_catalog.format('%I.%I', n.nspname, c.relname) FROM pg_catalog.pg_class c
+        JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+        WHERE c.relkind = 'r' AND c.relpersistence = 'p' AND c.oid >= 16384
+          AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
+        """
+      ).compactMap { $0[0] }
+      for table in tables where try await session.query("SELECT FROM \(table) LIMIT 1").count == 1 { return 0 }
+      return tables.count
+    }
+    guard tables == 0 else {
+      throw DumpFile.refused(
+        dump.path, "has \(tables) table\(tables == 1 ? "" : "s") and not one row",
+        "it was made with --schema-only, perhaps")
     }
   }
 
@@ -158,7 +180,7 @@ package struct Adoption: Sendable {
     request.retention = retention
     let time = time
     return try await Backup(
-      request, settings: settings.backup, stores: stores, history: .init(takenTimes: taken),
+      request, settings: settings.backup, stores: stores, history: history,
       context: OperationContext(now: { time }, report: report), logger: logger
     ).run()
   }

@@ -1,5 +1,6 @@
 import ArtifactFormat
-import BackupCatalog
+package import BackupCatalog
+import Foundation
 import PostgresArchive
 
 extension Contents {
@@ -36,6 +37,18 @@ extension Contents {
 }
 
 extension BackupStatistics {
+  /// Of a backup that lies in a store: all but its definitions.
+  package init(_ manifest: Manifest, _ contents: Contents) {
+    self.init(
+      backup: manifest.id, archiveBytes: Int64(clamping: contents.archiveBytes),
+      storedBytes: manifest.artifact.file.size,
+      seconds: manifest.finished.timeIntervalSince(manifest.started),
+      rows: Dictionary(
+        contents.tables.map { ($0.partitionOf?.last ?? $0.fullName, $0.rows ?? 0) }, uniquingKeysWith: +),
+      schemaDigest: nil)
+    largestTableBytes = contents.tables.map { Int64(clamping: $0.length) }.max()
+  }
+
   init(_ contents: Contents, _ index: ArchiveIndex, storedBytes: Int64, seconds: Double) {
     // What pg_dump has to say of definitions, in the order of names: entries' numbers change from dump to dump.
     let definitions = index.entries.filter { $0.section == .preData || $0.section == .postData }

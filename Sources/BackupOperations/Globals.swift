@@ -66,12 +66,15 @@ struct Globals: Sendable {
         if let name = Self.name(line, after: word) { return newSpaces.contains(name) }
       }
       // GRANT a TO b …: memberships of new roles, and in them.
-      if line.hasPrefix("GRANT "), let to = line.firstRange(of: " TO ") {
-        var member = line[to.upperBound...]
-        guard let name = SQLName.read(&member) else { return false }
+      if line.hasPrefix("GRANT ") {
         var granted = line.dropFirst("GRANT ".count)
         let group = SQLName.read(&granted)
-        let isNewGroup = granted.hasPrefix(" TO ") && group.map(newRoles.contains) == true
+        // Of a membership the group's name stands before it, whatever words that has in it.
+        let isMembership = granted.hasPrefix(" TO ")
+        guard let to = isMembership ? granted.firstRange(of: " TO ") : line.firstRange(of: " TO ") else { return false }
+        var member = isMembership ? granted[to.upperBound...] : line[to.upperBound...]
+        guard let name = SQLName.read(&member) else { return false }
+        let isNewGroup = isMembership && group.map(newRoles.contains) == true
         return newRoles.contains(name) || isNewGroup && inventory.roles.contains(name)
       }
       return false

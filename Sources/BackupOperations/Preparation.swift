@@ -43,7 +43,7 @@ struct Preparation: Sendable {
       restore.request.isPartial
       ? TableSelection(
         toc.entries, tables: restore.request.tables, schemas: restore.request.schemas,
-        wholeSchemas: restore.request.bringsWholeSchemas) : nil
+        isComplete: restore.request.bringsAll) : nil
     globals =
       readsGlobals
       ? try await Globals.read(restore.manifest, from: restore.stores, identities: restore.identities) : nil
@@ -105,11 +105,11 @@ struct Preparation: Sendable {
         hint: "pgbackupctl contents \(shell: restore.manifest.id)")
     }
     for schema in request.schemas {
-      let one = TableSelection(toc.entries, tables: [], schemas: [schema], wholeSchemas: request.bringsWholeSchemas)
+      let one = TableSelection(toc.entries, tables: [], schemas: [schema], isComplete: request.bringsAll)
       guard one.relations.isEmpty else { continue }
       throw Fault(
         .tableMissing,
-        "\(restore.manifest.id) has \(request.bringsWholeSchemas ? "nothing" : "no table") in a schema \(schema).",
+        "\(restore.manifest.id) has \(request.bringsAll ? "nothing" : "no table") in a schema \(schema).",
         hint: "pgbackupctl contents \(shell: restore.manifest.id)")
     }
   }
@@ -207,11 +207,15 @@ struct Preparation: Sendable {
     selection.map { chosen in toc.entries.map(\.dumpID).filter(chosen.dumpIDs.contains) }
   }
 
-  /// Materialized views that stay empty, each with the reason.
-  var unfilled: [String] {
-    (selection?.unfilled ?? []).map {
+  /// What of the chosen does not come whole, each with the reason.
+  var leftOut: [String] {
+    guard let selection else { return [] }
+    return selection.unfilled.map {
       "\($0.schema ?? "").\($0.tag ?? "") (materialized view, left empty: tables that it is made of come without their rows)"
     }
+      + selection.loose.map {
+        "\($0.schema ?? "").\($0.tag ?? "") (foreign key, left out: the table that it leads to comes without its rows)"
+      }
   }
 
   var sequences: [TableOfContents.SequenceState] {
@@ -290,7 +294,9 @@ struct Preparation: Sendable {
       options = String(options[..<range.lowerBound])
     }
     do throws(Fault) {
-      try await run(["CREATE DATABASE \(SQLName.quoted(name)) \(options)"])
+      // Who makes what is in it must be able to: nobody else could grant that, since the database is new.
+      let owner = request.options.role.map { " OWNER \(SQLName.quoted($0))" } ?? ""
+      try await run(["CREATE DATABASE \(SQLName.quoted(name)) \(options)\(owner)"])
     } catch {
       // It was not there before, and one that is made just as we are asked to end is made all the same.
       if Task.isCancelled { await takeAway(name) }
@@ -475,6 +481,7 @@ struct Preparation: Sendable {
       "create the database '\(names.work)' and load \(tables.count) tables with \(request.jobs) connections",
       "compare every table's rows with the backup's fingerprints",
     ]
+    if !leftOut.isEmpty { steps.append("leave out: \(leftOut.joined(separator: ", "))") }
     switch request.target {
     case .beside(let name): steps.append("rename it to '\(name)'; '\(names.live)' is not touched")
     case .swap where live != nil:

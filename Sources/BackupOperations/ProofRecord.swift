@@ -40,6 +40,8 @@ package enum ProofRecord {
       let key = try key(manifest, name)
       // Without a signature it stays one that nobody has signed.
       guard let bytes = try await source.get(key, limit: limit) else { continue }
+      // Hidden among others there, and not missing.
+      if try await target.get(key, limit: limit) == bytes { continue }
       if try await target.stat(key) != nil { try await target.makeRoom(key) }
       try await target.put(key, bytes, retainUntil: end)
     }
@@ -50,7 +52,9 @@ package enum ProofRecord {
     _ objects: [StoredObject], of manifest: Manifest, in store: any ObjectStore, trusted: [VerifyingKey]
   ) async -> Proof? {
     let names = Set(objects.map { String($0.key.name) })
-    let proofs = objects.filter { isProof(String($0.key.name)) }.sorted { $0.key.name > $1.key.name }
+    let proofs = objects.filter { object in
+      isProof(String(object.key.name)) && (trusted.isEmpty || names.contains(object.key.name + signatureSuffix))
+    }.sorted { $0.key.name > $1.key.name }
     // A few: whoever can write there could have put a million of them.
     for object in proofs.prefix(4) {
       let name = String(object.key.name)

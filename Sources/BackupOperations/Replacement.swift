@@ -47,7 +47,29 @@ struct Replacement: Sendable {
           hint: "run the restore without --replace: the table then comes into a schema of its own")
       }
     }
+    for table in tables {
+      // Partitioned by the hash of an enumeration: its values have other numbers now, and rows would belong elsewhere.
+      guard let target = table.copyStatement.flatMap(CopyStatement.target), target != [table.schema, table.name] else {
+        continue
+      }
+      throw Fault(
+        .restoreRefused,
+        "The rows of \(table.fullName) can't be replaced: which of them belong into which partition depends on the database.",
+        hint:
+          "restore into a schema of its own (without --replace), and INSERT INTO \(target.joined(separator: ".")) from there"
+      )
+    }
     let trees = try await Self.trees(relations, on: connection)
+    for tree in trees {
+      let parts = tables.filter { $0.partitionOf?.contains("\(tree.root.schema).\(tree.root.name)") == true }
+      let gone = parts.filter { !tree.leaves.contains(Place(schema: $0.schema, name: $0.name)) }
+      guard gone.isEmpty else {
+        throw Fault(
+          .restoreRefused,
+          "\(gone.map(\.fullName).joined(separator: ", ")) is no partition of \(tree.root.schema).\(tree.root.name) any more.",
+          hint: "restore into a schema of its own (without --replace)")
+      }
+    }
     newPartitions = Set(trees.flatMap(\.leaves)).subtracting(places).sorted { $0.quoted < $1.quoted }
     // A foreign key of a partitioned table is refused where its partitions are truncated one by one; but what lies in another server is
     // not ours to empty.

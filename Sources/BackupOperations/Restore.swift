@@ -336,7 +336,7 @@ struct RestoreRun: Sendable {
     outcome.provedTables = proof.tables
     outcome.rows = proof.rows
     outcome.unproved = proof.unproved.sorted()
-    outcome.derived = proof.derived + unrefreshed + preparation.unfilled
+    outcome.derived = proof.derived + unrefreshed + preparation.leftOut
     // Behind all that they would fire at: a trigger that keeps a log of commands would log ours.
     if !later.eventTriggers.isEmpty {
       complaints.append(try await program.make(.postData, head: head, entries: later.eventTriggers, jobs: 1))
@@ -353,6 +353,13 @@ struct RestoreRun: Sendable {
     _ refreshes: [TocEntry], _ program: RestoreProgram, _ head: MemoryFile, _ session: LoadSession
   ) async throws -> ([String], Fault?) {
     guard !refreshes.isEmpty else { return ([], nil) }
+    guard request.fillsViews else {
+      return (
+        refreshes.map {
+          "\($0.schema ?? "").\($0.tag ?? "") (materialized view, left empty: filling it would run its code on a server that is not the drill's own)"
+        }, nil
+      )
+    }
     do throws(Fault) {
       return (
         [], try await program.make(.postData, head: head, entries: refreshes.map(\.dumpID), jobs: request.jobs)

@@ -26,11 +26,32 @@ struct RestoreLoad: Sendable {
   private static let pieceBytes = 1 << 20
 
   func run() async throws {
+    let postponed = PostponedTables()
     for table in tables.filter({ $0.length >= Self.wideTable }).sorted(by: { $0.length > $1.length }) {
-      try await loadWide(table)
+      try await postponed.unlessRefused(table) { try await loadWide(table) }
     }
     try await session.each(Self.units(tables.filter { $0.length < Self.wideTable }), jobs: jobs) { unit, connection in
-      for table in unit { try await load(table, on: connection) }
+      for table in unit { try await postponed.unlessRefused(table) { try await load(table, on: connection) } }
+    }
+    try await loadAgain(postponed)
+  }
+
+  /// Tables whose rows the server did not take: a check, or a column that is computed, may ask another table, whose rows were not there yet.
+  /// In the archive's order, as pg_restore would load them; as long as that gets any further.
+  private func loadAgain(_ postponed: PostponedTables) async throws {
+    var rest = postponed.take()
+    while let first = rest.first {
+      let again = PostponedTables()
+      try await session.connect().use { connection in
+        for table in rest.map(\.table) {
+          // Of what several connections have loaded some may have come to its end.
+          try await connection.execute("TRUNCATE ONLY \(SQLName.quoted(table.schema, table.name))")
+          try await again.unlessRefused(table) { try await load(table, on: connection) }
+        }
+      }
+      let left = again.take()
+      guard left.count < rest.count else { throw first.fault }
+      rest = left
     }
   }
 
@@ -197,6 +218,31 @@ struct RestoreLoad: Sendable {
     Fault(
       .artifactDamaged, "The data of \(table.schema).\(table.name) in \(id) is damaged; nothing of it was loaded.",
       cause: reason, hint: "pgbackupctl show \(shell: id)")
+  }
+}
+
+/// Tables that are loaded once more when all others are there, each with what the server said.
+private final class PostponedTables: Sendable {
+  private let list = Mutex<[(table: Contents.Table, fault: Fault)]>([])
+
+  func unlessRefused(_ table: Contents.Table, _ work: () async throws -> Void) async throws {
+    do {
+      try await work()
+    } catch let fault as Fault where fault.code == .restoreFailed && !Task.isCancelled {
+      // Rows that go through a partitioned table can't be taken back for one of its partitions.
+      guard
+        table.copyStatement.flatMap(CopyStatement.target) ?? [table.schema, table.name] == [table.schema, table.name]
+      else { throw fault }
+      list.withLock { $0.append((table, fault)) }
+    }
+  }
+
+  /// In the archive's order.
+  func take() -> [(table: Contents.Table, fault: Fault)] {
+    list.withLock { list in
+      defer { list = [] }
+      return list.sorted { $0.table.offset < $1.table.offset }
+    }
   }
 }
 

@@ -38,6 +38,8 @@ package struct RestoreRequest: Sendable {
   package var isLenient = false
   /// The server can reach nobody: a materialized view over another server can't be refreshed there, and is named instead.
   package var isConfined = false
+  /// Whether materialized views are filled.
+  package var fillsViews = true
 
   package init(backup: BackupID, database: String) {
     self.backup = backup
@@ -46,8 +48,8 @@ package struct RestoreRequest: Sendable {
 
   package var isPartial: Bool { !tables.isEmpty || !schemas.isEmpty }
 
-  /// Whether all of a schema comes, and not only its tables: where nothing of it is there yet.
-  var bringsWholeSchemas: Bool { if case .beside = target { true } else { false } }
+  /// Whether what tables need comes along, and of schemas all that is in them: where nothing of it is there yet.
+  var bringsAll: Bool { if case .beside = target { true } else { false } }
 }
 
 /// Names that a restore gives to databases, from the live one's: PostgreSQL cuts names at 63 bytes, and so are these made to fit.

@@ -64,7 +64,9 @@ package struct TableOfContents: Sendable {
 
   /// The role behind the last `TO` of a GRANT; a REVOKE's needs no role that no grant needs.
   private static func grantee(_ line: Substring) -> String? {
-    guard line.contains("GRANT "), let range = line.ranges(of: " TO ").last else { return nil }
+    // A name in quotes may have the word in it: of an even number of quotes before it, none is open.
+    let last = line.ranges(of: " TO ").last { line[..<$0.lowerBound].count { $0 == "\"" }.isMultiple(of: 2) }
+    guard line.contains("GRANT "), let range = last else { return nil }
     var rest = line[range.upperBound...]
     if rest.hasPrefix("GROUP ") { rest = rest.dropFirst(6) }
     let isQuoted = rest.first == "\""

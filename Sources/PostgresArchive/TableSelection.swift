@@ -8,19 +8,23 @@ package struct TableSelection: Sendable {
   package let relations: [TocEntry]
   /// Materialized views that come without their rows: tables that these are made of come without theirs.
   package let unfilled: [TocEntry]
+  /// Foreign keys of the chosen tables that don't come: the tables that they lead to come without their rows, or not at all.
+  package let loose: [TocEntry]
 
   /// Kinds that belong to a relation and mean nothing without it.
   private static let satellites: Set<String> = [
     "DEFAULT", "SEQUENCE", "SEQUENCE OWNED BY", "SEQUENCE SET", "COMMENT", "ACL", "INDEX", "INDEX ATTACH",
     "CONSTRAINT", "CHECK CONSTRAINT", "FK CONSTRAINT", "TRIGGER", "ROW SECURITY", "POLICY", "STATISTICS",
     "TABLE ATTACH", "TABLE DATA", "RULE", "MATERIALIZED VIEW DATA",
+    "SECURITY LABEL",
   ]
 
   /// - Parameters:
   ///   - tables: `table` or `schema.table`, with dots in either; `*` and `?` stand for any characters and for one. A partitioned table brings its partitions.
   ///   - schemas: names of schemas, with the same wildcards: all of their tables.
-  ///   - wholeSchemas: and besides tables all else that is in them: views, functions, types. For where none of it is there yet.
-  package init(_ entries: [TocEntry], tables: [String], schemas: [String], wholeSchemas: Bool = false) {
+  ///   - isComplete: for where nothing of it is there yet: what triggers, policies and indexes need comes along, and of schemas all that is in
+  ///     them besides tables.
+  package init(_ entries: [TocEntry], tables: [String], schemas: [String], isComplete: Bool = false) {
     let byID = Dictionary(entries.map { ($0.dumpID, $0) }, uniquingKeysWith: { first, _ in first })
     var chosen = Set(
       entries.filter { entry in
@@ -42,13 +46,7 @@ package struct TableSelection: Sendable {
         }
       }
     }
-    let others =
-      wholeSchemas
-      ? entries.filter { entry in
-        entry.section == .preData && entry.kind != "TABLE"
-          && (entry.kind == "SEQUENCE" || !Self.satellites.contains(entry.kind ?? ""))
-          && schemas.contains { Wildcard($0).matches(entry.schema ?? "") }
-      }.map(\.dumpID) : []
+    let others = isComplete ? Self.besides(entries, schemas) : []
     let besides = Set(others)
     relations = entries.filter { chosen.contains($0.dumpID) || besides.contains($0.dumpID) }
 
@@ -67,26 +65,44 @@ package struct TableSelection: Sendable {
       if entry.kind == "TABLE" { return chosen.contains(id) }
       return entry.dependencies.allSatisfy { isFilled($0, &seen) }
     }
-    // What belongs to them, and what that rests on in turn; a foreign key only where both its tables are there.
+    // What belongs to them, and what that rests on in turn.
     before = -1
     while wanted.count != before {
       before = wanted.count
       for entry in entries where !wanted.contains(entry.dumpID) && Self.satellites.contains(entry.kind ?? "") {
-        let relations = entry.dependencies.filter { byID[$0]?.kind == "TABLE" || byID[$0]?.kind == "SEQUENCE" }
-        let isBesides = entry.dependencies.contains(where: besides.contains)
-        guard isBesides || !relations.isEmpty && relations.contains(where: wanted.contains) else { continue }
-        if entry.kind == "MATERIALIZED VIEW DATA" {
+        // It may also depend on the border between the sections, which is no entry.
+        let known = entry.dependencies.filter { byID[$0] != nil }
+        let isOfChosen = known.contains { chosen.contains($0) || besides.contains($0) }
+        let relations = known.filter { byID[$0]?.kind == "TABLE" || byID[$0]?.kind == "SEQUENCE" }
+        switch entry.kind {
+        case "MATERIALIZED VIEW DATA":
           var seen: Set<Int> = []
-          // It also depends on the border between the sections, which is no entry.
-          let known = entry.dependencies.filter { byID[$0] != nil }
-          if known.allSatisfy(wanted.contains), isFilled(entry.dumpID, &seen) { wanted.insert(entry.dumpID) }
-        } else if entry.kind == "DEFAULT" {
-          if chosen.contains(where: entry.dependencies.contains) { add(entry.dumpID) }
-        } else if entry.kind == "TABLE DATA" {
-          if chosen.contains(where: entry.dependencies.contains) { wanted.insert(entry.dumpID) }
-        } else if entry.dependencies.allSatisfy(wanted.contains) {
-          wanted.insert(entry.dumpID)
+          if known.allSatisfy(wanted.contains), isOfChosen, isFilled(entry.dumpID, &seen) {
+            wanted.insert(entry.dumpID)
+          }
+        case "TABLE DATA":
+          if isOfChosen { wanted.insert(entry.dumpID) }
+        case "FK CONSTRAINT":
+          // One that leads to a table without its rows would refuse those that lead there.
+          let areThere = relations.allSatisfy { isComplete ? chosen.contains($0) : wanted.contains($0) }
+          if !relations.isEmpty, areThere, isComplete || known.allSatisfy(wanted.contains) { add(entry.dumpID) }
+        case "DEFAULT":
+          if isOfChosen { add(entry.dumpID) }
+        case "INDEX", "CONSTRAINT", "CHECK CONSTRAINT", "TRIGGER", "ROW SECURITY", "POLICY", "STATISTICS", "RULE":
+          // A trigger brings its function, a policy the tables that it asks: without them, who may see what would be another matter.
+          if isComplete, isOfChosen {
+            add(entry.dumpID)
+          } else if relations.contains(where: wanted.contains), known.allSatisfy(wanted.contains) {
+            wanted.insert(entry.dumpID)
+          }
+        default:
+          let isMeant = isComplete ? !known.isEmpty : relations.contains(where: wanted.contains)
+          if isMeant, known.allSatisfy(wanted.contains) { wanted.insert(entry.dumpID) }
         }
+      }
+      // Its operator class may be an extension's, which shows at the index that it makes, and that is no entry.
+      if isComplete, entries.contains(where: { wanted.contains($0.dumpID) && $0.isExclusion }) {
+        entries.filter { $0.kind == "EXTENSION" }.map(\.dumpID).forEach(add)
       }
     }
     dumpIDs = wanted
@@ -95,6 +111,25 @@ package struct TableSelection: Sendable {
     unfilled = entries.filter {
       $0.kind == "MATERIALIZED VIEW" && wanted.contains($0.dumpID) && !filled.contains(Name($0))
     }
+    loose =
+      isComplete
+      ? entries.filter { entry in
+        entry.kind == "FK CONSTRAINT" && !wanted.contains(entry.dumpID)
+          && entry.dependencies.contains { chosen.contains($0) } && entry.belongs(to: chosen, byID)
+      } : []
+  }
+
+  /// All that is in schemas besides tables: what can be named, the schemas themselves, and what is granted in them by default.
+  private static func besides(_ entries: [TocEntry], _ schemas: [String]) -> [Int] {
+    func isMeant(_ name: String?) -> Bool { schemas.contains { Wildcard($0).matches(name ?? "") } }
+    return entries.filter { entry in
+      switch entry.kind {
+      case "SCHEMA": isMeant(entry.tag)
+      case "DEFAULT ACL", "SEQUENCE": isMeant(entry.schema)
+      case "TABLE": false
+      default: entry.section == .preData && !satellites.contains(entry.kind ?? "") && isMeant(entry.schema)
+      }
+    }.map(\.dumpID)
   }
 
   /// The partitioned tables that each partition is part of, the nearest first, as `schema.name`; tables that are no partitions have none.
@@ -128,6 +163,19 @@ package struct TableSelection: Sendable {
     return pattern.indices.contains { dot in
       pattern[dot] == "." && Wildcard(String(pattern[..<dot])).matches(entry.schema ?? "")
         && Wildcard(String(pattern[pattern.index(after: dot)...])).matches(name)
+    }
+  }
+}
+
+extension TocEntry {
+  /// `ADD CONSTRAINT … EXCLUDE …` (`dumpConstraint` of pg_dump.c).
+  fileprivate var isExclusion: Bool { kind == "CONSTRAINT" && definition?.contains(" EXCLUDE ") == true }
+
+  /// Whether a foreign key is one of these tables: its tag begins with the table's name.
+  fileprivate func belongs(to tables: Set<Int>, _ byID: [Int: TocEntry]) -> Bool {
+    dependencies.contains { id in
+      guard tables.contains(id), let table = byID[id], table.schema == schema else { return false }
+      return tag?.hasPrefix("\(table.tag ?? "") ") == true
     }
   }
 }

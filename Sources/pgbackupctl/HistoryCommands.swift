@@ -35,6 +35,7 @@ struct ExtractCommand: AsyncParsableCommand {
     }
     var query = ["id": id, "table": table, "format": format]
     query["columns"] = columns
+    if acceptUntrusted { query["accept_untrusted"] = "true" }
     try connection.client.pour("/v1/extract", query) { try FileHandle.standardOutput.write(contentsOf: $0) }
   }
 }
@@ -109,6 +110,7 @@ enum HistoryText {
     case .appeared: "new"
     case .gone: "GONE"
     case .absent: "not there"
+    case .unreadable: "can't be read: pgbackupctl contents tells why"
     }
   }
 }

@@ -48,6 +48,11 @@ extension RestoreFixture {
   /// On every major version, with all that a database can have; the odd settings of the source are no false alarm.
   @Test(arguments: RestoreMatrixTests.majors) func everyVersion(_ major: Int) async throws {
     let cluster = try PrivateCluster(settings: ["wal_level=logical"], major: major)
+    // A library that the source has, and the drill's machine does not.
+    let library = cluster.folder.file("library.so")
+    let installed = try Shell.must(
+      "find", ["-L", URL(filePath: cluster.binaries).deletingLastPathComponent().path, "-name", "auto_explain.so"])
+    try Shell.must("cp", [String(try #require(installed.split(separator: "\n").first)), library])
     let fixture = try await RestoreFixture(
       cluster: cluster,
       sql: RestoreMatrixTests.everything(major) + """
@@ -67,10 +72,15 @@ extension RestoreFixture {
         END $$;
         ALTER ROLE keeper SET lc_monetary = 'C.UTF-8';
         -- It stands for a locale that this machine does not have.
+        DO $$ BEGIN
+          EXECUTE format('ALTER DATABASE %I SET session_preload_libraries = ''\(library)''', current_database());
+        END $$;
+        CREATE ROLE "q TO r"; CREATE TABLE granted (); GRANT SELECT ON granted TO "q TO r"; GRANT "q TO r" TO keeper;
         UPDATE pg_db_role_setting SET setconfig = array_replace(setconfig, 'lc_monetary=C.UTF-8', 'lc_monetary=xx_XX');
         """ + (major < 17 ? "" : Self.refusingLogins))
     // The source is down: whatever changes in its files is the drill's doing.
     try cluster.crash()
+    try FileManager.default.removeItem(atPath: library)
     let folder = TemporaryFolder()
     let before = try Self.filesOf(cluster)
     let report = try await Self.drill(
@@ -95,6 +105,21 @@ extension RestoreFixture {
     #expect(folder.files(below: "drills") == [])
     #expect(try Self.servers(folder) == [])
     #expect(try Self.filesOf(cluster) == before)
+  }
+
+  /// A database in which everybody is somebody who may not make a thing.
+  @Test func whereEverybodyIsAnotherRole() async throws {
+    let role = "only_reads_\(UUID().uuidString.prefix(6).lowercased())"
+    let fixture = try await RestoreFixture(
+      sample: nil,
+      sql: """
+        CREATE ROLE \(role) IN ROLE pg_read_all_data; CREATE TABLE t AS SELECT 1 AS x;
+        DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET role = \(role)', current_database()); END $$;
+        """)
+    let folder = TemporaryFolder()
+    let report = try await Self.drill(
+      fixture, assertions: ["SELECT current_user <> '\(role)' AND count(*) = 1 FROM t"], folder: folder)()
+    #expect(report.proof.isWhole && report.unproved == [] && report.proof.assertions == 1)
   }
 
   /// Every file of a cluster, with its size, its times and its digest.

@@ -122,6 +122,34 @@ import Testing
     #expect(try again.daemon.ctl("restore", "latest", "--into", "x").status == 6)
   }
 
+  /// What is not there to be read is never passed over as if it were sound.
+  @Test func whatIsNotReadIsNotPassed() throws {
+    let fixture = try start()
+    let daemon = fixture.daemon
+    #expect(try daemon.ctl("backup", "shop").status == 0)
+    #expect(try daemon.ctl("verify", "--all").status == 0)
+    let (two, away) = (fixture.folder.file("two"), fixture.folder.file("away"))
+    try FileManager.default.moveItem(atPath: two, toPath: away)
+    for arguments in [["--all"], ["--store", "two"], ["shop/latest", "--store", "two"]] {
+      let verify = try Shell.run(
+        DaemonProcess.program("pgbackupctl"), ["verify"] + arguments, environment: ["PGBACKUPD_SOCKET": daemon.socket])
+      #expect(verify.status != 0, "\(arguments): \(verify.output)")
+      #expect(verify.errors.contains("E-STORE-") && verify.errors.contains("two"), "\(arguments): \(verify.errors)")
+    }
+    try FileManager.default.moveItem(atPath: away, toPath: two)
+    #expect(try daemon.ctl("verify", "--all").status == 0)
+  }
+
+  /// The state directory has lost what the backups before were like: the newest one tells it, by its contents.
+  @Test func theMeasureIsFoundAgain() throws {
+    let fixture = try start()
+    #expect(try fixture.daemon.ctl("backup", "shop").status == 0)
+    try FileManager.default.removeItem(atPath: fixture.folder.file("state/statistics"))
+    try fixture.cluster.sql(fixture.database, "TRUNCATE portal.views")
+    let backup = try fixture.daemon.ctl("backup", "shop")
+    #expect(backup.output.contains("IN DOUBT"), "\(backup.output)\(backup.errors)")
+  }
+
   /// The proof lies beside the backup in every store; one that is lost or changed there comes back from another.
   @Test func proofsAreMended() throws {
     let fixture = try start()
@@ -151,6 +179,17 @@ import Testing
       #expect(try !daemon.ctl("reconcile").output.contains("proof"), "\(harm)")
     }
     #expect(try daemon.ctl("log", "--lines", "100").output.contains("proof.copied"))
+    // Among others that nobody trusted has signed it is found all the same, and not copied again and again.
+    for number in 1...5 {
+      try Data("junk".utf8).write(
+        to: URL(
+          filePath: fixture.folder.file(
+            "two/\(name.dropLast("20261129T205617Z.json".count))9999123\(number)T000000Z.json")))
+    }
+    let copies = { try daemon.ctl("log", "--lines", "200").output.components(separatedBy: "proof.copied").count }
+    let before = try copies()
+    #expect(try daemon.ctl("reconcile", "--apply").status == 0)
+    #expect(try copies() == before)
   }
 
   @Test func aDrillProves() throws {

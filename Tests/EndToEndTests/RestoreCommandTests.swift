@@ -336,6 +336,41 @@ import Testing
     #expect(try daemon.ctl("extract", "latest", "--table", "media", "--format", "xml").status == 2)
   }
 
+  /// Damage is told as what it is, and by the daemon's log; one damaged backup hides no other in a table's history; a backup that nobody
+  /// trusted has signed is read where somebody says so.
+  @Test func extractAndDamage() throws {
+    let fixture = try start(extra: "backup: { compression: none }")
+    let daemon = fixture.daemon
+    #expect(try daemon.ctl("backup", "shop").status == 0)
+    try fixture.damage("user 1234")
+    let damaged = try daemon.ctl("extract", "latest", "--table", "portal.users")
+    #expect(damaged.status == 9 && damaged.errors.contains("E-ARTIFACT-DAMAGED"), "\(damaged.errors)")
+    #expect(try daemon.ctl("extract", "latest", "--table", "portal.media").status == 0)
+
+    #expect(try daemon.ctl("backup", "shop").status == 0)
+    let store = "state/backups"
+    let contents = fixture.folder.files(below: store).filter { $0.contains("contents.json") }.sorted()
+    let path = fixture.folder.file("\(store)/\(contents[0])")
+    var bytes = try Data(contentsOf: URL(filePath: path))
+    bytes[bytes.count / 2] ^= 1
+    try bytes.write(to: URL(filePath: path))
+    let history = try daemon.ctl("history", "shop", "portal.users")
+    #expect(history.status == 0 && history.output.contains("can't be read"), "\(history.output)\(history.errors)")
+    #expect(history.output.contains("2000"), "\(history.output)")
+
+    let signature = try #require(
+      fixture.folder.files(below: store).filter { $0.hasSuffix("manifest.json.sig") }.sorted().last)
+    try FileManager.default.removeItem(atPath: fixture.folder.file("\(store)/\(signature)"))
+    let ids = try #require(try daemon.ctlJSON("list") as? [[String: Any]]).compactMap { $0["id"] as? String }.sorted()
+    let unsigned = ["extract", ids[1], "--table", "portal.media"]
+    func ctl(_ arguments: [String]) throws -> Shell.Result {
+      try Shell.run(DaemonProcess.program("pgbackupctl"), arguments, environment: ["PGBACKUPD_SOCKET": daemon.socket])
+    }
+    let refused = try ctl(unsigned)
+    #expect(refused.status == 9 && refused.errors.contains("E-SIGNATURE-INVALID"), "\(refused.errors)")
+    #expect(try ctl(unsigned + ["--accept-untrusted"]).status == 0)
+  }
+
   /// A new machine: no daemon, no state, another server. What is there: the store, the key, and the public half of the signing key.
   @Test func withoutADaemon() throws {
     let folder = TemporaryFolder()

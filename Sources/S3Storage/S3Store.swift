@@ -135,7 +135,7 @@ package struct S3Store: ObjectStore {
 
   package func upload(_ key: ObjectKey, _ options: UploadOptions) async throws(StorageError) -> any ObjectUpload {
     // What will be one request is looked for once, right before it.
-    let isSmall = options.expectedBytes.map { $0 < UInt64(PartSizes(expectedBytes: $0).first) } ?? false
+    let isSmall = options.expectedBytes.map { $0 < UInt64(partSizes(options).first) } ?? false
     if !isSmall, try await head(key) != nil {
       throw StorageError(.exists, store: name, key: key, reason: "it is there already")
     }
@@ -259,6 +259,16 @@ extension S3Store {
         ("x-amz-object-lock-retain-until-date", Date(timeIntervalSince1970: retainUntil.rounded(.up)).rfc3339))
     }
     return headers
+  }
+}
+
+extension S3Store {
+  /// The sizes of an upload's parts; of one that can be gone on with they tell under which settings it was begun.
+  func partSizes(_ options: UploadOptions) -> PartSizes {
+    guard options.canResume else { return PartSizes(expectedBytes: options.expectedBytes) }
+    let told = objectHeaders([], retainUntil: options.retainUntil).map { "\($0.name): \($0.value)\n" }.joined()
+    let sum = SHA256.hash(data: Data(told.utf8)).reduce(into: UInt16(0)) { $0 = $0 &* 257 &+ UInt16($1) }
+    return PartSizes(expectedBytes: options.expectedBytes, settings: max(1, sum))
   }
 }
 

@@ -39,7 +39,7 @@ actor S3Upload: ObjectUpload {
     self.store = store
     self.key = key
     self.options = options
-    sizes = PartSizes(expectedBytes: options.expectedBytes)
+    sizes = store.partSizes(options)
   }
 
   private var nextNumber: Int { done.count + inFlight.count + 1 }
@@ -88,8 +88,10 @@ actor S3Upload: ObjectUpload {
     guard options.canResume else { return await abort() }
     guard !hasEnded else { return }
     for part in inFlight { part.cancel() }
-    for part in inFlight { _ = try? await part.value }
-    end()
+    var hasCome = !done.isEmpty || !present.isEmpty
+    for part in inFlight where (try? await part.value) != nil { hasCome = true }
+    // Nobody could tell what it was begun under, and there is nothing to go on with.
+    if hasCome { end() } else { await abort() }
   }
 
   private func requireOpen() throws(StorageError) {
@@ -200,19 +202,25 @@ extension S3Upload {
 }
 
 extension S3Upload {
-  /// What an earlier process has begun under this key, with its parts. Nil also where nobody may ask for that, or it has just been given
-  /// up: then all is sent anew.
+  /// What an earlier process has begun under this key and the same settings, with its parts. Nil also where nobody may ask for that, or it
+  /// has just been given up: then all is sent anew.
   private func unfinished() async -> (MultipartUpload, [StoredPart])? {
     let full = store.fullKey(key.path)
     do throws(StorageError) {
       let old = try await store.multiparts(prefix: full).uploads
-        .filter { $0.key == full && !store.uploads.contains($0.id) }.max { $0.begun < $1.begun }
-      guard let old else { return nil }
-      return (old, try await store.parts(of: old))
+        .filter { $0.key == full && !store.uploads.contains($0.id) }.sorted { $0.begun > $1.begun }
+      for upload in old.prefix(Self.lookedAt) {
+        let parts = try await store.parts(of: upload)
+        if let first = parts.first, first.size == sizes.size(of: first.number) { return (upload, parts) }
+      }
+      return nil
     } catch {
       return nil
     }
   }
+
+  /// Each try that was cut off has left one at most, and a sweep takes those of a day ago.
+  private static let lookedAt = 8
 }
 
 // MARK: - Making it appear

@@ -140,7 +140,9 @@ import Testing
       try fixture.proxy.plan(.none)
       try fixture.requireHealth(what)
       #expect(try fixture.keys() == all, "\(what)")
-      #expect(try fixture.keys("uploads=").isEmpty, "\(what)")
+      // What no part has come of is not gone on with; there is one for each store at most.
+      let unfinished = try fixture.keys("uploads=")
+      #expect(unfinished.count <= 2 * (number + 1), "\(what): \(unfinished)")
       #expect(fixture.folder.files(below: "local") == local, "\(what)")
     }
   }

@@ -133,7 +133,7 @@ import Units
     do {
       let dead = try makeStore(server, bucket: bucket)
       let upload = try await dead.upload(try key("a/copy"), options)
-      try await upload.write(Array(bytes[..<(26 << 20)]))
+      try await upload.write(Array(bytes[..<(29 << 20)]))
       // Two parts are on their way; a third one is waited for, then the process "dies".
       while try await dead.parts(of: try #require(try await dead.multiparts(prefix: "").uploads.first)).count < 3 {}
     }
@@ -145,6 +145,49 @@ import Units
     #expect(try await store.read(try key("a/copy"), range: 0..<UInt64(bytes.count)) == bytes)
     #expect(counter.bodyBytes < 7 << 20)
     #expect(try await store.multiparts(prefix: "").uploads.isEmpty)
+  }
+
+  /// Settings that were changed since an upload was begun: the object gets the new ones, and nothing of the old upload.
+  @Test(arguments: ["encryption", "tags", "lock", "term", "nothing"]) func whatWasBegunUnderOtherSettings(
+    _ changed: String
+  ) async throws {
+    let server = try S3Server.shared()
+    let bucket = try server.makeBucket(withLock: true)
+    let bytes = bytes(20 << 20)
+    let end = (Date.now.timeIntervalSince1970 + 86400).rounded()
+    func store(_ transport: (any HTTPTransport)? = nil, isNew: Bool) throws -> S3Store {
+      try makeStore(
+        server, bucket: bucket, transport: transport,
+        change: { settings in
+          settings.tags = ["team": isNew && changed == "tags" ? "new" : "old"]
+          settings.serverSideEncryption = isNew && changed == "encryption" ? .storeKey : nil
+          settings.lock = isNew && changed == "lock" ? nil : .governance
+        })
+    }
+    func options(_ end: Double) -> UploadOptions {
+      UploadOptions(expectedBytes: UInt64(bytes.count), retainUntil: end, canResume: true)
+    }
+    do {
+      let upload = try await store(isNew: false).upload(try key("copy"), options(end))
+      try await upload.write(bytes)
+      let watcher = try store(isNew: false)
+      while try await watcher.parts(of: try #require(try await watcher.multiparts(prefix: "").uploads.first)).count < 2
+      {}
+    }
+    let counter = CountingTransport(CurlTransport(.init(authorityFile: server.authorityFile)))
+    let newEnd = changed == "term" ? end + 86400 : end
+    let upload = try await store(counter, isNew: true).upload(try key("copy"), options(newEnd))
+    try await upload.write(bytes)
+    try await upload.finish()
+    #expect((counter.bodyBytes > 19 << 20) == (changed != "nothing"), "\(counter.bodyBytes)")
+    let path = "/\(bucket)/backups/copy"
+    let head = try server.request("GET", path, ["-D", "-", "-o", "/dev/null"]).output.lowercased()
+    #expect(head.contains("x-amz-server-side-encryption") == (changed == "encryption"), "\(head)")
+    #expect(try server.request("GET", path + "?tagging=").output.contains(changed == "tags" ? "new" : "old"))
+    let retention = try server.request("GET", path + "?retention=").output
+    #expect(
+      retention.contains(String(Date(timeIntervalSince1970: newEnd).rfc3339.prefix(10))) == (changed != "lock"),
+      "\(retention)")
   }
 
   /// Other bytes than last time: nothing of the old upload is taken for them.
@@ -175,6 +218,10 @@ import Units
     for (options, left) in [(copy, 1), (UploadOptions(), 0)] {
       let upload = try await store.upload(try key("a/b"), options)
       try await upload.write(all)
+      // Something has come.
+      while left == 1,
+        try await store.parts(of: try #require(try await store.multiparts(prefix: "").uploads.first)).isEmpty
+      {}
       await upload.leave()
       #expect(try await store.unfinished().count == left)
       for upload in try await store.unfinished() where left == 0 { try await store.abort(upload) }

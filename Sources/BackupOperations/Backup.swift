@@ -173,10 +173,11 @@ package struct Backup: Sendable {
     let dumpProgram = try await programs.program("pg_dump", forServer: server.major)
     let globalsProgram = try await programs.program("pg_dumpall", forServer: server.major)
     let (usable, refused) = try await checkStores(server)
-    let (prompt, later) = sparingSlow ? Self.prompt(usable) : (usable, [])
-
-    let layout = try await BackupLayout.free(
+    let (layout, failed) = try await BackupLayout.free(
       request.database, request.type, from: started, taken: history.takenTimes, in: usable)
+    let answering = usable.filter { failed[$0.name] == nil }
+    let (prompt, later) = sparingSlow ? Self.prompt(answering) : (answering, [])
+
     let connection = await session.effectiveSettings()
     logger.info(
       "backup begins",
@@ -192,7 +193,7 @@ package struct Backup: Sendable {
       ?? UInt64(clamping: server.databaseBytes / 3)
     var fan: FanOut
     do {
-      fan = try await FanOut(key, into: prompt, dropped: refused) { store in
+      fan = try await FanOut(key, into: prompt, dropped: refused.merging(failed.mapValues(\.fault)) { $1 }) { store in
         UploadOptions(expectedBytes: expected, retainUntil: term.end(in: store))
       }
     } catch {

@@ -58,7 +58,7 @@ package struct SharedBackup: Sendable {
     }
     context.report(RunProgress(phase: .commit))
     let old = source.manifest
-    let layout = try await BackupLayout.free(
+    let (layout, failed) = try await BackupLayout.free(
       request.database, request.type, from: old.started, taken: history.takenTimes, in: stores)
     logger.info(
       "a backup of another type is taken over",
@@ -80,9 +80,9 @@ package struct SharedBackup: Sendable {
     let committing = try CommittingFiles(manifest, signingKey)
     manifest = committing.manifest
     var done: [String] = []
-    var dropped: [String: Fault] = [:]
+    var dropped = failed.mapValues(\.fault)
     let term = RetentionTerm(request, layout)
-    for store in stores {
+    for store in stores where failed[store.name] == nil {
       let written = WrittenObjects()
       let end = term.end(in: store.name)
       do {

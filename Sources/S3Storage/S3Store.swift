@@ -61,7 +61,7 @@ package struct S3Store: ObjectStore {
     guard let id = (try? S3Document(begun.body))?["UploadId"]?.text else {
       throw StorageError(.failed, store: name, reason: "the server's answer to CreateMultipartUpload has no UploadId")
     }
-    _ = try await send(S3Request(method: "DELETE", key: key, query: [("uploadId", id)]))
+    try await end(key, id)
   }
 
   package func list(prefix: String) async throws(StorageError) -> [StoredObject] {
@@ -213,7 +213,16 @@ package struct S3Store: ObjectStore {
 
   package func abort(_ upload: UnfinishedUpload) async throws(StorageError) {
     guard !uploads.contains(upload.id) else { return }
-    _ = try await send(S3Request(method: "DELETE", key: fullKey(upload.key), query: [("uploadId", upload.id)]))
+    try await end(fullKey(upload.key), upload.id)
+  }
+
+  /// What is ended already is ended: by whoever it was, or by a request of ours whose answer was lost.
+  private func end(_ key: String, _ id: String) async throws(StorageError) {
+    do throws(StorageError) {
+      _ = try await send(S3Request(method: "DELETE", key: key, query: [("uploadId", id)]))
+    } catch  where error.kind == .missing {
+      return
+    }
   }
 
   package func availableSpace() async throws(StorageError) -> ByteCount? { nil }
@@ -310,7 +319,7 @@ extension S3Store {
       case (.untrusted?, _, _): .untrusted
       case (_?, _, _): .failed
       case (_, "NoSuchBucket", _): .storeMissing
-      case (_, "NoSuchKey", _): .missing
+      case (_, "NoSuchKey", _), (_, "NoSuchUpload", _): .missing
       case (_, "QuotaExceeded", _), (_, "XMinioStorageFull", _), (_, _, 507): .full
       case (_, "PreconditionFailed", _), (_, _, 412): .exists
       case (_, "CredentialsMissing", _), (_, _, 401), (_, _, 403): .denied

@@ -239,11 +239,12 @@ back=$("$micro" read "$folder/archive")
 fire=$("$micro" schedule)
 sealing_rate=$("$micro" seal)
 
-# Idle for half a minute: voluntary switches of all threads are its wake-ups.
-switches() { cat /proc/$daemon/task/*/status | awk '/^voluntary_ctxt/ {n += $2} END {print n}'; }
-before=$(switches)
+# Idle for half a minute: voluntary switches of all threads are its wake-ups. Thread by thread: those that end take their counts along.
+switches() { awk '/^Pid:/ {thread = $2} /^voluntary_ctxt/ {print thread, $2}' /proc/$daemon/task/*/status; }
+switches >"$folder/before"
 read -rt 30 <> <(:) || true
-wakeups=$((($(switches) - before) * 2))
+switches >"$folder/after"
+wakeups=$(awk 'NR == FNR {before[$1] = $2; next} {n += $2 - before[$1]} END {print 2 * n}' "$folder/before" "$folder/after")
 
 failed=0
 row() { # name, value, bound, 1 where it holds

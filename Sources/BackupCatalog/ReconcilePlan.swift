@@ -109,6 +109,8 @@ package struct ReconcilePlan: Sendable {
       guard !decision.isHeld else { continue }
       for placement in decision.backup.placements where !unknown.contains(placement.store) {
         guard let since = decision.expired[placement.store] else { continue }
+        // What is locked there can't be deleted, whatever was said of its keep since.
+        if let locked = locks[placement.store]?[decision.backup.manifest.layout.folder], locked > now { continue }
         // It is what the others are to be copied from.
         if placement.isWhole, !lacking.isEmpty, whole.allSatisfy({ decision.expired[$0] != nil }) { continue }
         deletes.append(

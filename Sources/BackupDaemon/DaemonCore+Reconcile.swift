@@ -14,6 +14,7 @@ extension DaemonCore {
   /// What reconcile would do, or has done. Whoever asks for it by hand also confirms the clock.
   func reconcile(apply: Bool, by caller: Caller?) async throws(Fault) -> ReconcileReport {
     guard apply else {
+      for store in plan.stores where store.locks { await lookAtLocks(in: store) }
       let plan = await reconcilePlan(withUnfinished: true)
       var report = ReconcileReport(
         applied: false, steps: plan.steps.map { ReconcileReport.Step($0, fault: nil) }, kept: Self.kept(plan))
@@ -73,7 +74,6 @@ extension DaemonCore {
     }
     let active = before + board.active
     let time = now()
-    await lookAtLocks(catalog, unknown)
     let made = ReconcilePlan(
       catalog, policy: plan.retention, stores: plan.stores.map(\.name), unknown: unknown, at: time,
       unfinished: unfinished, busy: Set(active.map(\.database)),
@@ -87,22 +87,43 @@ extension DaemonCore {
   /// So many locks are asked for at a time: what is left is asked for by the next reconcile.
   private static let locksAtATime = 100
 
-  /// Learns until when backups are locked, where stores lock: once for each, since nothing but we changes it.
-  private func lookAtLocks(_ catalog: Catalog, _ unknown: Set<String>) async {
-    let locking = Set(plan.stores.filter { $0.locks && !unknown.contains($0.name) }.map(\.name))
-    guard !locking.isEmpty else { return }
-    let reconcile = Reconcile(stores: plan.stores, policy: plan.retention)
-    var asked = 0
-    for backup in catalog.backups.reversed() {
-      let layout = backup.manifest.layout
-      for placement in backup.placements where locking.contains(placement.store) && placement.isWhole {
-        guard lockEnds[placement.store]?[layout.folder] == nil, asked < Self.locksAtATime else { continue }
-        asked += 1
-        // One that can't be asked now is asked the next time.
-        guard let end = try? await reconcile.lockEnd(of: layout, in: placement.store) else { continue }
-        lockEnds[placement.store, default: [:]][layout.folder] = end
+  /// Learns until when backups are locked in a store that locks: once for each, since nothing but we changes it. What it costs is nobody's
+  /// to wait for but this store's; one that does not answer, or does not let us ask, is told and asked again the next time.
+  private func lookAtLocks(in store: any ObjectStore) async {
+    let catalog = await keeper.catalog
+    let reconcile = Reconcile(stores: [store], policy: plan.retention)
+    let known = lockEnds[store.name] ?? [:]
+    let layouts = catalog.backups.reversed().filter { backup in
+      known[backup.manifest.layout.folder] == nil
+        && backup.placements.contains { $0.store == store.name && $0.isWhole }
+    }.prefix(Self.locksAtATime).map(\.manifest.layout)
+    for layout in layouts {
+      let answer = await withDeadline(plan.windDown) { () -> Result<Date?, StorageError> in
+        do throws(StorageError) {
+          return .success(try await reconcile.lockEnd(of: layout, in: store.name))
+        } catch {
+          return .failure(error)
+        }
+      }
+      switch answer {
+      case .success(let end):
+        lockEnds[store.name, default: [:]][layout.folder] = end
+        lockFaults[store.name] = nil
+      case .failure(let error):
+        lockFaults[store.name] = Self.unseen(error.fault, store)
+        return
+      case nil:
+        lockFaults[store.name] = Self.unseen(CatalogKeeper.silence(of: store), store)
+        return
       }
     }
+  }
+
+  private static func unseen(_ fault: Fault, _ store: any ObjectStore) -> Fault {
+    Fault(
+      fault.code, "Until when backups are locked in store '\(store.name)' can't be seen: none is locked longer.",
+      cause: "\(fault.message)\n\(fault.cause ?? "")",
+      hint: "grant s3:GetObjectRetention and s3:PutObjectRetention there; pgbackupctl reconcile asks again")
   }
 
   private func unreadStores() async -> [Fault] {
@@ -172,6 +193,7 @@ extension DaemonCore {
 
   private func copyNow(to store: String, by caller: Caller?) async -> [Reconcile.Result] {
     var results: [Reconcile.Result] = []
+    if let target = plan.stores.first(where: { $0.name == store }), target.locks { await lookAtLocks(in: target) }
     var walk = CopyWalk(into: store)
     while !isStopping, !Task.isCancelled {
       let reconcile = Reconcile(stores: plan.stores, policy: plan.retention)
@@ -211,10 +233,11 @@ extension DaemonCore {
 
   /// What reconcile still wants and could not do; a store that is away is told already.
   var reconcileProblems: [Fault] {
-    failedSteps.sorted { $0.key < $1.key }.compactMap { step, fault in
-      if [.storeUnreachable, .storeSilent, .runAborted].contains(fault.code) { return nil }
-      return Fault(fault.code, "\(step): \(fault.message)", cause: fault.cause, hint: fault.hint)
-    }
+    lockFaults.sorted { $0.key < $1.key }.map(\.value)
+      + failedSteps.sorted { $0.key < $1.key }.compactMap { step, fault in
+        if [.storeUnreachable, .storeSilent, .runAborted].contains(fault.code) { return nil }
+        return Fault(fault.code, "\(step): \(fault.message)", cause: fault.cause, hint: fault.hint)
+      }
   }
 
   // MARK: - The clock

@@ -39,6 +39,8 @@ package actor DaemonCore {
   var failedSteps: [String: Fault] = [:]
   /// Of stores that lock: until when each backup is locked there, by its folder, as far as anybody has asked.
   var lockEnds: [String: [String: Date]] = [:]
+  /// Why that can't be asked, by store.
+  var lockFaults: [String: Fault] = [:]
   /// Stores that can't tell of unfinished uploads, which was logged.
   var mute: Set<String> = []
   /// Restores that are going on, by their runs.
@@ -337,7 +339,7 @@ package actor DaemonCore {
     let gpg = plan.backup.gpg
     plan = new
     // A store of the same name may be another one.
-    lockEnds = [:]
+    (lockEnds, lockFaults) = ([:], [:])
     await keeper.use(new.stores, trusted: new.trustedKeys)
     await slots.setLimit(new.parallelRuns)
     await installSchedules(afterStart: false)

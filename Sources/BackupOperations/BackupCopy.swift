@@ -54,7 +54,11 @@ struct BackupCopy {
 
   private func copy(_ file: Manifest.StoredFile, _ present: [StoredObject], _ progress: CopyProgress) async throws {
     let key = try key(file.name)
-    if let old = present.first(where: { $0.key == key }), try await isThere(file, old) { return }
+    if let old = present.first(where: { $0.key == key }), try await isThere(file, old) {
+      // It came under the term of then.
+      if let end = term.end(in: target.name) { try await target.lengthenLock(of: key, until: end) }
+      return
+    }
     try await ObjectCopy(key, file, from: source).run(
       to: key, in: target, retainUntil: term.end(in: target.name), progress)
   }

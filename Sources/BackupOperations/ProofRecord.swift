@@ -36,15 +36,21 @@ package enum ProofRecord {
     policy: RetentionPolicy
   ) async throws {
     let end = RetentionTerm(policy, manifest.layout, keepSeconds: manifest.keepSeconds).end(in: target.name)
+    var isThere = true
     for name in [name + signatureSuffix, name] {
       let key = try key(manifest, name)
       // Without a signature it stays one that nobody has signed.
       guard let bytes = try await source.get(key, limit: limit) else { continue }
-      // Hidden among others there, and not missing.
       if try await target.get(key, limit: limit) == bytes { continue }
+      isThere = false
       if try await target.stat(key) != nil { try await target.makeRoom(key) }
       try await target.put(key, bytes, retainUntil: end)
     }
+    guard isThere else { return }
+    throw Fault(
+      .storeFailed,
+      "The proof '\(name)' of \(manifest.id) lies in store '\(target.name)', hidden behind later ones that nobody trusted has signed.",
+      hint: "look at who has put proof-*.json into \(manifest.layout.folder) there, and delete them")
   }
 
   /// The newest proof among a backup's objects that somebody has signed who is trusted; nil where there is none.

@@ -97,7 +97,7 @@ package struct Reconcile: Sendable {
       }
       let isManifest = { (key: ObjectKey) in key.name == BackupLayout.manifestName }
       for key in keys.filter({ !isManifest($0) }) + keys.filter(isManifest) {
-        try await store.lock(key, until: end.timeIntervalSince1970)
+        try await store.lengthenLock(of: key, until: end.timeIntervalSince1970)
       }
       return Result(step: step, fault: nil)
     } catch {

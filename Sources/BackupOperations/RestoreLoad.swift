@@ -43,9 +43,14 @@ struct RestoreLoad: Sendable {
     while let first = rest.first {
       let again = PostponedTables()
       try await session.connect().use { connection in
-        for table in rest.map(\.table) {
+        for (table, fault) in rest {
           // Of what several connections have loaded some may have come to its end.
-          try await connection.execute("TRUNCATE ONLY \(SQLName.quoted(table.schema, table.name))")
+          do throws(Fault) {
+            try await connection.execute("TRUNCATE ONLY \(SQLName.quoted(table.schema, table.name))")
+          } catch {
+            // Then the server has another trouble than the order, and has told it already.
+            throw fault
+          }
           try await again.unlessRefused(table) { try await load(table, on: connection) }
         }
       }

@@ -173,7 +173,7 @@ package struct S3Store: ObjectStore {
   }
 
   package func lock(_ key: ObjectKey, until end: Double) async throws(StorageError) {
-    guard let mode = settings.lock else { return }
+    guard let mode = settings.lock, isAhead(end) else { return }
     let date = Date(timeIntervalSince1970: end.rounded(.up)).rfc3339
     let body = Array(
       """
@@ -241,6 +241,9 @@ extension S3Store {
     return ObjectKey(String(full.dropFirst(fullKey("").count)))
   }
 
+  /// A lock that has ended already is refused by the server, and is none.
+  func isAhead(_ end: Double) -> Bool { end > client.now().timeIntervalSince1970 + 60 }
+
   /// What makes an object as the settings want it.
   func objectHeaders(
     _ more: [(name: String, value: String)], retainUntil: Double? = nil
@@ -262,7 +265,7 @@ extension S3Store {
           tags.map { "\(PercentEncoding.encode($0.key))=\(PercentEncoding.encode($0.value))" }.joined(separator: "&")
         ))
     }
-    if let lock = settings.lock, let retainUntil {
+    if let lock = settings.lock, let retainUntil, isAhead(retainUntil) {
       headers.append(("x-amz-object-lock-mode", lock.rawValue.uppercased()))
       headers.append(
         ("x-amz-object-lock-retain-until-date", Date(timeIntervalSince1970: retainUntil.rounded(.up)).rfc3339))

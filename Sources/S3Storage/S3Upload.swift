@@ -234,7 +234,7 @@ extension S3Upload {
     let digest = buffer.withUnsafeBytes { SHA256.hash(data: $0) }
     let checksum = Data(digest).base64EncodedString()
     var headers = [("x-amz-checksum-sha256", checksum), (Self.markHeader, mark)]
-    if options.retainUntil != nil, store.client.settings.lock != nil {
+    if let end = options.retainUntil, store.client.settings.lock != nil, store.isAhead(end) {
       // Object Lock asks for a sum, and older servers know this one alone.
       headers.append(
         ("Content-MD5", Data(buffer.withUnsafeBytes { Insecure.MD5.hash(data: $0) }).base64EncodedString()))

@@ -145,6 +145,13 @@ extension ObjectStore {
 
   package func lock(_ key: ObjectKey, until end: Double) async throws(StorageError) {}
 
+  /// Locks an object until then, where it is not locked for as long already: nobody can shorten a lock.
+  package func lengthenLock(of key: ObjectKey, until end: Double) async throws(StorageError) {
+    guard locks else { return }
+    if let old = try await lockEnd(of: key), old >= end { return }
+    try await lock(key, until: end)
+  }
+
   package var canLink: Bool { false }
 
   package func link(_ key: ObjectKey, as other: ObjectKey) async throws(StorageError) -> Bool { false }

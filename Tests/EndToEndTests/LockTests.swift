@@ -55,10 +55,54 @@ import Units
     try ledger.wait(for: "backup.locked", "locked there until")
     #expect(try days() == [30])
     #expect(try daemon.ctl("reconcile").output.contains("Nothing to do"))
+    try change("40d")
+    #expect(try daemon.ctl("reconcile", "--apply").status == 0)
+    #expect(try days() == [40])
     // A shorter one shortens none: that is what a lock is for.
     try change("1d")
     #expect(try daemon.ctl("reconcile", "--apply").status == 0)
-    #expect(try days() == [30])
+    #expect(try days() == [40])
+    // What is locked can't expire, and that is no trouble.
+    #expect(try daemon.ctl("backup", "shop", "--type", "daily").status == 0)
+    #expect(try daemon.ctl("reconcile", "--apply").status == 0)
     #expect(try daemon.ctl("status").output.contains("no problems"))
+    #expect(try days() == [40])
+  }
+
+  /// A manifest is lost, and the copy that mends it finds the other files there, locked for a shorter time.
+  @Test func whatARepairFindsIsLockedToo() throws {
+    let folder = TemporaryFolder()
+    let cluster = try PrivateCluster.shared()
+    let server = try S3Server.shared()
+    let bucket = try server.makeBucket(withLock: true)
+    let database = try cluster.makeDatabase("shop", sample: 1)
+    mkdir(folder.file("local"), 0o700)
+    func configuration(keep: String) -> String {
+      let store = server.configuration(bucket: bucket, prefix: "prod").replacing(" } }", with: ", lock: governance } }")
+      return """
+        databases: { shop: { connect: "\(cluster.conninfo(database))" } }
+        stores: { local: { path: \(folder.file("local")) }, offsite: \(store) }
+        jobs: { daily: { keep: \(keep) } }
+        daemon: { state: \(folder.file("state")), socket: \(folder.file("control.sock")) }
+        """
+    }
+    let daemon = try DaemonProcess(configuration(keep: "2d"), in: folder)
+    try daemon.waitFor("READY=1")
+    #expect(try daemon.ctl("backup", "shop", "--type", "daily").status == 0)
+    let keys = try server.request("GET", "/\(bucket)?list-type=2&prefix=prod").output.components(separatedBy: "<Key>")
+      .dropFirst().map { String($0.prefix { $0 != "<" }) }
+    let manifest = try #require(keys.first { $0.hasSuffix("manifest.json") })
+    #expect(try server.request("DELETE", "/\(bucket)/\(manifest)").status == 0)
+    try configuration(keep: "30d").write(toFile: folder.file("pgbackupd.yaml"), atomically: true, encoding: .utf8)
+    #expect(try daemon.ctl("reload").status == 0)
+    #expect(try daemon.ctl("reconcile", "--apply").status == 0)
+    let id = try #require((try daemon.ctlJSON("list") as? [[String: Any]])?.first?["id"] as? String)
+    let time = try #require(Date(stamp: String(id.suffix(16))))
+    for key in keys {
+      let told = try server.request("GET", "/\(bucket)/\(key)?retention=").output
+      let text = told.components(separatedBy: "<RetainUntilDate>").dropFirst().first?.prefix { $0 != "<" }
+      let end = try #require(text.flatMap { Date(rfc3339: String($0)) }, "\(key): \(told)")
+      #expect(end.timeIntervalSince(time) / 86_400 == 30, "\(key)")
+    }
   }
 }

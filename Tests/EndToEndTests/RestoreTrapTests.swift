@@ -151,11 +151,18 @@ import Testing
     #expect(try !fixture.daemon.ctl("restore", "oldest", "--preview").output.contains("DOUBTFUL"))
   }
 
-  /// A server that ends every transaction after the twentieth of a second ends no backup and no restore.
+  /// A server that ends every transaction after a second ends no restore, whose rows and indexes take longer.
   @Test func transactionTimeout() throws {
     let cluster = try PrivateCluster(major: 18)
-    let database = try cluster.makeDatabase("shop", sample: 20)
-    try cluster.sql("postgres", "ALTER SYSTEM SET transaction_timeout = '50ms'")
+    let database = try cluster.makeDatabase("shop", sample: 1)
+    try cluster.sql(
+      database,
+      """
+      CREATE FUNCTION slow(int) RETURNS int IMMUTABLE LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(1.2); RETURN $1; END $$;
+      CREATE TABLE portal.slowly (x int CHECK (slow(x) > 0)); INSERT INTO portal.slowly VALUES (1);
+      CREATE INDEX ON portal.slowly (slow(x));
+      """)
+    try cluster.sql("postgres", "ALTER SYSTEM SET transaction_timeout = '1s'")
     try cluster.sql("postgres", "SELECT pg_reload_conf()")
     let fixture = try Fixture("SELECT 1", cluster: cluster, database: database)
     #expect(try fixture.daemon.ctl("backup", "shop").status == 0)

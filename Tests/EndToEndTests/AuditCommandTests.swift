@@ -135,13 +135,13 @@ import Testing
     let status = try daemon.ctl("status").output
     #expect(status.contains("RECOVERY OF") && status.contains("whole from local"))
     // A sample of some MB takes about a second: either it is missed, or close to it, or far below.
-    // On a slow machine the objective is missed: status then ends with 10, and answers all the same.
+    // Where it is missed or at risk, status ends with 10, and answers all the same.
     let answer = try daemon.ctl("status", "--json")
     let report = try #require(JSONSerialization.jsonObject(with: Data(answer.output.utf8)) as? [String: Any])
     let recovery = try #require(((report["databases"] as? [[String: Any]])?[0]["recovery"]) as? [[String: Any]])
     let slowest = try #require(recovery.compactMap { $0["seconds"] as? Double }.max())
     #expect(status.contains("E-OBJECTIVE-MISSED") == (slowest > 1))
-    #expect((answer.status == 10) == (slowest > 1))
+    #expect((answer.status == 10) == (slowest > 0.9))
     #expect(status.contains("E-OBJECTIVE-AT-RISK") == (slowest > 0.9 && slowest <= 1))
   }
 

@@ -160,5 +160,5 @@ extension Contents.Table {
   package var fullName: String { "\(schema).\(name)" }
 
   /// Its own, and those of the tables that it is part of.
-  fileprivate var names: [String] { [fullName] + (partitionOf ?? []) }
+  var names: [String] { [fullName] + (partitionOf ?? []) }
 }

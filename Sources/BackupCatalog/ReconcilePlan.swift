@@ -103,8 +103,11 @@ package struct ReconcilePlan: Sendable {
         }
       }
       if !isBeingWritten {
-        copies += Self.proofs(decision, wanted, unknown)
-        copies += Self.locks(decision, policy, wanted, unknown, locks)
+        let staying = decision.backup.placements.filter {
+          $0.isWhole && wanted.contains($0.store) && !unknown.contains($0.store)
+        }
+        copies += Self.proofs(decision.backup, staying)
+        copies += Self.locks(decision.backup.manifest, staying, policy, locks)
       }
       guard !decision.isHeld else { continue }
       for placement in decision.backup.placements where !unknown.contains(placement.store) {
@@ -173,34 +176,31 @@ package struct ReconcilePlan: Sendable {
   }
 
   /// The newest proof belongs beside every copy that stays.
-  private static func proofs(_ decision: RetentionDecision, _ wanted: [String], _ unknown: Set<String>) -> [Step] {
-    let whole = decision.backup.placements.filter(\.isWhole)
+  private static func proofs(_ backup: Catalog.Backup, _ staying: [Catalog.Placement]) -> [Step] {
+    let whole = backup.placements.filter(\.isWhole)
     guard let newest = whole.compactMap(\.proof).max(), let source = whole.first(where: { $0.proof == newest }) else {
       return []
     }
-    return whole.filter { wanted.contains($0.store) && !unknown.contains($0.store) && $0.proof != newest }.map {
+    return staying.filter { $0.proof != newest }.map {
       Step(
-        action: .copyProof(newest, decision.backup.manifest, from: source.store, to: $0.store),
+        action: .copyProof(newest, backup.manifest, from: source.store, to: $0.store),
         reason: $0.proof == nil ? "no signed proof there" : "the proof there is an older one")
     }
   }
 
   /// What is kept without an end has no lock, whatever holds it: nobody knows until when.
   private static func locks(
-    _ decision: RetentionDecision, _ policy: RetentionPolicy, _ wanted: [String], _ unknown: Set<String>,
-    _ locks: [String: [String: Date]]
+    _ manifest: Manifest, _ staying: [Catalog.Placement], _ policy: RetentionPolicy, _ locks: [String: [String: Date]]
   ) -> [Step] {
-    let manifest = decision.backup.manifest
-    return decision.backup.placements.filter { $0.isWhole && wanted.contains($0.store) && !unknown.contains($0.store) }
-      .compactMap { placement in
-        guard let locked = locks[placement.store]?[manifest.layout.folder],
-          let end = policy.end(of: manifest.layout, keepSeconds: manifest.keepSeconds, in: placement.store),
-          end.timeIntervalSince(locked) > lockTolerance
-        else { return nil }
-        return Step(
-          action: .lock(manifest, store: placement.store, until: end),
-          reason: locked == .distantPast ? "not locked there" : "locked there until \(locked.rfc3339) only")
-      }
+    staying.compactMap { placement in
+      guard let locked = locks[placement.store]?[manifest.layout.folder],
+        let end = policy.end(of: manifest.layout, keepSeconds: manifest.keepSeconds, in: placement.store),
+        end.timeIntervalSince(locked) > lockTolerance
+      else { return nil }
+      return Step(
+        action: .lock(manifest, store: placement.store, until: end),
+        reason: locked == .distantPast ? "not locked there" : "locked there until \(locked.rfc3339) only")
+    }
   }
 
   private static func lack(_ backup: Catalog.Backup, _ store: String) -> String {

@@ -45,7 +45,7 @@ package struct TableHistory: Codable, Sendable, Equatable {
     var before: Contents.Table?
     var isFirst = true
     for (backup, contents) in backups {
-      let now = contents.tables.filter { $0.fullName == table || $0.partitionOf?.contains(table) == true }.sum
+      let now = contents.tables.filter { $0.names.contains(table) }.sum
       let change: Entry.Change =
         switch (before, now) {
         case (nil, nil): .absent

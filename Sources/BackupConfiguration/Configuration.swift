@@ -164,10 +164,8 @@ package struct Configuration: Sendable, Hashable {
   package var metrics: Metrics?
   /// The age that the newest backup of a database must not exceed.
   package var rpo: Duration?
-  /// The age that the newest proved backup of a database must not exceed; what `rpo` and the drills promise where nil.
-  package var provedWithin: Duration?
-  /// `proved: off`: no such objective.
-  package var isProofOptional = false
+  /// The age that the newest proved backup of a database must not exceed.
+  package var proofObjective = ProofObjective.fromDrills
   /// What of a backup is remarkable beside those before it.
   package var anomalyRule = AnomalyRule()
   /// How long a restore may take.

@@ -133,11 +133,8 @@ package struct ConfigurationReader {
       let values = section.section(["rpo", "proved", "rto", "quorum"])
       configuration.rpo = values?["rpo"]?.duration(atLeast: .seconds(60))
       if let proved = values?["proved"] {
-        configuration.isProofOptional = true
-        configuration.provedWithin = proved.offOr {
-          configuration.isProofOptional = false
-          return $0.duration(atLeast: .seconds(60), orOff: true)
-        }
+        let age = proved.offOr { $0.duration(atLeast: .seconds(60), orOff: true) }
+        configuration.proofObjective = age.map { .within($0) } ?? .off
       }
       configuration.rto = values?["rto"]?.duration()
       configuration.quorum = values?["quorum"]?.integer(in: 1...9) ?? 1

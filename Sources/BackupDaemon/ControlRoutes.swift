@@ -82,9 +82,9 @@ struct ControlRoutes {
       let source = try await core.source(
         Self.identifier(request), acceptUntrusted: query["accept_untrusted"].map(String.init) == "true")
       // A misspelt table, and damage where it begins, are told before the reply does.
-      var extract = try Extract(String(table), columns: columns, format: format, from: source)
-      for _ in 0..<2 where try await extract.next() == nil { break }
-      return Self.pour(String(table), columns, format, source, request, core)
+      let rows = ExtractedRows(try Extract(String(table), columns: columns, format: format, from: source))
+      try await rows.begin()
+      return Self.pour(rows, request, core)
     }
     router.post("v1/jobs/:job/run") { request, context in
       try await Self.requireEnd(request)
@@ -198,24 +198,17 @@ struct ControlRoutes {
 
   /// A table's rows, each piece as it comes. Where they turn out damaged, the connection breaks: what came then is not whole, and the
   /// daemon's log says why.
-  private static func pour(
-    _ table: String, _ columns: [String], _ format: Extract.Format, _ source: ArchiveSource, _ request: Request,
-    _ core: DaemonCore
-  ) -> Response {
+  private static func pour(_ rows: ExtractedRows, _ request: Request, _ core: DaemonCore) -> Response {
     Response(
       status: .ok, headers: [.contentType: "application/octet-stream"],
       body: .init { writer in
         try await request.body.consumeWithCancellationOnInboundClose { _ in
-          var extract = try Extract(table, columns: columns, format: format, from: source)
-          func next() async throws -> [UInt8]? {
-            do {
-              return try await extract.next()
-            } catch {
-              if !Task.isCancelled { await core.extractFailed(Fault(error)) }
-              throw error
-            }
+          do {
+            while let bytes = try await rows.next() { try await writer.write(ByteBuffer(bytes: bytes)) }
+          } catch let fault as Fault {
+            if !Task.isCancelled { await core.extractFailed(fault) }
+            throw fault
           }
-          while let bytes = try await next() { try await writer.write(ByteBuffer(bytes: bytes)) }
         }
         try await writer.finish(nil)
       })
@@ -266,5 +259,33 @@ private struct PeerMiddleware: RouterMiddleware {
     } catch let fault as Fault {
       return ControlRoutes.response(fault)
     }
+  }
+}
+
+/// The rows of an extract on their way into a reply: its first pieces are read before that begins, and once.
+private actor ExtractedRows {
+  private var extract: Extract
+  private var ahead: [[UInt8]] = []
+
+  init(_ extract: sending Extract) { self.extract = extract }
+
+  /// The head, where the format has one, and the first rows.
+  func begin() async throws {
+    while ahead.count < 2, let piece = try await read() { ahead.append(piece) }
+  }
+
+  func next() async throws(Fault) -> [UInt8]? {
+    guard ahead.isEmpty else { return ahead.removeFirst() }
+    do {
+      return try await read()
+    } catch {
+      throw Fault(error)
+    }
+  }
+
+  private func read() async throws -> [UInt8]? {
+    var current = extract
+    defer { extract = current }
+    return try await current.next()
   }
 }

@@ -56,7 +56,7 @@ extension DaemonCore {
     switch problem.aspect {
     case "rpo": return database.newest.flatMap { history.made[$0.id] }
     case "proved": return database.proved.flatMap { history.proofRecords[$0] }
-    case "rto": return database.recovery.max { $0.seconds ?? 0 < $1.seconds ?? 0 }?.measure?.record
+    case "rto": return database.slowestRecovery?.measure?.record
     default: return nil
     }
   }

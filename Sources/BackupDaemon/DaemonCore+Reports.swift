@@ -162,10 +162,7 @@ extension DaemonCore {
     // Nothing is promised of what is only kept.
     let isConfigured = isConfigured(name)
     var next: (job: String, due: Date)?
-    for job in plan.jobs
-    where job.action == .backup
-      && plan.databases(of: job).contains(where: { $0.name == name || name.hasPrefix($0.name + ".") })
-    {
+    for job in plan.jobs where job.action == .backup && plan.takes(job, name) {
       if let due = await scheduler.nextStart(of: job.name), due < next?.due ?? .distantFuture { next = (job.name, due) }
     }
     var report = StatusReport.Database(

@@ -10,10 +10,12 @@ extension DaemonPlan {
 
   /// The scheduled drills that take a database.
   func drills(of database: String) -> [Job] {
-    jobs.filter { job in
-      job.action == .drill && job.timing != nil
-        && databases(of: job).contains { $0.name == database || database.hasPrefix($0.name + ".") }
-    }
+    jobs.filter { $0.action == .drill && $0.timing != nil && takes($0, database) }
+  }
+
+  /// Whether a job takes a database, by its own name or as a member of a pattern.
+  func takes(_ job: Job, _ database: String) -> Bool {
+    databases(of: job).contains { $0.name == database || database.hasPrefix($0.name + ".") }
   }
 
   /// How old the newest proved backup of a database may be: as configured; else, where there are an `rpo` and drills that take the database,
@@ -35,23 +37,6 @@ extension DaemonPlan {
         return pause.map { .seconds($0) + job.timeout }
       }
       return pauses.min().map { rpo + $0 }
-    }
-  }
-}
-
-/// How old the newest proved backup may be.
-package enum ProofObjective: Sendable, Hashable {
-  /// As `rpo` and the drills' schedules promise together.
-  case fromDrills
-  case within(Duration)
-  case off
-
-  /// As the configuration writes it.
-  var text: String {
-    switch self {
-    case .fromDrills: "what rpo and drills promise"
-    case .within(let duration): duration.configurationText
-    case .off: "off"
     }
   }
 }

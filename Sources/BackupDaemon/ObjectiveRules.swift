@@ -36,11 +36,15 @@ package struct ObjectiveRules: Sendable {
   /// The newest backup is older than it may be.
   package static func overdue(_ database: StatusReport.Database) -> Fault? {
     guard database.meetsRPO == false, let objective = database.rpoSeconds else { return nil }
-    let age = database.ageSeconds.map { "is \(Duration.seconds($0).spoken) old" } ?? "does not exist"
-    return Fault(
-      .objectiveMissed,
-      "The newest backup of '\(database.name)' \(age); the objective is \(Duration.seconds(objective).spoken).",
+    return tooOld(
+      "newest backup of '\(database.name)'", database.ageSeconds, objective,
       hint: "pgbackupctl backup \(shell: database.name)")
+  }
+
+  private static func tooOld(_ what: String, _ age: Double?, _ objective: Double, hint: String) -> Fault {
+    let age = age.map { "is \(Duration.seconds($0).spoken) old" } ?? "does not exist"
+    return Fault(
+      .objectiveMissed, "The \(what) \(age); the objective is \(Duration.seconds(objective).spoken).", hint: hint)
   }
 
   /// Whether what renews something comes behind its end; where nothing is scheduled to, that is told in the last tenth of the time.
@@ -51,16 +55,13 @@ package struct ObjectiveRules: Sendable {
 
   private var unproved: Fault? {
     guard database.meetsProved == false, let objective = database.provedWithinSeconds else { return nil }
-    let age = database.provedAgeSeconds.map { "is \(Duration.seconds($0).spoken) old" } ?? "does not exist"
-    return Fault(
-      .objectiveMissed,
-      "The newest proved backup of '\(database.name)' \(age); the objective is \(Duration.seconds(objective).spoken).",
+    return Self.tooOld(
+      "newest proved backup of '\(database.name)'", database.provedAgeSeconds, objective,
       hint: "pgbackupctl drill \(shell: database.name)")
   }
 
   private var slow: Fault? {
-    guard let objective = database.rtoSeconds,
-      let slowest = database.recovery.max(by: { $0.seconds ?? 0 < $1.seconds ?? 0 }), let seconds = slowest.seconds,
+    guard let objective = database.rtoSeconds, let slowest = database.slowestRecovery, let seconds = slowest.seconds,
       seconds > objective * Self.nearRTO
     else { return nil }
     return Fault(

@@ -133,8 +133,9 @@ struct RunWork: Sendable {
       takenTimes: Set(catalog.backups.filter { $0.id.database == database.name }.map(\.id.time)))
     let statistics = surroundings.statistics
     history.statistics = statistics.read(database.name)
+    let isLost = history.statistics.isEmpty
     var unknown: Fault?
-    if history.statistics.isEmpty { (history.statistics, unknown) = await rebuilt(catalog) }
+    if isLost { (history.statistics, unknown) = await rebuilt(catalog) }
     history.ledger = await surroundings.ledgerHead()
     if let due = options.due, job.timing?.share == true, let source = shareable(catalog, due: due) {
       do {
@@ -155,7 +156,7 @@ struct RunWork: Sendable {
       logger: logger)
     let outcome = try await backup.run()
     if let new = outcome.statistics {
-      if statistics.read(database.name).isEmpty { for old in history.statistics { statistics.append(old) } }
+      if isLost { for old in history.statistics { statistics.append(old) } }
       statistics.append(new)
     }
     var end = RunOutcome(outcome)

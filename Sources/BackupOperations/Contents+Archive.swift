@@ -40,9 +40,15 @@ extension BackupStatistics {
   /// Of a backup that lies in a store: all but its definitions.
   package init(_ manifest: Manifest, _ contents: Contents) {
     self.init(
-      backup: manifest.id, archiveBytes: Int64(clamping: contents.archiveBytes),
-      storedBytes: manifest.artifact.file.size,
-      seconds: manifest.finished.timeIntervalSince(manifest.started),
+      manifest.id, contents, storedBytes: manifest.artifact.file.size,
+      seconds: manifest.finished.timeIntervalSince(manifest.started))
+  }
+
+  private init(_ id: BackupID, _ contents: Contents, storedBytes: Int64, seconds: Double) {
+    self.init(
+      backup: id, archiveBytes: Int64(clamping: contents.archiveBytes), storedBytes: storedBytes,
+      seconds: seconds,
+      // Partitions come and go: their rows count as those of the table that they are parts of.
       rows: Dictionary(
         contents.tables.map { ($0.partitionOf?.last ?? $0.fullName, $0.rows ?? 0) }, uniquingKeysWith: +),
       schemaDigest: nil)
@@ -53,17 +59,11 @@ extension BackupStatistics {
     // What pg_dump has to say of definitions, in the order of names: entries' numbers change from dump to dump.
     let definitions = index.entries.filter { $0.section == .preData || $0.section == .postData }
       .map { "\($0.kind ?? "") \($0.schema ?? "") \($0.tag ?? "")\n\($0.definition ?? "")" }.sorted()
-    self.init(
-      backup: contents.id, archiveBytes: Int64(clamping: contents.archiveBytes), storedBytes: storedBytes,
-      seconds: seconds,
-      // Partitions come and go: their rows count as those of the table that they are parts of.
-      rows: Dictionary(
-        contents.tables.map { ($0.partitionOf?.last ?? $0.fullName, $0.rows ?? 0) }, uniquingKeysWith: +),
-      schemaDigest: Digest.hexadecimal(of: Array(definitions.joined(separator: "\0").utf8)))
+    self.init(contents.id, contents, storedBytes: storedBytes, seconds: seconds)
+    schemaDigest = Digest.hexadecimal(of: Array(definitions.joined(separator: "\0").utf8))
     let withRows = Set(contents.tables.map(\.fullName))
     let empty = index.entries.filter { $0.kind == "TABLE" }.map { "\($0.schema ?? "").\($0.tag ?? "")" }
       .filter { !withRows.contains($0) && rows[$0] == nil }
     withoutRows = empty.isEmpty ? nil : Set(empty)
-    largestTableBytes = contents.tables.map { Int64(clamping: $0.length) }.max()
   }
 }

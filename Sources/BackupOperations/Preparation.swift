@@ -251,9 +251,7 @@ struct Preparation: Sendable {
   /// Returns the settings of roles that a drill's server did not take.
   func makeGlobals() async throws(Fault) -> [String] {
     // All roles or none; a tablespace can't be made in a transaction (CREATE TABLESPACE of the manual).
-    let all = missingGlobals.map(\.statement)
-    let settings = request.isConfined ? all.filter(Self.isSetting) : []
-    let statements = all.filter { !settings.contains($0) }
+    let (settings, statements) = apart(missingGlobals.map(\.statement))
     let inside = statements.filter { !$0.hasPrefix("CREATE TABLESPACE ") }
     let outside = statements.filter { $0.hasPrefix("CREATE TABLESPACE ") }
     let roles = inside.filter { !$0.contains(" TABLESPACE ") }
@@ -333,9 +331,8 @@ struct Preparation: Sendable {
 
   /// What the database itself had: owner, settings, comment, privileges. Returns the settings that a drill's server did not take.
   func dress(_ name: String) async throws(Fault) -> [String] {
-    let all = clothes(of: name)
-    let settings = request.isConfined ? all.filter(Self.isSetting) : []
-    try await run(all.filter { !settings.contains($0) })
+    let (settings, statements) = apart(clothes(of: name))
+    try await run(statements)
     return try await runLeniently(settings)
   }
 
@@ -388,6 +385,12 @@ struct Preparation: Sendable {
   /// Of a database or a role (`ALTER … SET`).
   private static func isSetting(_ statement: String) -> Bool {
     (statement.hasPrefix("ALTER DATABASE ") || statement.hasPrefix("ALTER ROLE ")) && statement.contains(" SET ")
+  }
+
+  /// What a drill's server may refuse, and what it must take.
+  private func apart(_ statements: [String]) -> (settings: [String], others: [String]) {
+    guard request.isConfined else { return ([], statements) }
+    return (statements.filter(Self.isSetting), statements.filter { !Self.isSetting($0) })
   }
 
   /// Settings that this machine lacks something for: a locale, a library. They say nothing of the rows, and a drill names them.

@@ -84,14 +84,18 @@ struct Replacement: Sendable {
     let others = keys.filter { emptied.contains($0.to) && !emptied.contains($0.from) }
     guard others.isEmpty else {
       let list = Set(others.map { "\($0.from.schema).\($0.from.name) to \($0.to.schema).\($0.to.name)" }).sorted()
-      throw Fault(
-        .restoreRefused, "The rows can't be replaced: other tables lead to them by foreign keys.",
-        cause: list.prefix(12).joined(separator: ", ") + (list.count > 12 ? ", …" : ""),
-        hint: "choose those tables too, or restore into a schema of its own (without --replace)")
+      throw Self.ledTo(list.prefix(12).joined(separator: ", ") + (list.count > 12 ? ", …" : ""))
     }
     let roots = trees.flatMap { tree in (tree.partitioned + tree.leaves).map { ($0, tree.root) } }
     (self.tables, circular) = Self.ordered(
       tables, keys, roots: Dictionary(roots, uniquingKeysWith: { first, _ in first }))
+  }
+
+  /// Rows that others lead to can't be taken away.
+  static func ledTo(_ cause: String?) -> Fault {
+    Fault(
+      .restoreRefused, "The rows can't be replaced: other tables lead to them by foreign keys.", cause: cause,
+      hint: "choose those tables too, or restore into a schema of its own (without --replace)")
   }
 
   // MARK: - Partitions

@@ -190,16 +190,15 @@ struct TableRestore: Sendable {
       preparation.tables, chosen: preparation.selection?.relations ?? [], of: names.live, on: connection)
     let targets = replacement.tables.map { Target(table: $0, name: SQLName.quoted($0.schema, $0.name)) }
     let places =
-      targets.map { (schema: $0.table.schema, name: $0.table.name, place: $0.name) }
-      + replacement.newPartitions.map { (schema: $0.schema, name: $0.name, place: $0.quoted) }
-    let all = places.map(\.place).joined(separator: ", ")
+      targets.map { Replacement.Place(schema: $0.table.schema, name: $0.table.name) } + replacement.newPartitions
+    let all = places.map(\.quoted).joined(separator: ", ")
     try await connection.execute("LOCK TABLE \(all) IN ACCESS EXCLUSIVE MODE")
     try await connection.execute("CREATE SCHEMA \(SQLName.quoted(safety))")
     var copies = NamesInSchema()
     for place in places {
       let copy = SQLName.quoted(safety, copies.take("\(place.schema)_\(place.name)"))
-      try await connection.execute("CREATE TABLE \(copy) AS TABLE ONLY \(place.place)")
-      let note = "Rows of \(place.place) that pgbackupd has replaced by those of \(restore.manifest.id)."
+      try await connection.execute("CREATE TABLE \(copy) AS TABLE ONLY \(place.quoted)")
+      let note = "Rows of \(place.quoted) that pgbackupd has replaced by those of \(restore.manifest.id)."
       try await connection.execute("COMMENT ON TABLE \(copy) IS \(SQLName.literal(note))")
     }
     for one in replacement.newPartitions {
@@ -207,7 +206,7 @@ struct TableRestore: Sendable {
       if hasRows { partitions.add("\(one.schema).\(one.name)") }
     }
     try await postpone(replacement.circular, on: connection)
-    for target in places.map(\.place) + replacement.partitioned.map(\.quoted) {
+    for target in (places + replacement.partitioned).map(\.quoted) {
       // Before the TRUNCATE, which has triggers of its own.
       let enabled = try await connection.query(
         """
@@ -225,9 +224,7 @@ struct TableRestore: Sendable {
     do throws(Fault) {
       try await connection.execute("TRUNCATE \(replacement.truncated.joined(separator: ", "))")
     } catch {
-      throw Fault(
-        .restoreRefused, "The rows can't be replaced: other tables lead to them by foreign keys.", cause: error.cause,
-        hint: "choose those tables too, or restore into a schema of its own (without --replace)")
+      throw Replacement.ledTo(error.cause)
     }
     return targets
   }
@@ -235,9 +232,8 @@ struct TableRestore: Sendable {
   /// Foreign keys that lead in a circle: no order of the rows satisfies them before all are there.
   private func postpone(_ keys: [Replacement.ForeignKey], on connection: PostgresSession) async throws(Fault) {
     guard !keys.isEmpty else { return }
-    for key in keys {
+    for key in keys where !key.isDeferrable {
       let alter = "ALTER TABLE \(key.table.quoted) ALTER CONSTRAINT \(SQLName.quoted(key.name))"
-      guard !key.isDeferrable else { continue }
       try await connection.execute("\(alter) DEFERRABLE")
       constraints.add("\(alter) NOT DEFERRABLE")
     }

@@ -54,9 +54,7 @@ struct Assembly {
       identities: Keyring(configuration.dump.identities, gpg: configuration.dump.gpg),
       trustedKeys: [key.publicKey] + configuration.dump.trustedKeys)
     plan.quorum = configuration.quorum
-    plan.rto = configuration.rto
-    plan.proofObjective =
-      configuration.isProofOptional ? .off : configuration.provedWithin.map { .within($0) } ?? .fromDrills
+    (plan.proofObjective, plan.rto) = (configuration.proofObjective, configuration.rto)
     plan.state = configuration.daemon.state
     plan.drill = Drill.Settings(folder: drillFolder)
     plan.drill.jobs = configuration.drills.jobs

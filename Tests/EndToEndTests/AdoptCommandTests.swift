@@ -20,20 +20,12 @@ import Testing
 
   /// Definitions alone would be the newest good backup, with nothing in it.
   @Test func withoutRows() throws {
-    let folder = TemporaryFolder()
     let cluster = try PrivateCluster.shared()
     let database = try cluster.makeDatabase("shop", sample: 1)
     mkdir(folder.file("dumps"), 0o755)
     try Shell.must(
       "\(cluster.binaries)/pg_dump", ["-s", "-f", folder.file("dumps/schema.sql"), "-d", cluster.conninfo(database)])
-    let daemon = try DaemonProcess(
-      """
-      databases: { shop: { connect: "\(cluster.conninfo(database))" } }
-      jobs: { manual: }
-      drill: { folder: \(folder.file("drills")) }
-      daemon: { state: \(folder.file("state")), socket: \(folder.file("control.sock")) }
-      """, in: folder)
-    try daemon.waitFor("READY=1")
+    let daemon = try start(cluster.conninfo(database))
     let adopt = try daemon.ctl("adopt", folder.file("dumps"), "--database", "shop")
     #expect(
       adopt.status != 0 && (adopt.output + adopt.errors).contains("not one row"), "\(adopt.output)\(adopt.errors)")

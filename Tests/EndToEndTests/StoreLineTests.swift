@@ -11,10 +11,7 @@ import Testing
     let bucket: String
     let daemon: DaemonProcess
 
-    func keys() throws -> [String] {
-      try server.request("GET", "/\(bucket)?list-type=2").output.components(separatedBy: "<Key>").dropFirst()
-        .map { String($0.prefix { $0 != "<" }) }
-    }
+    func keys() throws -> [String] { try server.keys(in: bucket) }
 
     func lose(_ isLost: (String) -> Bool = { _ in true }) throws {
       for key in try keys().filter(isLost) {

@@ -36,11 +36,7 @@ import Testing
       xml.components(separatedBy: "<\(name)>").dropFirst().first.map { String($0.prefix { $0 != "<" }) }
     }
 
-    func objects() throws -> [String] {
-      try server.request("GET", "/\(bucket)?list-type=2&prefix=prod").output.components(separatedBy: "<Key>")
-        .dropFirst()
-        .map { String($0.prefix { $0 != "<" }) }
-    }
+    func objects() throws -> [String] { try server.keys(in: bucket, prefix: "prod") }
   }
 
   private func start(

@@ -1,41 +1,16 @@
 import Foundation
-import Glibc
-import Synchronization
 
 /// moto, a second S3 server (and an STS), written by other people in another language. Over plain HTTP; it ends with the process that
 /// started it.
 package final class MotoServer: Sendable {
-  private let keeper: ChildProcess
-  private let lifeline: Int32
-  package let endpoint: String
+  private let server: KeptServer
+  package var endpoint: String { server.endpoint }
 
   package static func shared() throws -> MotoServer { try sharedResult.get() }
   private static let sharedResult = Result { try MotoServer() }
 
   package init() throws {
-    let program = "\(repositoryRoot)/.build/python/bin/moto_server"
-    guard FileManager.default.isExecutableFile(atPath: program) else {
-      throw Shell.Failure(
-        description: "moto is not installed under .build/python: run PGBACKUPD_TEST_PYTHON=1 scripts/setup.sh")
-    }
-    let port = try FreePorts.take(1)[0]
-    endpoint = "http://127.0.0.1:\(port)"
-    let (reader, writer) = makePipe()
-    lifeline = writer
-    keeper = try ChildProcess(
-      "/bin/sh",
-      [
-        "-c", #""$@" >/dev/null 2>&1 </dev/null & server=$!; cat >/dev/null; kill -KILL $server; wait $server"#, "sh",
-        program, "-H", "127.0.0.1", "-p", "\(port)",
-      ], input: reader)
-    close(reader)
-    try Shell.must(
-      "curl", ["-sS", "--retry", "60", "--retry-delay", "1", "--retry-all-errors", "-o", "/dev/null", endpoint + "/"])
-  }
-
-  deinit {
-    close(lifeline)
-    keeper.wait()
+    server = try KeptServer("moto_server", of: "moto") { ["-H", "127.0.0.1", "-p", "\($0)"] }
   }
 
   /// - Parameter locks: whether it takes Object Lock.

@@ -104,6 +104,12 @@ package final class S3Server: Sendable {
     return name
   }
 
+  /// The keys of a bucket's objects, in order.
+  package func keys(in bucket: String, prefix: String = "") throws -> [String] {
+    try request("GET", "/\(bucket)?list-type=2&prefix=\(prefix)").output.components(separatedBy: "<Key>").dropFirst()
+      .map { String($0.prefix { $0 != "<" }) }
+  }
+
   /// A request by curl, which signs for itself.
   @discardableResult
   package func request(_ method: String, _ path: String, _ more: [String] = []) throws -> Shell.Result {

@@ -27,7 +27,8 @@ void cplatform_begin_writeback(int file, int64_t offset, int64_t count);
 
 /// Runs a program that can reach nobody, waits for it, and gives its exit status as waitpid(2) has it in `status`. The program and all
 /// that it begins may make Unix sockets and wait at them, but connect(2) to nothing, open no socket of another kind, and send to no
-/// address (seccomp(2), which nobody can take off again); each of its processes has at most `memory` bytes of its own (RLIMIT_DATA).
+/// address (seccomp(2), which nobody can take off again), and none of the caller's descriptors goes along; each of its processes has at
+/// most `memory` bytes of its own (RLIMIT_DATA).
 ///
 /// Blocks. Standard input and output are /dev/null, standard error is `errors`. Returns 0, or -1 with errno where the program could not be
 /// begun, or not so confined: then it has not run.

@@ -144,11 +144,18 @@ final class CurlTransfer {
         .unreachable
       case CURLE_PEER_FAILED_VERIFICATION, CURLE_SSL_CERTPROBLEM: .untrusted
       case CURLE_OPERATION_TIMEDOUT: .timeout
+      case CURLE_RECV_ERROR where isRefusedByProxy: .refused
       case CURLE_WRITE_ERROR where isTooLarge: .tooLarge
       case CURLE_URL_MALFORMAT, CURLE_UNSUPPORTED_PROTOCOL, CURLE_SSL_CACERT_BADFILE: .invalid
       default: .broken
       }
     return HTTPError(kind, isTooLarge ? "the answer is larger than \(request.replyLimit)" : reason)
+  }
+
+  private var isRefusedByProxy: Bool {
+    var status = 0
+    ccurl_get_long(handle, CURLINFO_HTTP_CONNECTCODE, &status)
+    return (400..<500).contains(status) && status != 408 && status != 429
   }
 
   // Each of these can only fail for an option that this libcurl does not know; those used are older than Debian 12's.

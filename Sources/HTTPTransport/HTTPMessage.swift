@@ -49,6 +49,8 @@ package struct HTTPError: Error, Sendable, Equatable {
     case unreachable
     /// The certificate is not one that we trust, or our own is none.
     case untrusted
+    /// A proxy makes no way there for us (RFC 9110, section 9.3.6: CONNECT is answered with a status of 4xx).
+    case refused
     case timeout
     /// The connection broke in the middle.
     case broken

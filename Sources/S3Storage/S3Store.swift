@@ -320,6 +320,7 @@ extension S3Store {
       switch (failure.transport, failure.code, failure.status) {
       case (.unreachable?, _, _), (.timeout?, _, _): .unreachable
       case (.untrusted?, _, _): .untrusted
+      case (.refused?, _, _): .denied
       case (_?, _, _): .failed
       case (_, "NoSuchBucket", _): .storeMissing
       case (_, "NoSuchKey", _), (_, "NoSuchUpload", _): .missing

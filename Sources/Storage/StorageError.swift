@@ -65,7 +65,9 @@ extension StorageError {
     case .denied:
       Fault(
         .storeReadOnly, "The store '\(store)' does not let pgbackupd write or read.", cause: reason,
-        hint: "look at the directory's owner (pgbackupd's user, mode 0700), or the bucket's credentials and policy")
+        hint:
+          "look at the directory's owner (pgbackupd's user, mode 0700), or the bucket's credentials and policy, and the proxy's"
+      )
     case .failed:
       Fault(.storeFailed, "Working on \(place) failed.", cause: reason, hint: "pgbackupctl status")
     }

@@ -119,6 +119,19 @@ import Units
     #expect(await kind(try makeStore(server, bucket: bucket, change: { $0.credentials = nil })) == .denied)
   }
 
+  /// And not asked again: no later answer would be another.
+  @Test func aProxyThatRefuses() async throws {
+    let server = try S3Server.shared()
+    let proxy = try TunnelProxy(user: "backup", password: "secret")
+    let way = CurlTransport(
+      .init(authorityFile: server.authorityFile, proxy: "http://backup:wrong@127.0.0.1:\(proxy.port)"))
+    let store = try makeStore(server, transport: way)
+    let error = await #expect(throws: StorageError.self) { try await store.check() }
+    #expect(error?.kind == .denied)
+    #expect(error?.reason.contains("407") == true)
+    #expect(proxy.end() == ["CONNECT localhost:\(server.port) 407"])
+  }
+
   @Test func nobodyThere() async throws {
     let server = try S3Server.shared()
     var settings = S3Settings(bucket: "x", endpoint: "https://localhost:\(try FreePorts.take(1)[0])")

@@ -6,6 +6,7 @@ package final class TunnelProxy {
   private let process: ChildProcess
   private let lifeline: Int32
   private let lines = LinePipe()
+  private var hasEnded = false
 
   package init(user: String, password: String) throws {
     let (reader, writer) = makePipe()
@@ -22,8 +23,16 @@ package final class TunnelProxy {
   }
 
   deinit {
-    close(lifeline)
+    if !hasEnded { close(lifeline) }
     process.wait()
+  }
+
+  /// Ends it, and returns the requests that nobody has waited for.
+  package func end() -> [String] {
+    close(lifeline)
+    hasEnded = true
+    process.wait()
+    return Array(sequence(state: ()) { _ in self.lines.next() })
   }
 
   /// Waits for the next request: method, where to, status. Nil once it has ended.

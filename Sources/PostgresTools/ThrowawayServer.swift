@@ -160,11 +160,25 @@ package struct ThrowawayServer: Sendable {
   }
 
   private static func remove(_ folder: String, _ binaries: String) async {
-    if FileManager.default.fileExists(atPath: "\(folder)/data/postmaster.pid") {
-      // pg_ctl looks itself whether the process of that number is this server.
+    if isRunning("\(folder)/data") {
       _ = try? await run("\(binaries)/pg_ctl", ["-D", "\(folder)/data", "-m", "immediate", "-w", "-s", "stop"])
     }
     try? FileManager.default.removeItem(atPath: folder)
+  }
+
+  /// Whether the server of a data directory runs: it was begun with that in its words. pg_ctl would end whatever process has got the number
+  /// that is written there, also behind a crash or a reboot.
+  private static func isRunning(_ data: String) -> Bool {
+    guard let text = try? String(contentsOfFile: "\(data)/postmaster.pid", encoding: .utf8),
+      let process = text.split(separator: "\n").first.flatMap({ Int32($0) })
+    else { return false }
+    // As proc_pid_cmdline(5) has it; everybody may read it, which is not so of a working directory.
+    let file = open("/proc/\(process)/cmdline", O_RDONLY | O_CLOEXEC)
+    guard file >= 0 else { return false }
+    defer { close(file) }
+    var words = [UInt8](repeating: 0, count: 8192)
+    let count = read(file, &words, words.count)
+    return words.prefix(max(0, count)).split(separator: 0).contains { $0.elementsEqual(data.utf8) }
   }
 
   // MARK: - Programs

@@ -4,7 +4,7 @@ import TestSupport
 import Testing
 
 /// The format against itself: lengths around the chunk's edges, and every kind of harm.
-@Suite struct AgeTests {
+@Suite(.waits) struct AgeTests {
   private let identity = AgeIdentity.generate()
 
   private func recipient() throws -> AgeRecipient { try #require(identity.recipient) }
@@ -165,7 +165,7 @@ import Testing
 }
 
 /// Against the two other implementations: the Go one of Debian, and the Rust one behind pyrage.
-@Suite struct AgeInteroperationTests {
+@Suite(.waits) struct AgeInteroperationTests {
   private static func bytes(_ count: Int) -> [UInt8] {
     (0..<count).map { UInt8(truncatingIfNeeded: $0 * 7 + $0 / 256) }
   }

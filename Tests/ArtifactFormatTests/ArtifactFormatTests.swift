@@ -30,7 +30,7 @@ private func artifact(_ plain: [UInt8], _ compression: Compression, frameBytes: 
   return (stored, index)
 }
 
-@Suite struct FrameTests {
+@Suite(.waits) struct FrameTests {
   /// Any range of plain bytes comes back, and only the frames that hold it are fetched.
   @Test(arguments: compressions) func rangesReadBack(_ compression: Compression) async throws {
     let plain = sample(10_000)
@@ -105,7 +105,7 @@ private func artifact(_ plain: [UInt8], _ compression: Compression, frameBytes: 
 }
 
 /// What is stored opens with stock tools.
-@Suite struct StockToolTests {
+@Suite(.waits) struct StockToolTests {
   @Test(arguments: [(Compression.standard, ["zstd", "-dc"]), (Compression(algorithm: .gzip), ["gzip", "-dc"])])
   func stockToolsReadFrames(_ compression: Compression, _ command: [String]) throws {
     let folder = TemporaryFolder()

@@ -4,7 +4,7 @@ import TestSupport
 import Testing
 
 /// Against signify itself, both ways.
-@Suite struct SignifyTests {
+@Suite(.waits) struct SignifyTests {
   private let message = Array("a manifest\n".utf8)
 
   @Test func signifyVerifiesOurs() throws {

@@ -4,7 +4,7 @@ import Foundation
 import TestSupport
 import Testing
 
-@Suite struct LedgerTests {
+@Suite(.waits) struct LedgerTests {
   private let time = Date(timeIntervalSince1970: 1_800_000_000)
 
   private func filled(_ folder: TemporaryFolder, _ count: Int) async throws -> String {

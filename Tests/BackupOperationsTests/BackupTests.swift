@@ -49,7 +49,7 @@ func connection(_ cluster: PrivateCluster, _ database: String, user: String = "p
   try ConnectionSettings(parsing: cluster.conninfo(database, user: user))
 }
 
-@Suite struct BackupTests {
+@Suite(.waits) struct BackupTests {
   /// The archive, read back from the artifact, is what the contents say, and the contents are what the server says.
   @Test(arguments: [Compression.standard, Compression(algorithm: .gzip, level: 1), Compression(algorithm: .none)])
   func whatIsStoredIsWhatTheServerHas(_ compression: Compression) async throws {

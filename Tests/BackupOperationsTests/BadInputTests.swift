@@ -10,7 +10,7 @@ import Testing
 import Units
 
 /// What goes wrong outside: each gets its own code, a next command, nothing in the store, and the next run succeeds.
-@Suite struct BadInputTests {
+@Suite(.waits) struct BadInputTests {
   /// Runs a backup that must fail with `code`, and one that must succeed, into the same store.
   private func expect(
     _ code: FaultCode, _ bad: ConnectionSettings, then good: ConnectionSettings, settings: Backup.Settings = .init()

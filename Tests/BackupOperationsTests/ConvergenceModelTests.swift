@@ -80,7 +80,7 @@ private struct Reference {
 /// Random sequences of backups of two databases and two types, outages, faults in the middle of a reconcile, damages, pins, deletions,
 /// clocks that go either way and changes of the configuration, beside a model that knows only sets: whatever happened, once all stores are
 /// up again reconcile brings every backup to where it belongs, and nothing else.
-@Suite struct ConvergenceModelTests {
+@Suite(.waits) struct ConvergenceModelTests {
   @Test(arguments: [1, 2, 3, UInt64.random(in: 4...UInt64.max)]) func randomHistories(_ seed: UInt64) async throws {
     var random = SeededGenerator(seed)
     for round in 0..<7 {

@@ -11,7 +11,7 @@ import Units
 
 /// Every call into a store fails, dies, lies or loses its answer in turn: nothing committed is ever false, nothing good is ever lost,
 /// and the next reconcile mends what is left.
-@Suite struct FaultSweepTests {
+@Suite(.waits) struct FaultSweepTests {
   static let faults: [(String, @Sendable (Int) -> FaultyStore.Fault)] = [
     ("fails", { .failsAt(call: $0) }), ("dies", { .diesAt(call: $0) }),
     ("loses its answer", { .losesAnswerOf(call: $0) }),

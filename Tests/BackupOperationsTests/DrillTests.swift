@@ -26,7 +26,7 @@ extension RestoreFixture {
 }
 
 /// A drill restores into a server of its own, proves it there, and leaves nothing.
-@Suite struct DrillTests {
+@Suite(.waits) struct DrillTests {
   private static func drill(
     _ fixture: RestoreFixture, _ manifest: Manifest? = nil, assertions: [String] = [], folder: TemporaryFolder,
     jobs: Int = 2, report: @escaping @Sendable (RunProgress) -> Void = { _ in }
@@ -357,6 +357,25 @@ extension RestoreFixture {
     #expect(try Self.servers(folder) == [])
     #expect(folder.files(below: "drills") == [])
     #expect(await ThrowawayServer.sweep(root: folder.file("drills"), programs: programs) == 0)
+  }
+
+  /// A number that outlives its server is another process's sooner or later: that one is not ended.
+  @Test func onlyTheServerIsEnded() async throws {
+    let cluster = try PrivateCluster.shared()
+    let folder = TemporaryFolder()
+    // Of the account that ends servers.
+    let other = try ChildProcess("env", PrivateCluster.asUser + ["sleep", "1000"])
+    let data = folder.file("drills/pgbackupd-drill-gone/data")
+    try FileManager.default.createDirectory(atPath: data, withIntermediateDirectories: true)
+    try "15\n".write(toFile: "\(data)/PG_VERSION", atomically: false, encoding: .utf8)
+    // As miscinit.c writes it: number, directory, and more.
+    try "\(other.processIdentifier)\n\(data)\n".write(
+      toFile: "\(data)/postmaster.pid", atomically: false, encoding: .utf8)
+    try Shell.must("chmod", ["-R", "a+rX", folder.path])
+    let programs = ClientPrograms(configured: [cluster.binaries])
+    #expect(await ThrowawayServer.sweep(root: folder.file("drills"), programs: programs) == 1)
+    #expect(kill(other.processIdentifier, 0) == 0 && waitpid(other.processIdentifier, nil, WNOHANG) == 0)
+    #expect(folder.files(below: "drills") == [])
   }
 
   @Test func mistakesAreTold() async throws {

@@ -6,7 +6,7 @@ import TestSupport
 import Testing
 
 /// Extensions: what pg_dump leaves to their scripts, and a server that lacks one. PostgreSQL 18 looks for them in a folder of ours.
-@Suite struct ExtensionTests {
+@Suite(.waits) struct ExtensionTests {
   private let folder = TemporaryFolder()
 
   /// A server that has `settings_of_ours`, an extension with a table of settings: one row its script makes, the others are the user's.

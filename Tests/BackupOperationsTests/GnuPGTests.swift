@@ -39,7 +39,7 @@ final class GnuPGHome: Sendable {
   var gpg: GnuPG { GnuPG(recipients: [fingerprint], home: folder.path) }
 }
 
-@Suite struct GnuPGTests {
+@Suite(.waits) struct GnuPGTests {
   /// A host with the public key makes backups that it can't open; one with the secret key opens them, also by ranges; an age identity in
   /// escrow needs no gpg.
   @Test func aSealedKey() async throws {

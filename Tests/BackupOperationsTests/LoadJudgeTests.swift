@@ -5,7 +5,7 @@ import TestSupport
 import Testing
 import Units
 
-@Suite struct LoadJudgeTests {
+@Suite(.waits) struct LoadJudgeTests {
   private static func sample(_ blocked: Int = 0, age: Double = 1, lag: Double? = nil) -> LoadSample {
     LoadSample(snapshotAge: age, xminAge: 7, blocked: blocked, replicaLag: lag)
   }

@@ -12,7 +12,7 @@ import Testing
 import Units
 
 /// Whatever goes wrong in a restore: the live database stays as it was, nothing is left behind, and the reason is told.
-@Suite struct RestoreFailureTests {
+@Suite(.waits) struct RestoreFailureTests {
   /// Runs a restore that must fail with this code, and sees that nothing has changed.
   private func expect(
     _ code: FaultCode, _ fixture: RestoreFixture, from stores: [any ObjectStore]? = nil, user: String = "postgres",

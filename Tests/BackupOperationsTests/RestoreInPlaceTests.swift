@@ -10,7 +10,7 @@ import TestSupport
 import Testing
 
 /// A restore without room for two: whatever goes wrong, and whenever, the database is afterwards what it was before.
-@Suite struct RestoreInPlaceTests {
+@Suite(.waits) struct RestoreInPlaceTests {
   /// A database of two tables, changed since its backup, and where its safety backups go.
   private struct InPlace {
     let fixture: RestoreFixture

@@ -9,7 +9,7 @@ import Testing
 
 /// Everything that a database can have, on each major version of PostgreSQL: what is restored is what was there, by pg_dump's text of both
 /// and by every fingerprint.
-@Suite struct RestoreMatrixTests {
+@Suite(.waits) struct RestoreMatrixTests {
   static let majors = [14, 15, 16, 17, 18]
 
   @Test(arguments: majors) func allOfIt(_ major: Int) async throws {

@@ -81,7 +81,7 @@ struct RestoreFixture {
   }
 }
 
-@Suite struct RestoreTests {
+@Suite(.waits) struct RestoreTests {
   /// The main job: into a new database, proved, and swapped in; then undone, and undone again.
   @Test(arguments: [false, true]) func swapAndRollBack(_ isEncrypted: Bool) async throws {
     let fixture = try await RestoreFixture(isEncrypted: isEncrypted)

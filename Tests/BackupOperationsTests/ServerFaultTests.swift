@@ -15,7 +15,7 @@ import Units
 
 /// A real S3 server behind a line on which each HTTP request in turn meets a fault: what is committed is never false, nothing good is lost,
 /// one fault that passes is no failure, and the next reconcile mends what is left.
-@Suite struct ServerFaultTests {
+@Suite(.waits) struct ServerFaultTests {
   static let faults: [FaultProxy.Fault] = [.refuse, .lose, .truncate, .slow, .lie, .hold, .die, .cut]
   /// Which requests of a long run meet a fault, where it can't be all of them.
   static let seed = UInt64.random(in: 0...UInt64.max)

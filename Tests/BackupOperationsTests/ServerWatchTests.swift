@@ -4,7 +4,7 @@ import TestSupport
 import Testing
 
 /// Work on a server that tells nothing is told from a standstill by looking.
-@Suite struct ServerWatchTests {
+@Suite(.waits) struct ServerWatchTests {
   @Test func workIsSeen() async throws {
     let cluster = try PrivateCluster.shared()
     let connection = try connection(cluster, try cluster.makeDatabase())

@@ -11,7 +11,7 @@ import Testing
 @testable import BackupOperations
 
 /// Every way to harm a backup, and the level that says that it notices.
-@Suite struct VerifyTests {
+@Suite(.waits) struct VerifyTests {
   private static let key = SigningKey.generate()
 
   private static func fixture(isEncrypted: Bool) async throws -> RestoreFixture {

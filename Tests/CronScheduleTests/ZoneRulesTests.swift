@@ -4,7 +4,7 @@ import TestSupport
 import Testing
 
 /// Offsets against `date`, which reads the same zone files by the C library.
-@Suite struct ZoneRulesTests {
+@Suite(.waits) struct ZoneRulesTests {
   /// Instants that matter: odd times long ago, around changes, and far beyond the file's own transitions.
   private static let instants: [Int] =
     [-5_000_000_000, -2_000_000_000, -1, 0, 1_700_000_000, 1_900_000_000, 4_000_000_000, 9_000_000_000]

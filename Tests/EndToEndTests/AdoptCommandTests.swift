@@ -3,7 +3,7 @@ import TestSupport
 import Testing
 
 /// Dumps of the time before become backups like any other; what is none, or is not whole, is refused with the reason.
-@Suite struct AdoptCommandTests {
+@Suite(.waits) struct AdoptCommandTests {
   private let folder = TemporaryFolder()
 
   private func start(_ connect: String) throws -> DaemonProcess {

@@ -4,7 +4,7 @@ import TestSupport
 import Testing
 
 /// A failure reaches a person, once; silence reaches them too; and no run waits for any of it.
-@Suite(.serialized) struct AlertTests {
+@Suite(.serialized, .waits) struct AlertTests {
   fileprivate static func daemon(
     _ folder: TemporaryFolder, connect: String, _ more: String
   ) throws -> DaemonProcess {
@@ -268,7 +268,7 @@ extension AlertTests {
 }
 
 /// What takes minutes by the clock, beside all else.
-@Suite struct SlowAlertTests {
+@Suite(.waits) struct SlowAlertTests {
   /// A store that goes away between two runs is told within a minute or so, and its return too.
   @Test func aStoreThatGoesAwayIsTold() throws {
     let (folder, sinks, cluster) = (TemporaryFolder(), try Sinks(), try PrivateCluster.shared())

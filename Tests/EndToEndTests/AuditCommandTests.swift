@@ -4,7 +4,7 @@ import TestSupport
 import Testing
 
 /// `report`, `ledger verify` and the objectives, as an auditor meets them.
-@Suite struct AuditCommandTests {
+@Suite(.waits) struct AuditCommandTests {
   private func start(_ folder: TemporaryFolder, _ database: String, more: String) throws -> DaemonProcess {
     let cluster = try PrivateCluster.shared()
     let daemon = try DaemonProcess(

@@ -4,7 +4,7 @@ import TestSupport
 import Testing
 
 /// `verify`, `drill`, `accept` and what follows from them, as an operator meets them.
-@Suite struct CheckCommandTests {
+@Suite(.waits) struct CheckCommandTests {
   private struct Fixture {
     let folder: TemporaryFolder
     let cluster: PrivateCluster

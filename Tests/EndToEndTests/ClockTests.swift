@@ -4,7 +4,7 @@ import TestSupport
 import Testing
 
 /// The daemon under a clock that is moved for it alone. Its beat is once a second here, so that it looks at the clock as often.
-@Suite struct ClockTests {
+@Suite(.waits) struct ClockTests {
   /// A clock file, and what preloads it.
   private struct Clock {
     let path: String

@@ -3,7 +3,7 @@ import TestSupport
 import Testing
 
 /// What the programs do without a daemon: their usage, their errors, their exit codes.
-@Suite struct CommandLineTests {
+@Suite(.waits) struct CommandLineTests {
   private func ctl(_ arguments: [String]) throws -> Shell.Result {
     try Shell.run(
       DaemonProcess.program("pgbackupctl"), arguments, environment: ["PGBACKUPD_SOCKET": "/nonexistent/socket"])

@@ -4,7 +4,7 @@ import TestSupport
 import Testing
 
 /// The built programs against a real server, as an operator uses them.
-@Suite struct DaemonTests {
+@Suite(.waits) struct DaemonTests {
   /// A daemon on a database with sample data, ready.
   private func start(
     _ jobs: String = "manual:", scale: Int? = 1, extra: String = "", prefix: [String] = [],

@@ -5,7 +5,7 @@ import Testing
 
 /// The daemon is killed while one of its requests to an S3 server is on its way, whichever: nothing false is ever listed, what was
 /// unfinished is finished or gone, and work goes on.
-@Suite struct KillTests {
+@Suite(.waits) struct KillTests {
   private final class Fixture {
     let folder = TemporaryFolder()
     let server: S3Server

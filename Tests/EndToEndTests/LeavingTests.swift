@@ -4,7 +4,7 @@ import TestSupport
 import Testing
 
 /// Ctrl-C at the client: the run is the daemon's, and whoever leaves is told so.
-@Suite struct LeavingTests {
+@Suite(.waits) struct LeavingTests {
   @Test(arguments: [SIGINT, SIGTERM]) func theRunGoesOn(_ number: Int32) throws {
     let folder = TemporaryFolder()
     let cluster = try PrivateCluster.shared()

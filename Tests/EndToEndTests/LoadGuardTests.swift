@@ -4,7 +4,7 @@ import TestSupport
 import Testing
 
 /// A backup does no harm: who waits because of it does not wait for long.
-@Suite struct LoadGuardTests {
+@Suite(.waits) struct LoadGuardTests {
   private static func start(_ folder: TemporaryFolder, _ database: String, _ rules: String) throws -> DaemonProcess {
     let daemon = try DaemonProcess(
       """

@@ -5,7 +5,7 @@ import Testing
 import Units
 
 /// Object Lock over the life of a backup: a retention that is made longer makes its locks longer.
-@Suite struct LockTests {
+@Suite(.waits) struct LockTests {
   /// A daemon with one backup, which is kept for two days, in a bucket that locks.
   private struct Fixture {
     let folder = TemporaryFolder()

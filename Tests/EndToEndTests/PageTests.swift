@@ -4,7 +4,7 @@ import TestSupport
 import Testing
 
 /// The daemon seen from outside: by Prometheus, by a monitor, and by a browser.
-@Suite(.serialized) struct PageTests {
+@Suite(.serialized, .waits) struct PageTests {
   private static func start(
     _ folder: TemporaryFolder, _ port: Int, databases: String, more: String = "", access: String = ""
   ) throws -> DaemonProcess {

@@ -4,7 +4,7 @@ import TestSupport
 import Testing
 
 /// `restore` and what belongs to it, as an operator uses them.
-@Suite struct RestoreCommandTests {
+@Suite(.waits) struct RestoreCommandTests {
   fileprivate struct Fixture {
     let folder: TemporaryFolder
     let cluster: PrivateCluster

@@ -3,7 +3,7 @@ import TestSupport
 import Testing
 
 /// What ties a database to others goes by the database and not by its name: told before a restore begins, and not hours later.
-@Suite struct RestoreTiesTests {
+@Suite(.waits) struct RestoreTiesTests {
   private struct Fixture {
     let folder = TemporaryFolder()
     let cluster: PrivateCluster

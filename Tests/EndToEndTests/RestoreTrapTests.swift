@@ -4,7 +4,7 @@ import TestSupport
 import Testing
 
 /// Restores of what is seldom, and of what somebody has prepared.
-@Suite struct RestoreTrapTests {
+@Suite(.waits) struct RestoreTrapTests {
   private struct Fixture {
     let folder: TemporaryFolder
     let cluster: PrivateCluster

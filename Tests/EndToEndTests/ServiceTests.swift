@@ -4,7 +4,7 @@ import TestSupport
 import Testing
 
 /// What systemd and monitors see, and what careless clients can do.
-@Suite struct ServiceTests {
+@Suite(.waits) struct ServiceTests {
   private func start(
     extra: String = "", scale: Int? = nil, arguments: [String] = [], environment: [String: String] = [:]
   ) throws -> (DaemonProcess, PrivateCluster, String) {

@@ -4,7 +4,7 @@ import TestSupport
 import Testing
 
 /// The way to an S3 server: proxies, rights that are missing, and lines that hang.
-@Suite struct StoreLineTests {
+@Suite(.waits) struct StoreLineTests {
   private struct Fixture {
     let folder: TemporaryFolder
     let server: S3Server

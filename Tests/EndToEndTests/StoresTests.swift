@@ -4,7 +4,7 @@ import TestSupport
 import Testing
 
 /// Several stores, a real S3 server among them, and how they find together again.
-@Suite struct StoresTests {
+@Suite(.waits) struct StoresTests {
   private struct Fixture {
     let daemon: DaemonProcess
     let folder: TemporaryFolder

@@ -8,7 +8,7 @@ import Testing
 import Units
 
 /// Every channel against a real counterpart: a mail server with TLS and AUTH, and an HTTP server that fails, redirects and hangs.
-@Suite(.serialized) struct ChannelTests {
+@Suite(.serialized, .waits) struct ChannelTests {
   private static func channel(_ kind: ChannelSettings.Kind, name: String = "oncall") -> NoticeChannel {
     NoticeChannel(ChannelSettings(name: name, kind: kind, topics: [.failure], every: nil, databases: nil))
   }

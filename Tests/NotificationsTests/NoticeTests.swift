@@ -5,7 +5,7 @@ import Testing
 import Units
 
 /// What messages say, and how they look on the wire: judged by other programs' parsers.
-@Suite struct NoticeTests {
+@Suite(.waits) struct NoticeTests {
   static let time = Date(timeIntervalSince1970: 1_795_000_000)
 
   static func notice(_ kind: Notice.Kind = .opened, _ topic: NoticeTopic = .failure) -> Notice {

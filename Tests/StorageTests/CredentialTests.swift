@@ -28,7 +28,7 @@ private func reply(_ text: String, _ status: Int = 200) -> HTTPResponse {
 }
 
 /// Where credentials come from, in the order of the AWS tools.
-@Suite struct CredentialTests {
+@Suite(.waits) struct CredentialTests {
   private let now = Date(timeIntervalSince1970: 1_800_000_000)
 
   private func find(

@@ -8,7 +8,7 @@ import Units
 @testable import S3Storage
 
 /// A server that is as simple as they get: no checksums, no conditional writes, no list of unfinished uploads.
-@Suite struct RcloneTests {
+@Suite(.waits) struct RcloneTests {
   @Test func conforms() async throws {
     let server = try RcloneServer()
     var settings = S3Settings(bucket: server.makeBucket(), endpoint: server.endpoint)

@@ -10,7 +10,7 @@ import Units
 @testable import S3Storage
 
 /// S3 on a real server, with TLS.
-@Suite struct S3StoreTests: S3Testing {
+@Suite(.waits) struct S3StoreTests: S3Testing {
   @Test func conforms() async throws {
     let store = try makeStore(S3Server.shared())
     try await store.check()

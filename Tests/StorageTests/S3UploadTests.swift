@@ -8,7 +8,7 @@ import Units
 @testable import S3Storage
 
 /// Uploads in parts on a real server: cut off, gone on with, given up, and completed by servers that take their time.
-@Suite struct S3UploadTests: S3Testing {
+@Suite(.waits) struct S3UploadTests: S3Testing {
   /// What an aborted upload has sent is gone, and nothing ever showed.
   @Test func anAbortLeavesNothing() async throws {
     let store = try makeStore(S3Server.shared())

@@ -108,7 +108,7 @@ struct StoreConformance {
   }
 }
 
-@Suite struct LocalStoreTests {
+@Suite(.waits) struct LocalStoreTests {
   private func makeStore() throws -> (LocalStore, TemporaryFolder) {
     let folder = TemporaryFolder()
     mkdir(folder.file("root"), 0o700)

@@ -3,7 +3,7 @@ import SystemdSupport
 import TestSupport
 import Testing
 
-@Suite struct JournalTests {
+@Suite(.waits) struct JournalTests {
   private let catalog: String
 
   init() throws { catalog = try String(contentsOfFile: "\(repositoryRoot)/systemd/pgbackupd.catalog", encoding: .utf8) }

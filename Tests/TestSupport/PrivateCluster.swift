@@ -84,7 +84,8 @@ package final class PrivateCluster: Sendable {
       "/bin/sh",
       [
         "-c",
-        #"folder=$1; shift; "$@" >"$folder/log" 2>&1 </dev/null & server=$!; cat >/dev/null; kill -QUIT $server; wait $server; rm -rf "$folder""#,
+        // One that has crashed is gone, and its number may be another's by now.
+        #"folder=$1; shift; "$@" >"$folder/log" 2>&1 </dev/null & server=$!; cat >/dev/null; ! grep -qsF "$folder/data" /proc/$server/cmdline || kill -QUIT $server; wait $server; rm -rf "$folder""#,
         "sh", folder.path,
       ] + server, input: reader)
     close(reader)
@@ -140,7 +141,7 @@ package final class PrivateCluster: Sendable {
   }
 
   /// initdb and postgres refuse to run as root.
-  private static var asUser: [String] {
+  package static var asUser: [String] {
     geteuid() == 0 ? ["setpriv", "--reuid=postgres", "--regid=postgres", "--init-groups"] : ["env"]
   }
 

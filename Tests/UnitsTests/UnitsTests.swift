@@ -94,7 +94,7 @@ import Units
   }
 }
 
-@Suite struct ShellWordTests {
+@Suite(.waits) struct ShellWordTests {
   static let words = [
     "shop", "shop/20261122T000000Z", "my shop", "o'hara", "", "$(reboot)", "a;b", "`x`", "a\nb", "größe", "--help",
     "~root", "a*", "!!", "#",

@@ -24,6 +24,8 @@ package struct Catalog: Sendable {
     package let signer: String?
     /// The file of the newest proof there that somebody who is trusted has signed.
     package var proof: String?
+    /// RECOVER.txt is missing there. It tells people the way back, and no command needs it: the backup is whole without.
+    package var lacksText = false
 
     package init(store: String, missing: [String], signature: Signature = .unchecked, signer: String? = nil) {
       self.store = store
@@ -38,8 +40,11 @@ package struct Catalog: Sendable {
         store: store, missing: missing + [BackupLayout.manifestName], signature: signature, signer: signer)
     }
 
-    /// All files are there, and the manifest is signed by somebody who is trusted. Where nobody is, nothing can be asked.
-    package var isWhole: Bool { missing.isEmpty && (signature == .valid || signature == .unchecked) }
+    /// Somebody who is trusted has signed the manifest. Where nobody is, nothing can be asked.
+    package var isTrusted: Bool { signature == .valid || signature == .unchecked }
+
+    /// All files are there, and the manifest is signed by somebody who is trusted.
+    package var isWhole: Bool { missing.isEmpty && isTrusted }
   }
 
   package struct Backup: Codable, Sendable, Equatable {
@@ -74,6 +79,8 @@ package struct Catalog: Sendable {
     package var id: BackupID { manifest.id }
     /// At least one store has all of it.
     package var isGood: Bool { wholeCopies > 0 }
+    /// In some store, somebody who is trusted has signed it.
+    package var isTrusted: Bool { placements.contains(where: \.isTrusted) }
     /// How far its manifest can be believed.
     fileprivate var trust: Int {
       placements.map { placement in

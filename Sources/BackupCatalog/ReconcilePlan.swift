@@ -9,6 +9,8 @@ package struct ReconcilePlan: Sendable {
     case copy(Manifest, from: [String], to: String)
     /// A store that has a backup whole lacks its newest proof, or has one there that nobody who is trusted has signed.
     case copyProof(String, Manifest, from: String, to: String)
+    /// A store lacks the text beside a backup that says the way back; the other stores that have it.
+    case writeText(Manifest, from: [String], store: String)
     /// A backup's lock ends before its retention does: that was made longer since, or the store did not lock then.
     case lock(Manifest, store: String, until: Date)
     /// A backup that expired leaves a store.
@@ -27,7 +29,7 @@ package struct ReconcilePlan: Sendable {
     package var store: String {
       switch action {
       case .copy(_, _, let target), .copyProof(_, _, _, let target): target
-      case .delete(_, let store), .lock(_, let store, _): store
+      case .delete(_, let store), .lock(_, let store, _), .writeText(_, _, let store): store
       case .sweep(let leftover): leftover.store
       case .abort(let upload): upload.store
       }
@@ -35,7 +37,7 @@ package struct ReconcilePlan: Sendable {
 
     fileprivate var isCopy: Bool {
       switch action {
-      case .copy, .copyProof, .lock: true
+      case .copy, .copyProof, .lock, .writeText: true
       case .delete, .sweep, .abort: false
       }
     }
@@ -45,6 +47,8 @@ package struct ReconcilePlan: Sendable {
       switch action {
       case .copy(let manifest, _, let target): "copy \(manifest.layout.folder) to \(target)"
       case .copyProof(let name, let manifest, _, let target): "copy \(manifest.layout.folder)/\(name) to \(target)"
+      case .writeText(let manifest, _, let store):
+        "write \(manifest.layout.folder)/\(BackupLayout.recoverName) in \(store)"
       case .lock(let manifest, let store, _): "lock \(manifest.layout.folder) in \(store)"
       case .delete(let manifest, let store): "delete \(manifest.layout.folder) from \(store)"
       case .sweep(let leftover): "sweep \(leftover.folder) from \(leftover.store)"
@@ -69,16 +73,17 @@ package struct ReconcilePlan: Sendable {
   ///   - unfinished: uploads into the stores that nobody here is at.
   ///   - busy: databases with a run going on. Their folders without a manifest are no leftovers, whatever their files' times say: a
   ///     store's clock may be wrong, and a link has the time of what it links to.
-  ///   - locks: of stores that lock, by their names, until when each backup is locked there, by its folder; one that nobody has asked for
-  ///     is left out.
+  ///   - others: backups that another daemon has made, of databases that are none of this configuration: nothing is done with them.
+  ///   - locks: of stores that lock, by their names, until when each backup is locked there, by its folder. One that nobody has asked for
+  ///     is left out, and deleted only when it is known.
   ///   - running: since when the first of those runs goes on, by database: backups that were finished since may be half-written in some
   ///     store.
   package init(
     _ catalog: Catalog, policy: RetentionPolicy, stores: [String], unknown: Set<String> = [], at now: Date,
     unfinished: [Catalog.Unfinished] = [], busy: Set<String> = [], running: [String: Date] = [:],
-    locks: [String: [String: Date]] = [:]
+    others: Set<BackupID> = [], locks: [String: [String: Date]] = [:]
   ) {
-    let decisions = policy.decide(catalog, at: now)
+    let decisions = policy.decide(catalog, others: others, at: now)
     var copies: [Step] = []
     var deletes: [Step] = []
     /// Folders of known backups, and the stores where they are to be made whole.
@@ -107,13 +112,18 @@ package struct ReconcilePlan: Sendable {
           $0.isWhole && wanted.contains($0.store) && !unknown.contains($0.store)
         }
         copies += Self.proofs(decision.backup, staying)
+        copies += Self.texts(decision.backup, staying)
         copies += Self.locks(decision.backup.manifest, staying, policy, locks)
       }
       guard !decision.isHeld else { continue }
       for placement in decision.backup.placements where !unknown.contains(placement.store) {
         guard let since = decision.expired[placement.store] else { continue }
         // What is locked there can't be deleted, whatever was said of its keep since.
-        if let locked = locks[placement.store]?[decision.backup.manifest.layout.folder], locked > now { continue }
+        if let known = locks[placement.store],
+          known[decision.backup.manifest.layout.folder].map({ $0 > now }) ?? true
+        {
+          continue
+        }
         // It is what the others are to be copied from.
         if placement.isWhole, !lacking.isEmpty, whole.allSatisfy({ decision.expired[$0] != nil }) { continue }
         deletes.append(
@@ -168,10 +178,10 @@ package struct ReconcilePlan: Sendable {
   private static func wanted(
     _ decision: RetentionDecision, _ policy: RetentionPolicy, _ stores: [String]
   ) -> [String] {
-    // Of an unknown type nobody can say; and what calls itself from the future is not spread.
-    guard let rule = policy.rules[decision.backup.manifest.type], !decision.reasons.contains(.fromTheFuture) else {
-      return []
-    }
+    // Of an unknown type nobody can say; what calls itself from the future is not spread, and what is another's not ours to spread.
+    guard let rule = policy.rules[decision.backup.manifest.type], !decision.reasons.contains(.fromTheFuture),
+      !decision.reasons.contains(.ofAnother)
+    else { return [] }
     return rule.stores.filter { stores.contains($0) && decision.expired[$0] == nil }
   }
 
@@ -185,6 +195,15 @@ package struct ReconcilePlan: Sendable {
       Step(
         action: .copyProof(newest, backup.manifest, from: source.store, to: $0.store),
         reason: $0.proof == nil ? "no signed proof there" : "the proof there is an older one")
+    }
+  }
+
+  private static func texts(_ backup: Catalog.Backup, _ staying: [Catalog.Placement]) -> [Step] {
+    let having = backup.placements.filter { $0.isWhole && !$0.lacksText }.map(\.store)
+    return staying.filter(\.lacksText).map {
+      Step(
+        action: .writeText(backup.manifest, from: having, store: $0.store),
+        reason: "\(BackupLayout.recoverName) is missing there")
     }
   }
 

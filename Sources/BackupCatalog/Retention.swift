@@ -23,6 +23,12 @@ package enum KeepReason: Sendable, Hashable {
   case unknownType(String)
   /// It claims to be from the future: a clock was wrong, and no age can be told.
   case fromTheFuture
+  /// Nobody who is trusted here has signed it: whose it is, and how old, nobody can say.
+  case untrusted
+  /// Another daemon's, which writes into the same store: that one's configuration says how long it stays.
+  case ofAnother
+  /// No store has a good backup of its database: what is left of any may be all that there is.
+  case noneIsGood
 }
 
 extension KeepReason: CustomStringConvertible {
@@ -37,6 +43,9 @@ extension KeepReason: CustomStringConvertible {
     case .untilDeleted: "kept until deleted"
     case .unknownType(let type): "its type '\(type)' is not in the configuration"
     case .fromTheFuture: "its time lies in the future"
+    case .untrusted: "signed by nobody who is trusted here"
+    case .ofAnother: "another daemon's"
+    case .noneIsGood: "no good backup of its database is left"
     }
   }
 }
@@ -63,7 +72,7 @@ package struct RetentionDecision: Sendable, Equatable {
   package let reasons: [KeepReason]
   /// When it became too old, where it did: in the stores that have or want it.
   package let expired: [String: Date]
-  /// Whether it stays wherever it is, whatever its age: pinned, or the newest.
+  /// Whether it stays wherever it is, whatever its age: pinned, or the newest, or not ours to judge.
   package let isHeld: Bool
 
   package var isKept: Bool { !reasons.isEmpty }
@@ -85,7 +94,8 @@ package struct RetentionPolicy: Sendable, Equatable {
   }
 
   /// One decision for each backup, in the catalog's order.
-  package func decide(_ catalog: Catalog, at now: Date) -> [RetentionDecision] {
+  /// - Parameter others: backups that another daemon has made, of databases that are none of this configuration.
+  package func decide(_ catalog: Catalog, others: Set<BackupID> = [], at now: Date) -> [RetentionDecision] {
     let databases = Set(catalog.backups.map(\.id.database))
     // A backup "from the future" is no reason to give up the newest of those whose age is known; nor is one with too few copies
     // for the newest that has enough.
@@ -99,11 +109,25 @@ package struct RetentionPolicy: Sendable, Equatable {
       }
     }
     let (good, undoubted) = (newest { _ in true }, newest { !$0.isFlagged })
+    let withGood = Set(good.map(\.id.database))
     func isAmong(_ backups: [Catalog.Backup], _ backup: Catalog.Backup) -> Bool {
       backups.contains { $0.id == backup.id && $0.manifest.type == backup.manifest.type }
     }
     return catalog.backups.map { backup in
-      decide(backup, isNewestGood: isAmong(good, backup), isNewestUndoubted: isAmong(undoubted, backup), now)
+      var holds: [KeepReason] = []
+      if let pin = backup.pin { holds.append(.pinned(by: pin.by)) }
+      if isAmong(good, backup) {
+        holds.append(.newestGood)
+      } else if isAmong(undoubted, backup) {
+        holds.append(.newestUndoubted)
+      }
+      if others.contains(backup.id) { holds.append(.ofAnother) }
+      if !backup.isTrusted {
+        holds.append(.untrusted)
+      } else if !withGood.contains(backup.id.database) {
+        holds.append(.noneIsGood)
+      }
+      return decide(backup, holds: holds, now)
     }
   }
 
@@ -123,14 +147,9 @@ package struct RetentionPolicy: Sendable, Equatable {
     keepSeconds.map { .forDuration(.seconds($0)) } ?? rules[type]?.keepByStore[store] ?? rules[type]?.keep
   }
 
-  private func decide(
-    _ backup: Catalog.Backup, isNewestGood: Bool, isNewestUndoubted: Bool, _ now: Date
-  ) -> RetentionDecision {
-    var reasons: [KeepReason] = []
+  private func decide(_ backup: Catalog.Backup, holds: [KeepReason], _ now: Date) -> RetentionDecision {
+    var reasons = holds
     var expired: [String: Date] = [:]
-    if let pin = backup.pin { reasons.append(.pinned(by: pin.by)) }
-    if isNewestGood { reasons.append(.newestGood) } else if isNewestUndoubted { reasons.append(.newestUndoubted) }
-    let isHeld = !reasons.isEmpty
     let own = rules[backup.manifest.type]?.keepByStore ?? [:]
     for store in Set(backup.placements.map(\.store) + (rules[backup.manifest.type]?.stores ?? [])).sorted() {
       let reason: KeepReason
@@ -152,6 +171,6 @@ package struct RetentionPolicy: Sendable, Equatable {
       }
       if !reasons.contains(reason) { reasons.append(reason) }
     }
-    return RetentionDecision(backup: backup, reasons: reasons, expired: expired, isHeld: isHeld)
+    return RetentionDecision(backup: backup, reasons: reasons, expired: expired, isHeld: !holds.isEmpty)
   }
 }

@@ -12,8 +12,8 @@ package struct ClockGuard: Sendable {
   package private(set) var doubt: TimeInterval?
   /// The latest time on record from before.
   private let onRecord: TimeInterval
-  /// Whether the first time that was seen is far behind the last one on record: the machine was off, or its clock is wrong.
-  package let beganAhead: Bool
+  /// Whether the doubt is of the beginning: the first time that was seen is long behind the last one on record, and nobody keeps the clock.
+  package let isOfStart: Bool
 
   /// More than daylight saving and a bad oscillator can explain.
   private static let tolerance: TimeInterval = 3 * 3600
@@ -23,13 +23,18 @@ package struct ClockGuard: Sendable {
   /// - Parameters:
   ///   - onRecord: the latest time that an earlier process has written down.
   ///   - isDoubtful: whether an earlier process was in doubt, and nobody has said a word since.
-  package init(wall: TimeInterval, running: TimeInterval, onRecord: TimeInterval? = nil, isDoubtful: Bool = false) {
+  ///   - isSynchronized: whether somebody keeps the clock by others (NTP). Then a machine that was off for long is one that was off for long.
+  package init(
+    wall: TimeInterval, running: TimeInterval, onRecord: TimeInterval? = nil, isDoubtful: Bool = false,
+    isSynchronized: Bool = true
+  ) {
     self.wall = wall
     self.running = running
     self.onRecord = onRecord ?? 0
-    beganAhead = onRecord.map { wall > $0 + Self.absence } ?? false
+    let ahead = onRecord.flatMap { wall > $0 + Self.absence && !isSynchronized ? wall - $0 : nil }
+    isOfStart = ahead != nil && !isDoubtful
     // By how much, nobody knows any more: any large step back is then taken for the mending.
-    doubt = isDoubtful ? 0 : nil
+    doubt = isDoubtful ? 0 : ahead
   }
 
   package mutating func observe(wall: TimeInterval, running: TimeInterval) {

@@ -15,7 +15,7 @@ extension DaemonCore {
     let catalog = await keeper.catalog
     let history = await ledger.history
     let proofs = await proofs(catalog)
-    let decisions = plan.retention.decide(catalog, at: now())
+    let decisions = decisions(catalog, at: now())
     let backups = decisions.map { decision in
       var summary = BackupSummary(
         decision.backup, retention: decision.reasons.map(\.description).joined(separator: "; "))

@@ -14,7 +14,7 @@ extension DaemonCore {
   func backups(of database: String?, isFresh: Bool = true) async -> [BackupSummary] {
     let catalog = isFresh ? await keeper.refresh() : await keeper.recent()
     let proofs = await proofs(catalog)
-    return plan.retention.decide(catalog, at: now()).filter { database == nil || $0.backup.id.database == database }
+    return decisions(catalog, at: now()).filter { database == nil || $0.backup.id.database == database }
       .map { decision in
         var summary = BackupSummary(decision.backup, retention: decision.text)
         summary.note(proofs)
@@ -24,7 +24,7 @@ extension DaemonCore {
 
   func backup(_ selector: String) async throws(Fault) -> BackupDetail {
     let (backup, catalog) = try await find(selector)
-    let decision = plan.retention.decide(catalog, at: now()).first { $0.backup == backup }
+    let decision = decisions(catalog, at: now()).first { $0.backup == backup }
     let locations = backup.placements.compactMap { placement in
       plan.stores.first { $0.name == placement.store }
         .map { (placement.store, "\($0.location)/\(backup.manifest.layout.folder)") }
@@ -137,7 +137,10 @@ extension DaemonCore {
     removing.formUnion(found.map(\.id))
     defer { removing.removeAll() }
     for damaged in found {
-      guard let store = plan.stores.first(where: { $0.name == damaged.store }) else { continue }
+      guard let store = plan.stores.first(where: { $0.name == damaged.store }),
+        let layout = BackupLayout(folder: damaged.folder)
+      else { continue }
+      await recordDeleting(layout, in: store.name, by: caller, reason: "on demand, damaged")
       do throws(StorageError) {
         try await BackupRemoval.remove(folder: damaged.folder, from: store)
       } catch {
@@ -192,9 +195,12 @@ extension DaemonCore {
     // Those that may refuse it first: as long as nothing has gone, nothing is lost.
     for store in stores.filter({ !$0.canLink }) + stores.filter(\.canLink) {
       if Task.isCancelled { throw Fault(CancellationError()) }
+      await recordDeleting(backup.manifest.layout, in: store.name, by: caller, reason: "on demand")
       do throws(StorageError) {
         try await BackupRemoval.remove(folder: backup.manifest.layout.folder, from: store)
       } catch {
+        await record(
+          .backupDeleted, backup, by: caller, reason: "on demand", store: store.name, failure: error.fault)
         throw Fault(
           error.fault.code,
           "\(backup.id) could not be deleted from store '\(store.name)', and stays in the stores behind it.",
@@ -251,7 +257,8 @@ extension DaemonCore {
   }
 
   private func record(
-    _ kind: LedgerRecord.Kind, _ backup: Catalog.Backup, by caller: Caller?, reason: String?, store: String? = nil
+    _ kind: LedgerRecord.Kind, _ backup: Catalog.Backup, by caller: Caller?, reason: String?, store: String? = nil,
+    failure: Fault? = nil
   ) async {
     var record = LedgerRecord(kind, at: now())
     record.backup = backup.id
@@ -259,7 +266,27 @@ extension DaemonCore {
     record.by = caller
     record.reason = reason
     record.store = store
+    record.fault = failure
+    if failure != nil { record.result = LedgerRecord.deletionFailed }
     await append(record)
+  }
+
+  // MARK: - Retention
+
+  /// What retention says of each backup.
+  func decisions(_ catalog: Catalog, at time: Date) -> [RetentionDecision] {
+    plan.retention.decide(catalog, others: others(catalog), at: time)
+  }
+
+  /// Backups that another daemon, whose key is trusted here, has made of a database that is none of this configuration: it writes into the
+  /// same store, and its own configuration says what becomes of them.
+  func others(_ catalog: Catalog) -> Set<BackupID> {
+    guard let own = plan.backup.signingKey?.publicKey.description else { return [] }
+    return Set(
+      catalog.backups.filter { backup in
+        let signers = Set(backup.placements.compactMap(\.signer))
+        return !signers.isEmpty && !signers.contains(own) && !isConfigured(backup.id.database)
+      }.map(\.id))
   }
 }
 

@@ -188,7 +188,8 @@ extension DaemonCore {
       return family
     }
     let missing = ReconcilePlan(
-      overview.catalog, policy: plan.retention, stores: plan.stores.map(\.name), at: overview.report.now, busy: []
+      overview.catalog, policy: plan.retention, stores: plan.stores.map(\.name), at: overview.report.now,
+      others: others(overview.catalog)
     ).copies.compactMap { step -> (store: String, bytes: Int64)? in
       if case .copy(let manifest, _, let target) = step.action { (target, manifest.storedBytes) } else { nil }
     }

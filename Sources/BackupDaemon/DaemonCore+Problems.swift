@@ -114,9 +114,10 @@ extension DaemonCore {
       catalog.problems.compactMap { $0.folder.flatMap(BackupLayout.init(folder:))?.id })
     // Which of them are deleted meanwhile is asked in this order: a deletion that ends between the two is on record then.
     let leaving = removing
-    let staying = await ledger.history.committed
+    let history = await ledger.history
+    let (staying, cutOff) = (history.committed, Set(history.deleting.keys.map(\.backup)))
     return committed.filter { id, stores in
-      guard staying[id] != nil, !leaving.contains(id) else { return false }
+      guard staying[id] != nil, !leaving.contains(id), !cutOff.contains(id) else { return false }
       // Where a store can't be read, or is configured no more, nobody knows.
       return !known.contains(id) && stores.isSubset(of: readable)
     }.keys.sorted().map { id in

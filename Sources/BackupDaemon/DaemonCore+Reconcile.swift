@@ -1,5 +1,6 @@
 import BackupCatalog
 import BackupOperations
+import CPlatform
 import ControlAPI
 import Faults
 import Foundation
@@ -14,7 +15,7 @@ extension DaemonCore {
   /// What reconcile would do, or has done. Whoever asks for it by hand also confirms the clock.
   func reconcile(apply: Bool, by caller: Caller?) async throws(Fault) -> ReconcileReport {
     guard apply else {
-      for store in plan.stores where store.locks { await lookAtLocks(in: store) }
+      await lookAtLocks()
       let plan = await reconcilePlan(withUnfinished: true)
       var report = ReconcileReport(
         applied: false, steps: plan.steps.map { ReconcileReport.Step($0, fault: nil) }, kept: Self.kept(plan))
@@ -23,6 +24,7 @@ extension DaemonCore {
     }
     try refuseWhileStopping()
     if caller != nil { await confirmClock(by: caller) }
+    await lookAtLocks()
     let (removed, plan) = try await exclusively { core throws(Fault) in await core.takeAway(by: caller) }
     let copied = await copyMissing(by: caller)
     var report = ReconcileReport(
@@ -38,6 +40,7 @@ extension DaemonCore {
     reconciledAt = SystemClock.running()
     guard !isStopping else { return }
     if standingProblems["clock"] == nil {
+      await lookAtLocks()
       do throws(Fault) {
         _ = try await exclusively { core throws(Fault) in await core.takeAway(by: nil) }
       } catch {
@@ -74,10 +77,13 @@ extension DaemonCore {
     }
     let active = before + board.active
     let time = now()
+    // What nobody has asked for yet in a store that locks is not known to be free.
+    let locks = plan.stores.filter(\.locks).reduce(into: [:]) { $0[$1.name] = lockEnds[$1.name] ?? [:] }
     let made = ReconcilePlan(
       catalog, policy: plan.retention, stores: plan.stores.map(\.name), unknown: unknown, at: time,
       unfinished: unfinished, busy: Set(active.map(\.database)),
-      running: Dictionary(active.map { ($0.database, $0.started ?? time) }, uniquingKeysWith: min), locks: lockEnds)
+      running: Dictionary(active.map { ($0.database, $0.started ?? time) }, uniquingKeysWith: min),
+      others: others(catalog), locks: locks)
     // What nobody wants any more is no trouble any more.
     let wanted = Set(made.steps.map(\.name))
     failedSteps = failedSteps.filter { wanted.contains($0.key) || !withUnfinished && $0.key.hasPrefix("abort ") }
@@ -87,16 +93,27 @@ extension DaemonCore {
   /// So many locks are asked for at a time: what is left is asked for by the next reconcile.
   private static let locksAtATime = 100
 
+  /// Before anything is taken away: what is locked can't be.
+  private func lookAtLocks() async {
+    let locking = plan.stores.filter(\.locks)
+    guard !locking.isEmpty else { return }
+    _ = await keeper.refresh()
+    for store in locking { await lookAtLocks(in: store) }
+  }
+
   /// Learns until when backups are locked in a store that locks: once for each, since nothing but we changes it. What it costs is nobody's
   /// to wait for but this store's; one that does not answer, or does not let us ask, is told and asked again the next time.
   private func lookAtLocks(in store: any ObjectStore) async {
     let catalog = await keeper.catalog
     let reconcile = Reconcile(stores: [store], policy: plan.retention)
-    let known = lockEnds[store.name] ?? [:]
-    let layouts = catalog.backups.reversed().filter { backup in
-      known[backup.manifest.layout.folder] == nil
-        && backup.placements.contains { $0.store == store.name && $0.isWhole }
-    }.prefix(Self.locksAtATime).map(\.manifest.layout)
+    let (known, time) = (lockEnds[store.name] ?? [:], now())
+    let unknown = decisions(catalog, at: time).reversed().filter { decision in
+      known[decision.backup.manifest.layout.folder] == nil
+        && decision.backup.placements.contains { $0.store == store.name }
+    }
+    // Those that wait to expire first, then the newest.
+    let layouts = (unknown.filter { $0.expired[store.name] != nil } + unknown.filter { $0.expired[store.name] == nil })
+      .prefix(Self.locksAtATime).map(\.backup.manifest.layout)
     for layout in layouts {
       let answer = await withDeadline(plan.windDown) { () -> Result<Date?, StorageError> in
         do throws(StorageError) {
@@ -121,7 +138,8 @@ extension DaemonCore {
 
   private static func unseen(_ fault: Fault, _ store: any ObjectStore) -> Fault {
     Fault(
-      fault.code, "Until when backups are locked in store '\(store.name)' can't be seen: none is locked longer.",
+      fault.code,
+      "Until when backups are locked in store '\(store.name)' can't be seen: none is locked longer, and none expires there.",
       cause: "\(fault.message)\n\(fault.cause ?? "")",
       hint: "grant s3:GetObjectRetention and s3:PutObjectRetention there; pgbackupctl reconcile asks again")
   }
@@ -135,6 +153,7 @@ extension DaemonCore {
     let reconcile = Reconcile(stores: plan.stores, policy: plan.retention)
     let plan = await reconcilePlan(withUnfinished: true)
     var results: [Reconcile.Result] = []
+    await finishDeletions()
     let committed = await ledger.history.committed
     var silent: Set<String> = []
     for step in plan.removals {
@@ -145,7 +164,10 @@ extension DaemonCore {
         continue
       }
       if silent.contains(step.store) { continue }
-      if case .delete(let manifest, _) = step.action { removing.insert(manifest.id) }
+      if case .delete(let manifest, let store) = step.action {
+        removing.insert(manifest.id)
+        await recordDeleting(manifest.layout, in: store, by: caller, reason: step.reason)
+      }
       defer { removing.removeAll() }
       let answer = await withDeadline(self.plan.windDown) { () -> Reconcile.Result? in await reconcile.apply(step) }
       guard let answer else {
@@ -163,6 +185,43 @@ extension DaemonCore {
     }
     if !results.isEmpty { _ = await keeper.refresh() }
     return (results, plan)
+  }
+
+  /// Told before the first file goes: whoever dies meanwhile leaves what is no backup any more, and was not lost.
+  func recordDeleting(_ layout: BackupLayout, in store: String, by caller: Caller?, reason: String) async {
+    var record = LedgerRecord(.backupDeleting, at: now())
+    (record.backup, record.database, record.store) = (layout.id, layout.id.database, store)
+    (record.by, record.reason, record.detail) = (caller, reason, ["folder": layout.folder])
+    await append(record)
+  }
+
+  /// Takes away what is left of deletions that somebody died in. One whose manifest is still there had not begun.
+  private func finishDeletions() async {
+    for (place, folder) in await ledger.history.deleting.sorted(by: { $0.value < $1.value }) {
+      guard let store = plan.stores.first(where: { $0.name == place.store }),
+        let manifest = ObjectKey("\(folder)/\(BackupLayout.manifestName)")
+      else { continue }
+      let answer = await withDeadline(plan.windDown) { () -> Result<Bool, StorageError> in
+        do throws(StorageError) {
+          if try await store.stat(manifest) != nil { return .success(false) }
+          try await BackupRemoval.remove(folder: folder, from: store)
+          return .success(true)
+        } catch {
+          return .failure(error)
+        }
+      }
+      var record = LedgerRecord(.backupDeleted, at: now())
+      (record.backup, record.database, record.store) = (place.backup, place.backup.database, place.store)
+      switch answer {
+      case .success(let isDone):
+        record.reason = isDone ? "what a deletion that was cut off had left" : "a deletion was cut off before it began"
+        record.result = isDone ? nil : LedgerRecord.deletionFailed
+        await append(record)
+      case .failure(let error):
+        logger.error(.storeUnusable, error.fault, metadata: ["backup": "\(place.backup)", "store": "\(place.store)"])
+      case nil: continue
+      }
+    }
   }
 
   // MARK: - Copies
@@ -248,20 +307,24 @@ extension DaemonCore {
     let before = clockGuard.doubt
     clockGuard.observe(wall: now().timeIntervalSince1970, running: SystemClock.running())
     switch (before, clockGuard.doubt) {
-    case (nil, let ahead?):
-      var record = LedgerRecord(.clockAdvanced, at: now())
-      record.reason = "set forward by \(Duration.seconds(ahead).spoken)"
-      await append(record)
-      doubtClock(record.reason ?? "")
+    case (nil, let ahead?): await beginDoubt("set forward by \(Duration.seconds(ahead).spoken)")
     case (_?, nil): await confirmClock(by: nil)
+    case (_?, _?) where clockGuard.isOfStart && SystemClock.isKept: await confirmClock(by: nil)
     default: break
     }
   }
 
-  /// The clock was set forward: told until it is set back, or somebody confirms it.
+  func beginDoubt(_ how: String) async {
+    var record = LedgerRecord(.clockAdvanced, at: now())
+    record.reason = how
+    await append(record)
+    doubtClock(how)
+  }
+
+  /// The clock was set forward, or began so: told until it is set back, or somebody confirms it.
   func doubtClock(_ how: String) {
     let fault = Fault(
-      .clockDoubtful, "The clock was \(how): no backup expires until that is confirmed.",
+      .clockDoubtful, "The clock is \(how): no backup expires until that is confirmed.",
       hint: "timedatectl; if the time is right: pgbackupctl reconcile --apply")
     standingProblems["clock"] = fault
     logger.critical(.clockAdvanced, "\(fault.message)", metadata: ["next": "\(fault.hint ?? "")"])
@@ -288,7 +351,7 @@ extension DaemonCore {
     }
     switch result.step.action {
     case .copy: logger.notice(.backupCopied, "a backup was copied", metadata: fields)
-    case .copyProof: logger.info(.backupCopied, "a proof was copied", metadata: fields)
+    case .copyProof, .writeText: logger.info(.backupCopied, "a file was copied", metadata: fields)
     case .lock: logger.info("a backup is locked longer", metadata: fields)
     case .delete: logger.info(.backupDeleted, "delete done", metadata: fields)
     case .sweep: logger.info(.leftoversSwept, "sweep done", metadata: fields)
@@ -303,6 +366,11 @@ extension DaemonCore {
   }
 }
 
+extension SystemClock {
+  /// Whether somebody keeps it by others' clocks (NTP), for all that the kernel knows.
+  static var isKept: Bool { cplatform_clock_is_synchronized() == 1 }
+}
+
 extension LedgerRecord {
   fileprivate init(_ result: Reconcile.Result, by caller: Caller?, at time: Date) {
     switch result.step.action {
@@ -314,6 +382,9 @@ extension LedgerRecord {
       self.init(.proofCopied, at: time)
       (backup, database, store) = (manifest.id, manifest.id.database, target)
       detail = ["from": result.source ?? "", "file": name]
+    case .writeText(let manifest, _, let name):
+      self.init(.recoverWritten, at: time)
+      (backup, database, store) = (manifest.id, manifest.id.database, name)
     case .lock(let manifest, let name, let end):
       self.init(.backupLocked, at: time)
       (backup, database, store) = (manifest.id, manifest.id.database, name)
@@ -333,6 +404,7 @@ extension LedgerRecord {
     by = caller
     reason = result.step.reason
     fault = result.fault
+    if kind == .backupDeleted, fault != nil { self.result = Self.deletionFailed }
   }
 }
 
@@ -346,6 +418,10 @@ extension ReconcileReport.Step {
     case .copyProof(let name, let manifest, let source, let target):
       self.init(
         action: "copy", what: "\(name) of \(manifest.id) (\(manifest.type)) from \(source)", store: target,
+        reason: step.reason, fault: fault)
+    case .writeText(let manifest, _, let store):
+      self.init(
+        action: "write", what: "\(BackupLayout.recoverName) of \(manifest.id) (\(manifest.type))", store: store,
         reason: step.reason, fault: fault)
     case .lock(let manifest, let store, let end):
       self.init(

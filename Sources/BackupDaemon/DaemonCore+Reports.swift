@@ -56,7 +56,7 @@ extension DaemonCore {
     let committed = await ledger.history.committed
     let catalog = await keeper.catalog(within: freshness.limit)
     let time = now()
-    let decisions = plan.retention.decide(catalog, at: time)
+    let decisions = decisions(catalog, at: time)
     let configured = plan.databases.filter { $0.includes == nil }.map(\.name)
     // Members of a pattern show as soon as they have a backup, or a run that failed.
     let last = board.lastOfEach.filter { run in plan.jobs.contains { $0.name == run.job } }

@@ -206,7 +206,7 @@ extension DaemonCore {
   func lookForKept(behind run: String? = nil) async {
     var found: [StatusReport.Kept] = []
     var undroppable: [String: Fault] = [:]
-    let keep = isTimeBelieved ? plan.keepReplaced : nil
+    let keep = standingProblems["clock"] == nil ? plan.keepReplaced : nil
     for database in plan.databases {
       let rollback = rollback(of: database)
       let active = board.active.contains { $0.job == Self.restoreJob && $0.id != run }
@@ -246,12 +246,6 @@ extension DaemonCore {
     keptDatabases = found
     standingProblems = standingProblems.filter { !$0.key.hasPrefix("drop ") }
     for (name, fault) in undroppable { standingProblems["drop \(name)"] = fault }
-  }
-
-  /// Whether a restored database's age may be judged: not while the clock is in doubt, and for an hour not after a start that comes long
-  /// behind all that is on record, until the clock has had time to be set right.
-  private var isTimeBelieved: Bool {
-    standingProblems["clock"] == nil && !(clockGuard.beganAhead && SystemClock.running() - startedRunning < 3600)
   }
 
   /// Records and logs databases that were dropped on a server.

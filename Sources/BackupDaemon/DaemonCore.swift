@@ -51,7 +51,6 @@ package actor DaemonCore {
   var reconciledAt: TimeInterval = 0
   var clockGuard: ClockGuard
   /// Running time, in seconds.
-  let startedRunning: TimeInterval
   /// Scheduled jobs that the ledger knew nothing of at the start.
   var unknownJobs: Set<String> = []
 
@@ -115,8 +114,7 @@ package actor DaemonCore {
     self.namedZone = namedZone
     self.reload = reload
     started = now()
-    startedRunning = SystemClock.running()
-    clockGuard = ClockGuard(wall: started.timeIntervalSince1970, running: startedRunning)
+    clockGuard = ClockGuard(wall: started.timeIntervalSince1970, running: SystemClock.running())
     slots = DumpSlots(limit: plan.parallelRuns)
     keeper = CatalogKeeper(stores: plan.stores, trusted: plan.trustedKeys)
     status = StatusLine(notifier)
@@ -147,8 +145,13 @@ package actor DaemonCore {
     clockGuard = ClockGuard(
       wall: now().timeIntervalSince1970, running: SystemClock.running(),
       onRecord: history.newest?.timeIntervalSince1970,
-      isDoubtful: history.clockDoubt != nil)
-    if let doubt = history.clockDoubt { doubtClock(doubt) }
+      isDoubtful: history.clockDoubt != nil, isSynchronized: SystemClock.isKept)
+    if let doubt = history.clockDoubt {
+      doubtClock(doubt)
+    } else if let ahead = clockGuard.doubt {
+      await beginDoubt(
+        "later than all that is on record by \(Duration.seconds(ahead).spoken), and kept by nobody (NTP)")
+    }
     var record = LedgerRecord(.daemonStarted, at: now())
     record.detail = ["version": Backup.version]
     await append(record)

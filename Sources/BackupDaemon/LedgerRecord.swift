@@ -33,9 +33,13 @@ package struct LedgerRecord: Codable, Sendable, Equatable {
     case databaseRolledBack = "database.rolled_back"
     case backupCopied = "backup.copied"
     case proofCopied = "proof.copied"
+    /// RECOVER.txt was written anew where it was missing.
+    case recoverWritten = "recover.written"
     case backupLocked = "backup.locked"
     /// A placement was read back; `fault` says what is wrong with it.
     case backupVerified = "backup.verified"
+    /// It is about to be deleted from a store: what is left of it there from now on is no backup.
+    case backupDeleting = "backup.deleting"
     case backupDeleted = "backup.deleted"
     /// What it was flagged for is right, somebody says.
     case backupAccepted = "backup.accepted"
@@ -76,6 +80,9 @@ package struct LedgerRecord: Codable, Sendable, Equatable {
     self.kind = kind
     previous = Self.noDigest
   }
+
+  /// The `result` of a deletion that took nothing away.
+  package static let deletionFailed = "failed"
 
   package static let noDigest = String(repeating: "0", count: 64)
 

@@ -98,6 +98,8 @@ package struct RunHistory: Sendable {
 
   /// Backups that were made, and not deleted since, with the stores that have them.
   package private(set) var committed: Committed = [:]
+  /// Placements whose deletion was begun and has not ended, with their folders.
+  package private(set) var deleting: [PlacementKey: String] = [:]
 
   /// The folders of placements that turned out damaged and were not mended since.
   package var damaged: [PlacementKey: String] { verified.filter { !$0.value.isSound }.mapValues(\.folder) }
@@ -134,11 +136,19 @@ package struct RunHistory: Sendable {
       verified[PlacementKey(backup: backup, store: store)] = Verified(
         time: record.time, level: level, isSound: record.result == "sound", folder: detail["folder"] ?? "",
         record: record.sequence)
+    case .backupDeleting:
+      guard let backup = record.backup, let store = record.store else { return }
+      deleting[PlacementKey(backup: backup, store: store)] = record.detail?["folder"] ?? ""
+    case .backupDeleted where record.result == LedgerRecord.deletionFailed:
+      if let backup = record.backup, let store = record.store {
+        deleting[PlacementKey(backup: backup, store: store)] = nil
+      }
     case .backupCopied where record.fault == nil, .backupDeleted where record.fault == nil:
       // It is another one now, or none.
       guard let backup = record.backup, let store = record.store else { return }
       verified[PlacementKey(backup: backup, store: store)] = nil
       looked[PlacementKey(backup: backup, store: store)] = nil
+      deleting[PlacementKey(backup: backup, store: store)] = nil
       if record.kind == .backupCopied { committed[backup, default: []].insert(store) } else { forget(backup, store) }
     case .backupDeleted:
       // Of a damaged one the record tells what was wrong with it.
@@ -224,6 +234,7 @@ package struct RunHistory: Sendable {
 
   private mutating func forget(_ backup: BackupID, _ store: String) {
     committed[backup]?.remove(store)
+    deleting[PlacementKey(backup: backup, store: store)] = nil
     if committed[backup]?.isEmpty == true { committed[backup] = nil }
     if committed[backup] == nil { failedProofs[backup] = nil }
   }

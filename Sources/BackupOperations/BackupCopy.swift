@@ -40,7 +40,7 @@ struct BackupCopy {
       done += file.size
       progress(done)
     }
-    if let recover = manifest.recover { try await copy(recover, present, CopyProgress(behind: done) { _ in }) }
+    let hasText = try await copyText(present)
     // Deleted meanwhile: then it must not come to life again here.
     guard try await source.stat(key(BackupLayout.manifestName)) != nil else {
       for file in manifest.committed { try await target.delete(key(file.name)) }
@@ -49,7 +49,21 @@ struct BackupCopy {
         hint: "pgbackupctl list")
     }
     for record in records { try await write(record, present) }
-    try await Presence(manifest).check(in: target)
+    try await Presence(manifest).check(in: target, withText: hasText)
+  }
+
+  /// RECOVER.txt; false where the source lacks it, and this version would write another: the backup is whole without.
+  private func copyText(_ present: [StoredObject]) async throws -> Bool {
+    guard let file = manifest.recover else { return true }
+    let key = try key(file.name)
+    if try await source.stat(key) != nil {
+      try await copy(file, present, CopyProgress { _ in })
+      return true
+    }
+    try await delete(file.name, from: present)
+    guard let bytes = RecoverText.committed(by: manifest) else { return false }
+    try await target.put(key, bytes, retainUntil: term.end(in: target.name))
+    return true
   }
 
   private func copy(_ file: Manifest.StoredFile, _ present: [StoredObject], _ progress: CopyProgress) async throws {

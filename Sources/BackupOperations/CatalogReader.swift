@@ -82,10 +82,10 @@ package struct CatalogReader: Sendable {
       // A store may list a key twice.
       let sizes = Dictionary(
         objects.map { (String($0.key.name), Int64($0.size)) }, uniquingKeysWith: { first, _ in first })
-      let missing = manifest.committed.filter { sizes[$0.name] != $0.size }.map(\.name)
+      let missing = manifest.files.filter { sizes[$0.name] != $0.size }.map(\.name)
       var pin: Pin?
       if let pinned = objects.first(where: { $0.key.name == BackupLayout.pinName }) {
-        pin = try Pin(decoding: try await bytes(pinned.key, in: store), from: Self.place(pinned.key, store))
+        pin = try await self.pin(pinned, of: manifest, in: store, to: &catalog)
       }
       var backup = Catalog.Backup(
         manifest: manifest,
@@ -94,10 +94,33 @@ package struct CatalogReader: Sendable {
         ],
         pin: pin)
       backup.proof = await proof(objects, of: manifest, in: store, knownProofs)
+      backup.placements[0].lacksText = manifest.recover.map { sizes[$0.name] != $0.size } ?? false
       backup.placements[0].proof = backup.proof.map { Proof.name(at: $0.finished) }
       catalog.add(backup)
     } catch {
       catalog.add(Catalog.Problem(store: store.name, folder: layout.folder, fault: error))
+    }
+  }
+
+  /// One that can't be read holds its backup all the same: nobody signs a pin, and what somebody has made of it must take nothing away.
+  private func pin(
+    _ object: StoredObject, of manifest: Manifest, in store: any ObjectStore, to catalog: inout Catalog
+  ) async throws(Fault) -> Pin {
+    let bytes = try await bytes(object.key, in: store)
+    do throws(Fault) {
+      return try Pin(decoding: bytes, from: Self.place(object.key, store))
+    } catch {
+      catalog.add(
+        Catalog.Problem(
+          store: store.name, folder: manifest.layout.folder,
+          fault: Fault(
+            .pinUnreadable,
+            "The pin of \(manifest.id) in store '\(store.name)' can't be read; it holds the backup all the same.",
+            cause: error.cause ?? error.message,
+            hint: "pgbackupctl unpin \(shell: manifest.id) takes it away; then pin it again, where it is meant to stay")
+        ))
+      return Pin(
+        since: Date(timeIntervalSince1970: object.modified).wholeSecond, by: "a pin that can't be read", note: nil)
     }
   }
 

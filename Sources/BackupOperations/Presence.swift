@@ -9,8 +9,9 @@ struct Presence {
 
   init(_ manifest: Manifest) { self.manifest = manifest }
 
-  func check(in store: any ObjectStore) async throws {
-    for file in manifest.committed {
+  /// - Parameter withText: RECOVER.txt too.
+  func check(in store: any ObjectStore, withText: Bool = true) async throws {
+    for file in withText ? manifest.committed : manifest.files {
       let key = try Backup.key(manifest.layout, file.name)
       guard let object = try await store.stat(key), Int64(object.size) == file.size else {
         throw StorageError(.failed, store: store.name, key: key, reason: "it vanished while the backup was committed")

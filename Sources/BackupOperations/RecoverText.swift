@@ -8,6 +8,12 @@ struct RecoverText {
   let manifest: Manifest
   let isSigned: Bool
 
+  /// What a manifest commits, where this version writes the very same.
+  static func committed(by manifest: Manifest) -> [UInt8]? {
+    [true, false].lazy.map { Array(RecoverText(manifest: manifest, isSigned: $0).text.utf8) }
+      .first { Digest.hexadecimal(of: $0) == manifest.recover?.sha256 }
+  }
+
   var text: String {
     let artifact = manifest.artifact
     let database = manifest.server.database

@@ -47,6 +47,7 @@ package enum FaultCode: String, Sendable, Codable, CaseIterable {
   case backupDoubtful = "E-BACKUP-DOUBTFUL"
   case signatureInvalid = "E-SIGNATURE-INVALID"
   case manifestInvalid = "E-MANIFEST-INVALID"
+  case pinUnreadable = "E-PIN-UNREADABLE"
   case formatTooNew = "E-FORMAT-TOO-NEW"
   case artifactDamaged = "E-ARTIFACT-DAMAGED"
 
@@ -113,7 +114,8 @@ extension FaultCode {
       .preflightFailed
     case .runConflict, .storeConflict, .daemonRunning, .restoreNameTaken: .conflict
     case .runAborted, .runInterrupted: .aborted
-    case .signatureInvalid, .manifestInvalid, .artifactDamaged, .ledgerDamaged, .proofFailed, .assertionFailed:
+    case .signatureInvalid, .manifestInvalid, .pinUnreadable, .artifactDamaged, .ledgerDamaged, .proofFailed,
+      .assertionFailed:
       .verificationFailed
     case .databaseQuery, .dumpFailed, .dumpLockTimeout, .dumpStalled, .loadExceeded, .globalsFailed, .archiveMalformed,
       .storeFull,

@@ -52,6 +52,35 @@ func catalog(_ backups: [Catalog.Backup]) -> Catalog {
     #expect(result[1].expired == ["local": now.addingTimeInterval(-86400)])
   }
 
+  /// What nobody who is trusted has signed has no age; what another daemon has made is not ours; and where no good one is left of a
+  /// database, what there is stays.
+  @Test func whatNobodyHereCanJudgeStays() {
+    func old(_ signature: Catalog.Signature, missing: [String] = [], days: Double = 90) -> Catalog.Backup {
+      var backup = backup("daily", daysOld: days, now: now)
+      backup.placements = [.init(store: "local", missing: missing, signature: signature)]
+      return backup
+    }
+    let fresh = backup("daily", daysOld: 1, now: now)
+    func reasons(_ backups: [Catalog.Backup], others: Set<BackupID> = []) -> [[KeepReason]] {
+      policy.decide(catalog(backups), others: others, at: now).map(\.reasons)
+    }
+    #expect(reasons([old(.valid), fresh])[0] == [])
+    #expect(reasons([old(.invalid), fresh])[0] == [.untrusted] && reasons([old(.missing), fresh])[0] == [.untrusted])
+    #expect(reasons([old(.invalid)]) == [[.untrusted]])
+    #expect(reasons([old(.valid, missing: ["x"]), fresh])[0] == [])
+    #expect(
+      reasons([old(.valid, missing: ["x"]), old(.valid, missing: ["x"], days: 80)])
+        == [[.noneIsGood], [.noneIsGood]])
+    #expect(reasons([old(.valid), fresh], others: [old(.valid).id])[0] == [.ofAnother])
+    let plan = ReconcilePlan(
+      catalog([old(.valid), fresh]), policy: policy, stores: ["local", "offsite"], at: now, others: [old(.valid).id])
+    #expect(plan.steps.isEmpty)
+    // One store has it signed, and so its age is known: a forged copy of it goes with it.
+    var both = old(.valid)
+    both.placements.append(.init(store: "offsite", missing: [], signature: .invalid))
+    #expect(reasons([both, fresh])[0] == [])
+  }
+
   /// The moment of expiry itself: kept up to it, not at it.
   @Test func theEdgeOfAge() {
     #expect(verdicts([backup("daily", daysOld: 7, now: now), backup("daily", daysOld: 0, now: now)])[0].1 == false)
@@ -225,6 +254,33 @@ struct SplitMix: RandomNumberGenerator {
     #expect(steps(["offsite": end(7)], keep: 30) == ["lock in offsite for 696 h: locked there until "])
   }
 
+  /// In a store that locks nothing expires before it is known that it is locked no more.
+  @Test func whatMayBeLockedStays() {
+    let all = catalog([
+      placed(9, [.init(store: "local", missing: [])]), placed(1, [.init(store: "local", missing: [])]),
+    ])
+    let folder = all.backups[0].manifest.layout.folder
+    func steps(_ locks: [String: [String: Date]]) -> [String] {
+      text(ReconcilePlan(all, policy: Self.policy(["local": 7]), stores: ["local"], at: now, locks: locks))
+    }
+    #expect(steps([:]) == ["delete in local"] && steps(["local": [:]]) == [])
+    #expect(steps(["local": [folder: now.addingTimeInterval(1)]]) == [])
+    #expect(steps(["local": [folder: now]]) == ["delete in local"])
+  }
+
+  /// RECOVER.txt belongs beside every whole copy; a copy without it is a copy.
+  @Test func textsAreWritten() {
+    var without = Catalog.Placement(store: "local", missing: [])
+    without.lacksText = true
+    let policy = Self.policy(["local": 7, "offsite": 90])
+    #expect(
+      plan([placed(1, [without, .init(store: "offsite", missing: [])])], policy)
+        == ["write the text in local, or from offsite"])
+    #expect(
+      plan([placed(1, [without])], policy)
+        == ["write the text in local, or from ", "copy local to offsite: missing there"])
+  }
+
   /// Files without a manifest that belong to a backup another store has: a repair was cut off, and they may be all that is good of it.
   @Test func whatIsBeingRepairedIsNotSwept() {
     let known = placed(3, [.init(store: "offsite", missing: [])])
@@ -265,6 +321,7 @@ struct SplitMix: RandomNumberGenerator {
       case .copyProof(let name, _, let from, let to): "copy \(name) from \(from) to \(to): \(step.reason)"
       case .lock(_, let store, let end):
         "lock in \(store) for \(Int((end.timeIntervalSince(now) / 3600).rounded())) h: \(step.reason.prefix { $0 != "2" })"
+      case .writeText(_, let from, let store): "write the text in \(store), or from \(from.joined(separator: "+"))"
       case .delete(_, let store): "delete in \(store)"
       case .sweep(let leftover): "sweep in \(leftover.store)"
       case .abort(let upload): "abort in \(upload.store)"

@@ -53,10 +53,16 @@ import Testing
     #expect(clock.doubt == nil)
   }
 
-  /// A start far behind all that is on record: the machine was off, or its clock is wrong.
+  /// A start far behind all that is on record: the machine was off, or its clock is wrong. Where nobody keeps it, it is doubted.
   @Test(arguments: [(1_000, false), (1_000 + 36 * 3600, false), (1_001 + 36 * 3600, true)] as [(Double, Bool)])
   func aStartFarAhead(_ wall: Double, _ isAhead: Bool) {
-    #expect(ClockGuard(wall: wall, running: 5, onRecord: 1_000).beganAhead == isAhead)
-    #expect(!ClockGuard(wall: wall, running: 5).beganAhead, "nothing is on record")
+    var clock = ClockGuard(wall: wall, running: 5, onRecord: 1_000, isSynchronized: false)
+    #expect((clock.doubt != nil) == isAhead && clock.isOfStart == isAhead)
+    #expect(ClockGuard(wall: wall, running: 5, onRecord: 1_000).doubt == nil)
+    #expect(ClockGuard(wall: wall, running: 5, isSynchronized: false).doubt == nil, "nothing is on record")
+    // Set right, it is believed.
+    clock.observe(wall: 1_060, running: 65)
+    #expect(clock.doubt == nil)
+    #expect(!ClockGuard(wall: wall, running: 5, onRecord: 1_000, isDoubtful: true, isSynchronized: false).isOfStart)
   }
 }

@@ -108,6 +108,30 @@ import Testing
     try fixture.requireHealth("seed \(seed), at the end")
   }
 
+  /// What is half gone goes, what is not begun stays, and neither is told to be lost.
+  @Test func inADeletion() throws {
+    let fixture = try Fixture(dailyTo: "offsite")
+    for (position, arrives) in [(0, false), (0, true), (1, false), (3, true)] {
+      #expect(try fixture.daemon.ctl("backup", "shop", "--type", "daily").status == 0)
+      let id = try #require((try fixture.daemon.ctlJSON("list") as? [[String: Any]])?.first?["id"] as? String)
+      let all = try fixture.keys()
+      #expect(all.count == 6)
+      try fixture.proxy.plan(.hold, at: position, of: "^DELETE")
+      let command = try ChildProcess(
+        DaemonProcess.program("pgbackupctl"), ["delete", id, "--force"],
+        environment: ["PGBACKUPD_SOCKET": fixture.daemon.socket])
+      let what = try "\(position): " + fixture.killWhenHeld(arrives: arrives)
+      #expect(command.wait() != 0)
+      try fixture.proxy.plan(.none)
+      try fixture.requireHealth(what)
+      let isBegun = position > 0 || arrives
+      #expect(try fixture.keys() == (isBegun ? [] : all), "\(what)")
+      let status = try fixture.daemon.ctl("status")
+      #expect(!status.output.contains("E-BACKUP-MISSING"), "\(what): \(status.output)")
+      if !isBegun { #expect(try fixture.daemon.ctl("delete", id, "--force").status == 0) }
+    }
+  }
+
   /// From a disk into a bucket, and into a second place in it.
   @Test func inACopy() throws {
     let seed = UInt64.random(in: 0...UInt64.max)

@@ -50,6 +50,21 @@ import Units
       #expect(try daemon.ctl("reload").status == 0)
     }
 
+    /// Another daemon on the same state, so many hours later.
+    func startAgain(keep: String, hours: Int64) throws -> DaemonProcess {
+      var shift = hours * 3600
+      let file = open(folder.file("clock"), O_RDWR | O_CREAT | O_CLOEXEC, 0o600)
+      defer { close(file) }
+      #expect(pwrite(file, &shift, 8, 0) == 8)
+      let daemon = try DaemonProcess(
+        configuration(keep), in: folder,
+        environment: [
+          "LD_PRELOAD": DaemonProcess.program("libClockShift.so"), "CLOCK_SHIFT": folder.file("clock"),
+        ])
+      try daemon.waitFor("READY=1")
+      return daemon
+    }
+
     /// How long after its snapshot each of its files is locked, in days.
     func days() throws -> Set<Double> {
       var found: Set<Double> = []
@@ -88,6 +103,20 @@ import Units
     #expect(try daemon.ctl("reconcile", "--apply").status == 0)
     #expect(try daemon.ctl("status").output.contains("no problems"))
     #expect(try fixture.days() == [40])
+  }
+
+  /// A daemon that has just begun knows of no lock, and takes none for ended: also where the retention is a shorter one by now.
+  @Test func aRestartForgetsNoLock() throws {
+    let fixture = try Fixture()
+    #expect(try fixture.daemon.ctl("backup", "shop", "--type", "daily").status == 0)
+    fixture.daemon.signal(SIGTERM)
+    #expect(fixture.daemon.waitForExit() == 0)
+    let later = try fixture.startAgain(keep: "1h", hours: 3)
+    #expect(try later.ctl("backup", "shop", "--type", "daily").status == 0)
+    #expect(try later.ctl("reconcile", "--apply").status == 0)
+    #expect((try later.ctlJSON("list") as? [Any])?.count == 3)
+    #expect(try fixture.days() == [2])
+    #expect(try later.ctl("status").output.contains("no problems"))
   }
 
   /// A manifest is lost, and the copy that mends it finds the other files there, locked for a shorter time.

@@ -8,6 +8,15 @@ package enum KeepRule: Sendable, Hashable {
   case untilDeleted
 }
 
+extension Collection where Element == KeepRule {
+  /// The one that keeps longest.
+  package var longest: KeepRule? {
+    contains(.untilDeleted)
+      ? .untilDeleted
+      : compactMap { if case .forDuration(let age) = $0 { age } else { nil } }.max().map(KeepRule.forDuration)
+  }
+}
+
 /// Why a backup stays or goes. A verdict without its reasons is not worth trusting.
 package enum KeepReason: Sendable, Hashable {
   case pinned(by: String)

@@ -33,6 +33,8 @@ extension ConfigurationReader {
         if stores.isMapping {
           job.keepByStore = keeps(stores, among: storeNames)
           job.stores = (stores.entries() ?? []).map(\.0).filter { job.keepByStore[$0] != nil }
+          // What lies where it is not wanted any more stays for as long as anywhere.
+          if values["keep"] == nil, let longest = job.keepByStore.values.longest { job.keep = longest }
         } else {
           job.stores = names(stores, among: storeNames, "store")
         }

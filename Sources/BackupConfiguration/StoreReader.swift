@@ -77,7 +77,7 @@ struct StoreReader {
     if let isPath = values["path_style"]?.boolean() { settings.usesPathStyle = isPath }
     settings.authorityFile = values["ca_file"].flatMap(authority)
     settings.proxy = (values["proxy"] ?? values["proxy_file"])?.proxy(secret("proxy", values))
-    settings.storageClass = values["storage_class"]?.text()
+    settings.storageClass = values["storage_class"].flatMap(storageClass)
     settings.lock = values["lock"]?.word(S3Settings.Lock.self)
     if let deletes = values["delete_versions"]?.boolean() { settings.deletesVersions = deletes }
     for (name, value) in values["tags"]?.entries() ?? [] { settings.tags[name] = value.text() }
@@ -94,6 +94,13 @@ struct StoreReader {
     return settings
   }
 
+  /// One whose objects can be read at once. ("Understanding S3 Glacier storage classes", Amazon S3 User Guide.)
+  private func storageClass(_ node: ConfigurationNode) -> String? {
+    node.value(
+      { ["GLACIER", "DEEP_ARCHIVE"].contains($0) ? nil : $0 },
+      "can't be read without hours of waiting, and backups are read each day: GLACIER_IR can")
+  }
+
   private func credentials(
     _ values: [String: ConfigurationNode], _ node: ConfigurationNode, _ settings: inout S3Settings
   ) {
@@ -106,6 +113,9 @@ struct StoreReader {
     for name in ["access_key", "secret_key"] where !named.contains(name) { node.report("'\(name)' is missing") }
     guard let key, let secret else { return }
     settings.credentials = S3Credentials(accessKey: key.revealed, secretKey: secret, sessionToken: token)
+    settings.credentialFiles = S3CredentialFiles(
+      accessKey: values["access_key_file"]?.text(), secretKey: values["secret_key_file"]?.text(),
+      sessionToken: values["session_token_file"]?.text())
   }
 
   private func endpoint(_ node: ConfigurationNode) -> String? {

@@ -77,9 +77,11 @@ struct S3Client: Sendable {
       } catch {
         failure = error
       }
-      if failure.meansExpired, !hasRenewed {
+      if failure.meansRefused, !hasRenewed {
         hasRenewed = true
         refused.set(credentials)
+        // There are no others.
+        if try await self.credentials() == credentials { throw failure }
       } else if !hasAdjusted, let date = failure.clock(otherThan: now().addingTimeInterval(clockOffset.get())) {
         hasAdjusted = true
         clockOffset.set(date.timeIntervalSince(now()))
@@ -173,8 +175,12 @@ extension S3Failure {
     return date
   }
 
-  fileprivate var meansExpired: Bool {
-    ["ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired"].contains(code)
+  /// The credentials have ended, or are none any more: somebody may have renewed them.
+  fileprivate var meansRefused: Bool {
+    [
+      "ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired", "InvalidToken", "InvalidAccessKeyId",
+      "SignatureDoesNotMatch",
+    ].contains(code)
   }
 }
 

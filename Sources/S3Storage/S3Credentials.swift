@@ -23,6 +23,17 @@ package struct CredentialsError: Error, Sendable, Equatable {
   package let reason: String
 }
 
+/// The files that hold them, where they are not in the configuration itself.
+package struct S3CredentialFiles: Sendable, Hashable {
+  package var accessKey: String?
+  package var secretKey: String?
+  package var sessionToken: String?
+
+  package init(accessKey: String? = nil, secretKey: String? = nil, sessionToken: String? = nil) {
+    (self.accessKey, self.secretKey, self.sessionToken) = (accessKey, secretKey, sessionToken)
+  }
+}
+
 /// The credentials in force: asked for when they are first needed, and again five minutes before they end. Everybody who comes
 /// meanwhile waits for the same answer.
 actor CredentialKeeper {
@@ -84,9 +95,26 @@ protocol CredentialSource: Sendable {
   func credentials(at now: Date) async throws(CredentialsError) -> S3Credentials?
 }
 
-/// Given in the configuration.
-struct FixedCredentials: CredentialSource {
+/// Given in the configuration, or in files that it names: those are read anew each time, since somebody may renew them.
+struct ConfiguredCredentials: CredentialSource {
   let value: S3Credentials
+  let files: S3CredentialFiles
+  let readFile: @Sendable (String) throws -> String
 
-  func credentials(at now: Date) async throws(CredentialsError) -> S3Credentials? { value }
+  func credentials(at now: Date) async throws(CredentialsError) -> S3Credentials? {
+    S3Credentials(
+      accessKey: try text(files.accessKey) ?? value.accessKey,
+      secretKey: try text(files.secretKey).map(Secret.init) ?? value.secretKey,
+      sessionToken: try text(files.sessionToken).map(Secret.init) ?? value.sessionToken)
+  }
+
+  private func text(_ path: String?) throws(CredentialsError) -> String? {
+    guard let path else { return nil }
+    do {
+      return try readFile(path).split(omittingEmptySubsequences: false, whereSeparator: \.isNewline).first
+        .map(String.init) ?? ""
+    } catch {
+      throw CredentialsError(reason: "'\(path)' can't be read: \(error.localizedDescription)")
+    }
+  }
 }

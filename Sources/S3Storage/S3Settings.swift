@@ -20,6 +20,8 @@ package struct S3Settings: Sendable, Hashable {
   package var usesPathStyle: Bool
   /// Nil: as the AWS tools find them.
   package var credentials: S3Credentials?
+  /// Where those were read from.
+  package var credentialFiles = S3CredentialFiles()
   /// A profile of `~/.aws/credentials`.
   package var profile: String?
   package var authorityFile: String?

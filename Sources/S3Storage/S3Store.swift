@@ -41,7 +41,9 @@ package struct S3Store: ObjectStore {
   ) {
     self.name = name
     let sources: [any CredentialSource] =
-      settings.credentials.map { [FixedCredentials(value: $0)] }
+      settings.credentials.map {
+        [ConfiguredCredentials(value: $0, files: settings.credentialFiles, readFile: readFile)]
+      }
       ?? AmbientCredentials(
         environment: environment, profile: settings.profile, region: settings.region,
         transports: keys ?? KeyTransports(direct: transport, web: transport), readFile: readFile

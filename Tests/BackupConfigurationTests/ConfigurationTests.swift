@@ -162,6 +162,22 @@ private func problems(_ text: String) -> [String] {
     #expect(configuration.quorum == 2)
   }
 
+  /// Without a `keep` of its own, a job keeps what lies in other stores than it names for the longest of its times.
+  @Test func timesOfStores() throws {
+    func keep(_ job: String) throws -> KeepRule? {
+      try read(
+        """
+        databases: { shop: { connect: "dbname=shop" } }
+        stores: { a: { path: /a }, b: { path: /b } }
+        jobs: { daily: \(job) }
+        """
+      ).jobs.first?.keep
+    }
+    #expect(try keep("{ stores: { a: 7d, b: 90d } }") == .forDuration(.seconds(90 * 86400)))
+    #expect(try keep("{ stores: { a: 7d, b: forever } }") == .untilDeleted)
+    #expect(try keep("{ keep: 2d, stores: { a: 7d, b: 90d } }") == .forDuration(.seconds(2 * 86400)))
+  }
+
   static let broken: [(String, String)] = [
     ("databases: { a: postgresql://h/a }\nmetrics: { listen: \"127.0.0.1.evil.com:9847\" }", "own interface"),
     ("databases: { a: postgresql://h/a }\nmetrics: { listen: \"127.1:9847\" }", "own interface"),
@@ -259,6 +275,7 @@ private func problems(_ text: String) -> [String] {
       "lie one in the other"
     ),
     (s3("bucket: abc, region: x, endpoint: 'https://u:p@h'"), "is no endpoint"),
+    (s3("bucket: abc, region: x, storage_class: DEEP_ARCHIVE"), "GLACIER_IR can"),
     (s3("bucket: abc, region: x, access_key: k"), "'secret_key' is missing"),
     (s3("bucket: abc, region: x, profile: p, access_key: k, secret_key: s"), "exclude each other"),
     (s3("bucket: abc, region: x, kms_key: k"), "it needs 'server_side_encryption: aws:kms'"),

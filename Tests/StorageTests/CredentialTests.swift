@@ -238,7 +238,9 @@ private func reply(_ text: String, _ status: Int = 200) -> HTTPResponse {
 
   /// A busy server is asked again; one that refuses is not.
   @Test func onlyWhatMayHelpIsTriedAgain() async throws {
-    for (status, code, tries) in [(503, "SlowDown", 3), (500, "InternalError", 3), (403, "AccessDenied", 1)] {
+    for (status, code, tries) in [
+      (503, "SlowDown", 3), (500, "InternalError", 3), (403, "AccessDenied", 1), (403, "SignatureDoesNotMatch", 1),
+    ] {
       let transport = ScriptedTransport { _ in reply("<Error><Code>\(code)</Code><Message>m</Message></Error>", status)
       }
       await #expect(throws: (any Error).self) { _ = try await store(transport).list(prefix: "") }

@@ -119,6 +119,23 @@ import Units
     #expect(await kind(try makeStore(server, bucket: bucket, change: { $0.credentials = nil })) == .denied)
   }
 
+  /// Whoever renews the files need not tell anybody.
+  @Test func renewedFiles() async throws {
+    let (server, folder) = (try S3Server.shared(), TemporaryFolder())
+    var settings = S3Settings(bucket: try server.makeBucket(), endpoint: server.endpoint)
+    settings.credentials = S3Credentials(accessKey: S3Server.accessKey, secretKey: Secret("as it was at the start"))
+    settings.credentialFiles = S3CredentialFiles(secretKey: try folder.write("secret", "old\n"))
+    let store = S3Store(
+      name: "offsite", settings: settings, transport: CurlTransport(.init(authorityFile: server.authorityFile)),
+      environment: [:], readFile: { try String(contentsOfFile: $0, encoding: .utf8) }, now: { Date.now })
+    let error = await #expect(throws: StorageError.self) { try await store.check() }
+    #expect(error?.kind == .denied)
+    _ = try folder.write("secret", "\(S3Server.secretKey)\nand more\n")
+    try await store.check()
+    unlink(folder.file("secret"))
+    try await store.check()
+  }
+
   /// And not asked again: no later answer would be another.
   @Test func aProxyThatRefuses() async throws {
     let server = try S3Server.shared()

@@ -195,6 +195,16 @@ package struct ConfigurationReader {
       sections["objectives"]?.report(
         "a quorum of \(configuration.quorum) can't be met: there \(configuration.stores.count == 1 ? "is only 1 store" : "are only \(configuration.stores.count) stores")"
       )
+    } else {
+      for database in configuration.databases {
+        let counts = configuration.jobs.filter {
+          $0.action == .backup && $0.timing != nil && $0.databases?.contains(database.name) != false
+        }.map(\.stores.count)
+        guard let most = counts.max(), most < configuration.quorum else { continue }
+        sections["objectives"]?.report(
+          "a quorum of \(configuration.quorum) can't be met for '\(database.name)': no scheduled job of it goes into more than \(most) of the stores"
+        )
+      }
     }
     return configuration
   }

@@ -54,12 +54,21 @@ package struct S3Store: ObjectStore {
 
   package var location: String { settings.location }
 
-  /// Begins a multipart upload and aborts it: that needs the rights and the settings of a real one, and leaves nothing, not even a
-  /// version.
+  /// Begins a multipart upload and aborts it: that needs the rights and the settings of a real one, its lock too, and leaves nothing, not
+  /// even a version.
   package func check() async throws(StorageError) {
     let key = fullKey(".pgbackupd-check")
-    let begun = try await send(
-      S3Request(method: "POST", key: key, query: [("uploads", "")], headers: objectHeaders([])))
+    let begun: HTTPResponse
+    do throws(StorageError) {
+      begun = try await send(
+        S3Request(
+          method: "POST", key: key, query: [("uploads", "")],
+          headers: objectHeaders([], retainUntil: client.now().timeIntervalSince1970 + 3600)))
+    } catch {
+      guard settings.lock != nil, error.kind == .failed else { throw error }
+      throw StorageError(
+        .failed, store: name, reason: "\(error.reason); 'lock' needs a bucket that was made with Object Lock")
+    }
     guard let id = (try? S3Document(begun.body))?["UploadId"]?.text else {
       throw StorageError(.failed, store: name, reason: "the server's answer to CreateMultipartUpload has no UploadId")
     }

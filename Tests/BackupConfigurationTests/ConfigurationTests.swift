@@ -276,6 +276,14 @@ private func problems(_ text: String) -> [String] {
     ),
     (s3("bucket: abc, region: x, endpoint: 'https://u:p@h'"), "is no endpoint"),
     (s3("bucket: abc, region: x, storage_class: DEEP_ARCHIVE"), "GLACIER_IR can"),
+    (
+      """
+      databases: { a: postgresql://h/a }
+      stores: { x: { path: /x }, y: { path: /y } }
+      jobs: { nightly: { schedule: "@daily", stores: [x] } }
+      objectives: { quorum: 2 }
+      """, "can't be met for 'a'"
+    ),
     (s3("bucket: abc, region: x, access_key: k"), "'secret_key' is missing"),
     (s3("bucket: abc, region: x, profile: p, access_key: k, secret_key: s"), "exclude each other"),
     (s3("bucket: abc, region: x, kms_key: k"), "it needs 'server_side_encryption: aws:kms'"),

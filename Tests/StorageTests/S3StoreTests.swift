@@ -221,6 +221,11 @@ import Units
       #expect(error?.kind == .denied)
       #expect(try await store.stat(try key(name)) != nil)
     }
+    // Told before anything has been dumped.
+    let plain = try makeStore(server, change: { $0.lock = .compliance })
+    let refused = await #expect(throws: StorageError.self) { try await plain.check() }
+    #expect(refused?.reason.contains("ock") == true, "\(refused?.reason ?? "")")
+    try await store.check()
     // Without an end there is no lock: a pin can be lifted at any time, and nothing of it stays.
     try await store.put(try key("pin"), [1])
     try await store.delete(try key("pin"))

@@ -82,14 +82,16 @@ struct Bench {
   /// One reconcile, as the daemon does it: removals, then each copy with a plan of its own.
   @discardableResult
   func reconcile(
-    _ policy: RetentionPolicy, at now: Date, through stores: [any ObjectStore]? = nil
+    _ policy: RetentionPolicy, at now: Date, through stores: [any ObjectStore]? = nil,
+    locks: [String: [String: Date]] = [:]
   ) async -> [Reconcile.Result] {
     let stores = stores ?? self.stores
     let reconcile = Reconcile(stores: stores, policy: policy)
     func plan(_ unfinished: [Catalog.Unfinished] = []) async -> ReconcilePlan {
       let catalog = await catalog(stores)
       return ReconcilePlan(
-        catalog, policy: policy, stores: stores.map(\.name), unknown: catalog.unread, at: now, unfinished: unfinished)
+        catalog, policy: policy, stores: stores.map(\.name), unknown: catalog.unread, at: now,
+        unfinished: unfinished, locks: locks)
     }
     var results: [Reconcile.Result] = []
     for step in await plan(reconcile.unfinished().uploads).removals {

@@ -105,6 +105,46 @@ import Units
     }
   }
 
+  /// Locks that are made longer, and a proof that goes beside every copy: the next reconcile brings both to where they belong.
+  @Test(arguments: faults) func lockingAndProving(_ fault: FaultProxy.Fault) async throws {
+    let line = try FaultyLine(locks: true)
+    let policy = policy(["a": 30, "b": 60])
+    try await line.sweep(fault, limit: 6) { round in
+      let direct = try line.store("b", round.prefix, isDirect: true)
+      let bench = try Bench(["a"], and: [direct])
+      let manifest = try await bench.makeBackup(at: start, in: ["a", "b"])
+      let proof = Proof(
+        backup: manifest.id, finished: start.addingTimeInterval(60), host: "h", software: "s", server: "15",
+        stores: ["a"], outcome: RestoreOutcome(database: "shop"), assertions: 0, checkedRelations: nil)
+      let unwritten = await ProofRecord.write(
+        proof, of: manifest, signingKey: bench.key, policy: policy, to: [bench.stores[0]])
+      #expect(unwritten.isEmpty)
+      func locks() async throws -> [String: [String: Date]] {
+        let end = try await Reconcile(stores: [direct], policy: policy).lockEnd(of: manifest.layout, in: "b")
+        return ["b": [manifest.layout.folder: try #require(end)]]
+      }
+      let (before, stores) = (try await locks(), [bench.stores[0], try line.store("b", round.prefix)])
+      let (results, what) = try await round.run {
+        await bench.reconcile(policy, at: start, through: stores, locks: before)
+      }
+      if what.fault.isHarmless {
+        #expect(results.count == 2 && results.allSatisfy { $0.fault == nil }, "\(what): \(results.compactMap(\.fault))")
+      }
+      let mended = await bench.reconcile(policy, at: start, locks: try await locks())
+      #expect(mended.allSatisfy { $0.fault == nil }, "\(what): \(mended.compactMap(\.fault))")
+      let end = start.addingTimeInterval(60 * day)
+      for object in try await direct.list(prefix: "") {
+        let locked = try await direct.lockEnd(of: object.key)
+        #expect(locked == end.timeIntervalSince1970, "\(what): \(object.key)")
+      }
+      let backup = try #require(await bench.catalog().backups.first)
+      #expect(
+        backup.placements.map(\.proof) == [Proof.name(at: proof.finished), Proof.name(at: proof.finished)], "\(what)")
+      #expect(backup.wholeCopies == 2, "\(what)")
+      #expect(await bench.reconcile(policy, at: start, locks: try await locks()).isEmpty, "\(what)")
+    }
+  }
+
   /// A bit that is another on the way is always noticed, and what passes is whole.
   @Test(arguments: faults, [VerifyLevel.checksum, .archive])
   func verifying(_ fault: FaultProxy.Fault, _ level: VerifyLevel) async throws {
@@ -264,15 +304,19 @@ private struct FaultyLine {
     }
   }
 
-  init() throws {
+  private let locks: Bool
+
+  init(locks: Bool = false) throws {
     server = try .shared()
     proxy = try FaultProxy(to: server)
-    bucket = try server.makeBucket()
+    bucket = try server.makeBucket(withLock: locks)
+    self.locks = locks
   }
 
   func store(_ name: String, _ prefix: String, isDirect: Bool = false) throws -> S3Store {
     var settings = S3Settings(bucket: bucket, endpoint: isDirect ? server.endpoint : proxy.endpoint)
     settings.prefix = prefix
+    if locks { settings.lock = .governance }
     settings.credentials = S3Credentials(accessKey: S3Server.accessKey, secretKey: Secret(S3Server.secretKey))
     var retry = RetryPolicy()
     (retry.firstWait, retry.longestWait) = (0.001, 0.002)

@@ -1,6 +1,5 @@
 import BackupCatalog
 import BackupOperations
-import CPlatform
 import ControlAPI
 import Faults
 import Foundation
@@ -364,11 +363,6 @@ extension DaemonCore {
       ReconcileReport.Kept(id: $0.backup.id, type: $0.backup.manifest.type, reasons: $0.reasons.map(\.description))
     }
   }
-}
-
-extension SystemClock {
-  /// Whether somebody keeps it by others' clocks (NTP), for all that the kernel knows.
-  static var isKept: Bool { cplatform_clock_is_synchronized() == 1 }
 }
 
 extension LedgerRecord {

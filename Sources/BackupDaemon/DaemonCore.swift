@@ -150,7 +150,7 @@ package actor DaemonCore {
       doubtClock(doubt)
     } else if let ahead = clockGuard.doubt {
       await beginDoubt(
-        "later than all that is on record by \(Duration.seconds(ahead).spoken), and kept by nobody (NTP)")
+        "later than all that is on record by \(Duration.seconds(ahead).spoken)")
     }
     var record = LedgerRecord(.daemonStarted, at: now())
     record.detail = ["version": Backup.version]

@@ -15,7 +15,6 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
-#include <sys/timex.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -49,11 +48,6 @@ void cplatform_trim_heap(void) { malloc_trim(0); }
 void cplatform_tune_heap(void) {
   mallopt(M_ARENA_MAX, 4);
   mallopt(M_MMAP_THRESHOLD, 1 << 20);
-}
-
-int cplatform_clock_is_synchronized(void) {
-  struct timex state = {0};
-  return adjtimex(&state) >= 0 && (state.status & STA_UNSYNC) == 0;
 }
 
 void cplatform_begin_writeback(int file, int64_t offset, int64_t count) {

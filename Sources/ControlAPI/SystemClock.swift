@@ -11,4 +11,8 @@ package enum SystemClock {
     clock_gettime(CLOCK_BOOTTIME, &time)
     return TimeInterval(time.tv_sec) + TimeInterval(time.tv_nsec) / 1e9
   }
+
+  /// Whether somebody has set it by others' clocks since the machine's start, for all that can be seen: the file is systemd-timesyncd's
+  /// (systemd-timesyncd.service(8)). The kernel would know more, and no service that may not set the clock may ask it (adjtimex(2)).
+  package static var isKept: Bool { access("/run/systemd/timesync/synchronized", F_OK) == 0 }
 }

@@ -1,18 +1,19 @@
 // A clock of its own for one process. Preloaded (LD_PRELOAD), it moves CLOCK_REALTIME by as many seconds as the file named in
 // CLOCK_SHIFT holds (a 64-bit integer, seen at once when it changes), and leaves CLOCK_MONOTONIC alone. The machine's clock is
-// never touched. Nobody keeps it by others' clocks, unless there is a CLOCK_SYNCHRONIZED in the environment.
+// never touched. systemd-timesyncd keeps it only where there is a CLOCK_SYNCHRONIZED in the environment.
 //
 // Timers on CLOCK_REALTIME with an absolute time are moved back when they are set, so that they go off when the shifted clock
 // shows their time. One that is set already does not notice a later shift, as a real one would: who needs that must look at the clock.
 #define _GNU_SOURCE
 #include <dlfcn.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <stdint.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <sys/time.h>
 #include <sys/timerfd.h>
-#include <sys/timex.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -64,9 +65,10 @@ time_t time(time_t *result) {
 }
 
 // Whether anybody keeps the machine's own clock is no matter here.
-int adjtimex(struct timex *state) {
-  *state = (struct timex){.status = getenv("CLOCK_SYNCHRONIZED") ? 0 : STA_UNSYNC};
-  return state->status ? TIME_ERROR : TIME_OK;
+int access(const char *path, int mode) {
+  if (strcmp(path, "/run/systemd/timesync/synchronized") != 0) return faccessat(AT_FDCWD, path, mode, 0);
+  errno = ENOENT;
+  return getenv("CLOCK_SYNCHRONIZED") ? 0 : -1;
 }
 
 int timerfd_create(int clock, int flags) {

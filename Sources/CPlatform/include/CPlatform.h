@@ -22,9 +22,6 @@ void cplatform_trim_heap(void);
 /// buffers really leave the process. Call once, before the first thread.
 void cplatform_tune_heap(void);
 
-/// Whether the kernel has it that somebody keeps the clock by others' (adjtimex(2): no STA_UNSYNC): 1 or 0.
-int cplatform_clock_is_synchronized(void);
-
 /// Starts writing a range of a file to the disk without waiting (sync_file_range(2), SYNC_FILE_RANGE_WRITE). A hint.
 void cplatform_begin_writeback(int file, int64_t offset, int64_t count);
 

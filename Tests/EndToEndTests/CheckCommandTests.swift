@@ -252,10 +252,12 @@ import Testing
     let fixture = try start(shop: ", assert: [\"SELECT pg_sleep(600) IS NULL\"]")
     #expect(try fixture.daemon.ctl("backup", "shop").status == 0)
     #expect(try fixture.daemon.ctl("drill", "--no-wait").status == 0)
-    while try !fixture.daemon.ctl("status").output.contains("assertions") {}
+    try eventually("the drill asks its questions") {
+      try fixture.daemon.ctl("status").output.contains("assertions")
+    }
     fixture.daemon.signal(SIGKILL)
     _ = fixture.daemon.waitForExit()
-    #expect(try servers(fixture.folder) == 1)
+    #expect(try servers(fixture.folder) > 0)
     let again = try start(fixture.folder, database: fixture.database)
     let ledger = try again.daemon.followLedger()
     try ledger.wait(for: "leftovers.swept", "servers of drills")

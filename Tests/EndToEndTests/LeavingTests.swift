@@ -27,13 +27,13 @@ import Testing
     #expect(line != nil)
     // Dispatch takes signals over in its own time: the kernel shows when it has.
     let bit = UInt64(1) << UInt64(number - 1)
-    var isCaught = false
-    while !isCaught {
+    try eventually("the client takes signal \(number) over") {
       let status = try String(contentsOfFile: "/proc/\(client.processIdentifier)/status", encoding: .utf8)
       let caught = try #require(status.split(separator: "\n").first { $0.hasPrefix("SigCgt:") }, "\(status)")
-      isCaught =
+      let isCaught =
         UInt64(caught.dropFirst("SigCgt:".count).drop { $0.isWhitespace }, radix: 16).map { $0 & bit != 0 } ?? false
       try #require(isCaught || !status.contains("State:\tZ"), "the client has ended by itself")
+      return isCaught
     }
     kill(client.processIdentifier, number)
     #expect(client.wait() == 130)

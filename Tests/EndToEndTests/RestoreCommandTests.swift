@@ -193,8 +193,8 @@ import Testing
     try cluster.sql(fixture.database, "CREATE TABLE later AS SELECT 1 AS id")
     #expect(try fixture.daemon.ctl("restore", "latest", "--in-place", "--force", "--no-wait").status == 0)
     let kept = "SELECT count(*) FROM pg_database WHERE datname LIKE '%before%'"
-    while try cluster.sql("postgres", kept) == "0\n" {}
-    while try cluster.sql("postgres", kept) != "0\n" {}
+    try eventually("the old database is set aside") { try cluster.sql("postgres", kept) != "0\n" }
+    try eventually("the old database is dropped") { try cluster.sql("postgres", kept) == "0\n" }
     let ledger = try fixture.daemon.followLedger()
     try cluster.crash()
     try ledger.wait(for: "run.finished", "in-place", "\"failed\"")
@@ -206,12 +206,12 @@ import Testing
     let again = try start(
       extra: "backup: { compression: none }", folder: folder, database: fixture.database, cluster: cluster,
       environment: ["WATCHDOG_USEC": "1500000"])
-    while try !again.daemon.ctl("status").output.contains("is not in its place") {}
+    try eventually("it is told") { try again.daemon.ctl("status").output.contains("is not in its place") }
     try cluster.beginAgain()
     let later = try again.daemon.followLedger()
     try later.wait(for: "run.finished", "what was there before is put back", "succeeded")
     #expect(try cluster.sql(fixture.database, "SELECT id FROM later") == "1\n")
-    while try again.daemon.ctl("status").output.contains("\nRUNS") {}
+    try eventually("no run is left") { try !again.daemon.ctl("status").output.contains("\nRUNS") }
     // It is nothing to roll back from any more.
     let rollback = try again.daemon.ctl("rollback", "shop", "--force")
     #expect(rollback.status == 6 && !rollback.errors.contains("one in place"), "\(rollback.errors)")
@@ -426,7 +426,7 @@ import Testing
     // Once it is marked as unfinished: what dies before is swept an hour later.
     let marked =
       "SELECT count(*) FROM pg_database WHERE datname LIKE '\(fixture.database)\\_%' AND shobj_description(oid, 'pg_database') LIKE 'Not finished%'"
-    while try fixture.cluster.sql("postgres", marked) != "1\n" {}
+    try eventually("it is marked") { try fixture.cluster.sql("postgres", marked) == "1\n" }
     fixture.daemon.signal(SIGKILL)
     #expect(fixture.daemon.waitForExit() == -SIGKILL)
     let again = try start(
@@ -451,8 +451,10 @@ import Testing
     #expect(try fixture.daemon.ctl("restore", "latest", "--in-place", "--force", "--no-wait").status == 0)
     let name = isDropped ? "\(fixture.database)_before%" : fixture.database
     let gone = "SELECT count(*) FROM pg_database WHERE datname LIKE '\(name)'"
-    while isDropped, try fixture.cluster.sql("postgres", gone) == "0\n" {}
-    while try fixture.cluster.sql("postgres", gone) != "0\n" {}
+    if isDropped {
+      try eventually("it is set aside") { try fixture.cluster.sql("postgres", gone) != "0\n" }
+    }
+    try eventually("it is gone") { try fixture.cluster.sql("postgres", gone) == "0\n" }
     fixture.daemon.signal(SIGKILL)
     #expect(fixture.daemon.waitForExit() == -SIGKILL)
     let again = try start(extra: extra, folder: folder, database: fixture.database)

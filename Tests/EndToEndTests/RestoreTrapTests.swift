@@ -197,7 +197,7 @@ import Testing
     for way in [[], ["--in-place"]] {
       let run = try ChildProcess(
         DaemonProcess.program("pgbackupctl"), arguments(cluster.conninfo("postgres")) + way)
-      while try cluster.sql("postgres", others) == "0\n" {}
+      try eventually("a database is begun") { try cluster.sql("postgres", others) != "0\n" }
       run.signal(SIGINT)
       #expect(run.wait() == 5)
       #expect(try cluster.sql("postgres", others) == "0\n")

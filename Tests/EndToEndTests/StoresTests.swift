@@ -20,15 +20,14 @@ import Testing
 
     /// Waits until so many parts of an unfinished upload are there.
     func waitForParts(_ count: Int) throws {
-      while true {
+      try eventually("\(count) parts are there") {
         let uploads = try server.request("GET", "/\(bucket)?uploads=").output
-        guard let key = Self.text("Key", in: uploads), let id = Self.text("UploadId", in: uploads) else {
-          guard try objects().isEmpty else { throw Shell.Failure(description: "the upload was over too soon") }
-          continue
+        if let key = Self.text("Key", in: uploads), let id = Self.text("UploadId", in: uploads) {
+          let parts = try server.request("GET", "/\(bucket)/\(key)?uploadId=\(id)").output
+          if parts.components(separatedBy: "<PartNumber>").count > count { return true }
         }
-        let parts = try server.request("GET", "/\(bucket)/\(key)?uploadId=\(id)").output
-        if parts.components(separatedBy: "<PartNumber>").count > count { return }
         guard try objects().isEmpty else { throw Shell.Failure(description: "the upload was over too soon") }
+        return false
       }
     }
 

@@ -63,6 +63,20 @@ package final class ChildProcess: @unchecked Sendable {
     if let status { return status }
     var raw: Int32 = 0
     while waitpid(processIdentifier, &raw, 0) < 0 && errno == EINTR {}
+    return keep(raw)
+  }
+
+  /// Whether it has ended by now.
+  package var hasEnded: Bool {
+    guard status == nil else { return true }
+    var raw: Int32 = 0
+    guard waitpid(processIdentifier, &raw, WNOHANG) == processIdentifier else { return false }
+    keep(raw)
+    return true
+  }
+
+  @discardableResult
+  private func keep(_ raw: Int32) -> Int32 {
     let result = raw & 0x7f == 0 ? raw >> 8 & 0xff : -(raw & 0x7f)
     status = result
     return result

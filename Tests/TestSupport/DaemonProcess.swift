@@ -31,18 +31,23 @@ package final class DaemonProcess: Sendable {
   package var log: String { (try? String(contentsOfFile: folder.file("daemon.log"), encoding: .utf8)) ?? "" }
   package var socket: String { folder.file("control.sock") }
 
-  /// Waits for a notification with this line; fails where the daemon ends or says nothing for 30 s.
+  /// Waits for a notification with this line; fails where the daemon ends or says nothing for two minutes.
   package func waitFor(_ line: String) throws {
     while try !receive("'\(line)'").split(separator: "\n").contains(Substring(line)) {}
   }
 
   private func receive(_ what: String) throws -> String {
-    var buffer = [UInt8](repeating: 0, count: 8192)
-    let count = recv(notifySocket, &buffer, buffer.count, 0)
-    guard count > 0 else {
-      throw Shell.Failure(description: "no \(what) from the daemon within 30 s; its log:\n\(log)")
+    for _ in 0..<120 {
+      // Asked before the queue is: what it said last is there then.
+      let isOver = process.hasEnded
+      var buffer = [UInt8](repeating: 0, count: 8192)
+      let count = recv(notifySocket, &buffer, buffer.count, isOver ? Int32(MSG_DONTWAIT) : 0)
+      if count > 0 { return String(decoding: buffer[..<count], as: UTF8.self) }
+      guard !isOver else {
+        throw Shell.Failure(description: "no \(what) from the daemon, which ended; its log:\n\(log)")
+      }
     }
-    return String(decoding: buffer[..<count], as: UTF8.self)
+    throw Shell.Failure(description: "no \(what) from the daemon within two minutes; its log:\n\(log)")
   }
 
   /// Waits for a notification that begins so, and returns it whole.
@@ -108,13 +113,14 @@ package final class DaemonProcess: Sendable {
     }
     guard descriptor >= 0, bound == 0 else { throw Shell.Failure(description: "no notify socket at \(path)") }
     chmod(path, 0o777)
-    var limit = timeval(tv_sec: 30, tv_usec: 0)
+    // So often it is seen whether the daemon still lives.
+    var limit = timeval(tv_sec: 1, tv_usec: 0)
     setsockopt(descriptor, SOL_SOCKET, SO_RCVTIMEO, &limit, socklen_t(MemoryLayout<timeval>.size))
     return descriptor
   }
 }
 
-/// `pgbackupctl log --follow`, for a minute at most: so that a test waits for what is done, and not for a while.
+/// `pgbackupctl log --follow`, for ten minutes at most: so that a test waits for what is done, and not for a while.
 package final class LedgerFollower {
   private let lines = LinePipe()
   private let process: ChildProcess
@@ -125,7 +131,7 @@ package final class LedgerFollower {
     process = try ChildProcess(
       "timeout",
       [
-        "240", DaemonProcess.program("pgbackupctl"), "log", "--follow", "--lines", "10000", "--json", "--socket",
+        "600", DaemonProcess.program("pgbackupctl"), "log", "--follow", "--lines", "10000", "--json", "--socket",
         socket,
       ], output: lines.writer)
     lines.closeWriter()

@@ -19,6 +19,8 @@ package final class FaultProxy: Sendable {
     case lie
     /// The request waits until it is told to go on.
     case hold
+    /// And so does every later one of the plan's, such as the repetitions of whoever has waited long enough.
+    case stall
     /// White space comes for some seconds, and then the answer.
     case drip
     /// `403 AccessDenied`, to this request and every later one of the plan's.

@@ -1,11 +1,9 @@
 import Foundation
-import Glibc
 
 /// A server program of the test environment that listens on plain HTTP, on a port of its own. It ends with the process that started it,
 /// however that ends.
 final class KeptServer: Sendable {
-  private let keeper: ChildProcess
-  private let lifeline: Int32
+  private let process: ServerProcess
   let endpoint: String
 
   /// - Parameters:
@@ -17,23 +15,13 @@ final class KeptServer: Sendable {
       throw Shell.Failure(
         description: "\(package) is not installed under .build/python: run PGBACKUPD_TEST_PYTHON=1 scripts/setup.sh")
     }
-    let port = try FreePorts.take(1)[0]
-    endpoint = "http://127.0.0.1:\(port)"
-    let (reader, writer) = makePipe()
-    lifeline = writer
-    keeper = try ChildProcess(
-      "/bin/sh",
-      [
-        "-c", #""$@" >/dev/null 2>&1 </dev/null & server=$!; cat >/dev/null; kill -KILL $server; wait $server"#, "sh",
-        path,
-      ] + arguments(port), input: reader)
-    close(reader)
-    try Shell.must(
-      "curl", ["-sS", "--retry", "60", "--retry-delay", "1", "--retry-all-errors", "-o", "/dev/null", endpoint + "/"])
-  }
-
-  deinit {
-    close(lifeline)
-    keeper.wait()
+    (endpoint, process) = try FreePorts.serve(1) { ports in
+      let endpoint = "http://127.0.0.1:\(ports[0])"
+      let process = try ServerProcess([path] + arguments(ports[0]), in: TemporaryFolder())
+      try process.waitUntilReady(package) {
+        try Shell.run("curl", ["-sS", "--max-time", "10", "-o", "/dev/null", endpoint + "/"]).status == 0
+      }
+      return (endpoint, process)
+    }
   }
 }

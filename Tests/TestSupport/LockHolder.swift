@@ -27,16 +27,17 @@ package final class LockHolder {
     }
   }
 
-  /// Waits until somebody waits for the lock. The server itself waits for us, inside one statement.
-  package func waitForWaiter() throws {
+  /// Waits until somebody waits for the lock, for two minutes at most. The server itself waits for us, inside one statement.
+  package func waitForWaiter(rounds: Int = 12_000) throws {
     try cluster.sql(
       database,
       """
       DO $$ BEGIN
-        FOR attempt IN 1..3000 LOOP
-          EXIT WHEN EXISTS (SELECT FROM pg_locks WHERE NOT granted AND relation = '\(table)'::regclass);
+        FOR attempt IN 1..\(rounds) LOOP
+          IF EXISTS (SELECT FROM pg_locks WHERE NOT granted AND relation = '\(table)'::regclass) THEN RETURN; END IF;
           PERFORM pg_sleep(0.01);
         END LOOP;
+        RAISE EXCEPTION 'nobody waits for the lock on %', '\(table)';
       END $$
       """)
   }

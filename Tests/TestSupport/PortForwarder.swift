@@ -17,32 +17,41 @@ package final class PortForwarder {
   ///   - target: a port, or a socket's path.
   ///   - word: a connection falls silent from a request with it on.
   package init(to target: String, silentFrom word: String? = nil, in folder: TemporaryFolder) throws {
-    port = try FreePorts.take(1)[0]
     self.target = target
     self.word = word
     self.folder = folder
-    try restart()
+    (port, process) = try FreePorts.serve(1) { ports in (ports[0], try Self.start(ports[0], target, word, folder)) }
   }
 
-  package func restart() throws {
+  package func restart() throws { process = try Self.start(port, target, word, folder) }
+
+  private static func start(
+    _ port: Int, _ target: String, _ word: String?, _ folder: TemporaryFolder
+  ) throws -> ChildProcess {
     let lines = LinePipe()
-    let log = open(folder.file("forward.log"), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0o600)
-    defer { close(log) }
-    process = try ChildProcess(
+    let output = open(folder.file("forward.log"), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0o600)
+    defer { close(output) }
+    let process = try ChildProcess(
       "\(repositoryRoot)/.build/python/bin/python",
       ["\(repositoryRoot)/Tests/TestSupport/forward.py", "\(port)", target] + (word.map { [$0] } ?? []),
       output: lines.writer,
-      errors: log)
+      errors: output)
     lines.closeWriter()
     // The whole line, and its reader kept until then: print() may write it in two pieces.
-    guard lines.next() == "listening" else { throw Shell.Failure(description: report) }
+    guard lines.next() == "listening" else {
+      throw ServerProcess.HasEnded(description: "the forwarder to \(target) has ended. \(log(folder))")
+    }
+    return process
   }
 
   /// Whether it still runs, and what it has to say; for a test that fails.
   package var report: String {
     let state = process.map { kill($0.processIdentifier, 0) == 0 ? "runs" : "has ended" } ?? "is stopped"
-    let log = (try? String(contentsOfFile: folder.file("forward.log"), encoding: .utf8)) ?? ""
-    return "the forwarder on port \(port) \(state). \(log)"
+    return "the forwarder on port \(port) \(state). \(Self.log(folder))"
+  }
+
+  private static func log(_ folder: TemporaryFolder) -> String {
+    (try? String(contentsOfFile: folder.file("forward.log"), encoding: .utf8)) ?? ""
   }
 
   /// Nobody listens any more, and open connections break.

@@ -6,10 +6,7 @@ import Synchronization
 /// it, however that ends.
 package final class PrivateCluster: Sendable {
   package let folder = TemporaryFolder()
-  /// Holds the server; ends it when our end of its standard input closes, also because this process was killed.
-  private let keeper: ChildProcess
-  private let lifeline: Int32
-  private let isRunning = Atomic(true)
+  private let process: ServerProcess
   private let hasBegunAgain = Atomic(false)
 
   /// One server for all tests of a process that need nothing special; each makes databases of its own.
@@ -49,7 +46,7 @@ package final class PrivateCluster: Sendable {
       try Shell.must("cp", [DaemonProcess.program("libFullDisk.so"), library])
       environment = ["env", "LD_PRELOAD=\(library)", "FULL_SWITCH=\(folder.file("full"))"]
     }
-    (keeper, lifeline) = try Self.start(folder, binaries, settings, environment)
+    process = try Self.start(folder, binaries, settings, environment)
   }
 
   /// From now on the server's databases can't grow: there is no space left.
@@ -67,58 +64,42 @@ package final class PrivateCluster: Sendable {
         "\(binaries)/pg_basebackup", "-D", folder.file("data"), "-R", "-X", "stream", "-c", "fast", "-h", primary.host,
         "-p", Self.port, "-U", "postgres",
       ])
-    (keeper, lifeline) = try Self.start(folder, binaries, settings)
+    process = try Self.start(folder, binaries, settings)
   }
 
   private static func start(
     _ folder: TemporaryFolder, _ binaries: String, _ settings: [String], _ environment: [String] = []
-  ) throws -> (keeper: ChildProcess, lifeline: Int32) {
+  ) throws -> ServerProcess {
     let data = folder.file("data")
     let server =
       asUser + environment + ["\(binaries)/postgres", "-D", data, "-k", folder.path, "-p", port]
       + (["listen_addresses=''", "fsync=off", "shared_buffers=32MB", "max_connections=400", "max_wal_size=256MB"]
       + settings)
       .flatMap { ["-c", $0.replacing("''", with: "")] }
-    let (reader, writer) = makePipe()
-    let keeper = try ChildProcess(
-      "/bin/sh",
-      [
-        "-c",
-        // One that has crashed is gone, and its number may be another's by now.
-        #"folder=$1; shift; "$@" >"$folder/log" 2>&1 </dev/null & server=$!; cat >/dev/null; ! grep -qsF "$folder/data" /proc/$server/cmdline || kill -QUIT $server; wait $server; rm -rf "$folder""#,
-        "sh", folder.path,
-      ] + server, input: reader)
-    close(reader)
-    // pg_isready is PostgreSQL's own way to tell; it waits up to a second for an answer each time.
-    for _ in 0..<100 {
-      if try Shell.run("\(binaries)/pg_isready", ["-h", folder.path, "-p", port, "-q"]).status == 0 {
-        return (keeper, writer)
-      }
-      try Shell.run("\(binaries)/pg_ctl", ["-D", data, "status"])
-    }
-    close(writer)
-    throw Shell.Failure(
-      description:
-        "the test server did not start: \((try? String(contentsOfFile: folder.file("log"), encoding: .utf8)) ?? "no log")"
-    )
+    let process = try ServerProcess(
+      server, in: folder,
+      // One that has crashed is gone, and its number may be another's by now.
+      ending: #"! grep -qsF "$folder/data" /proc/$server/cmdline || kill -QUIT $server"#)
+    try process.waitUntilReady("the test server") { try isReady(folder, binaries) }
+    return process
+  }
+
+  /// pg_isready is PostgreSQL's own way to tell.
+  private static func isReady(_ folder: TemporaryFolder, _ binaries: String) throws -> Bool {
+    try Shell.run("\(binaries)/pg_isready", ["-h", folder.path, "-p", port, "-q"]).status == 0
   }
 
   deinit { stop() }
 
   /// Waits until the server takes connections (again).
   package func waitUntilReady() throws {
-    for _ in 0..<100 {
-      if try Shell.run("\(binaries)/pg_isready", ["-h", host, "-p", Self.port, "-q", "-t", "1"]).status == 0 { return }
-    }
-    throw Shell.Failure(description: "the test server is not ready")
+    try eventually("the test server takes connections") { try Self.isReady(folder, binaries) }
   }
 
   /// Ends the server at once, as a power cut would.
   package func stop() {
-    guard isRunning.exchange(false, ordering: .relaxed) else { return }
-    if hasBegunAgain.load(ordering: .relaxed) { try? crash() }
-    close(lifeline)
-    keeper.wait()
+    if hasBegunAgain.exchange(false, ordering: .relaxed) { try? crash() }
+    process.stop()
   }
 
   /// Ends the server as a crash does; `beginAgain` brings it back with its data.
@@ -126,7 +107,9 @@ package final class PrivateCluster: Sendable {
     let asUser = Self.asUser
     try Shell.must(
       asUser[0],
-      asUser.dropFirst() + ["\(binaries)/pg_ctl", "-D", folder.file("data"), "-m", "immediate", "-w", "-s", "stop"])
+      asUser.dropFirst() + [
+        "\(binaries)/pg_ctl", "-D", folder.file("data"), "-m", "immediate", "-w", "-t", "300", "-s", "stop",
+      ])
   }
 
   package func beginAgain() throws {
@@ -135,7 +118,7 @@ package final class PrivateCluster: Sendable {
     try Shell.must(
       asUser[0],
       asUser.dropFirst() + [
-        "\(binaries)/pg_ctl", "-D", folder.file("data"), "-l", folder.file("data/log"), "-w", "-s", "-o",
+        "\(binaries)/pg_ctl", "-D", folder.file("data"), "-l", folder.file("data/log"), "-w", "-t", "300", "-s", "-o",
         "-k \(folder.path) -p \(Self.port) -c listen_addresses= -c fsync=off -c max_connections=400", "start",
       ])
   }

@@ -8,12 +8,13 @@ Commands are lines on standard input, each answered by a line on standard output
                     PLACE (0 to 1) of its answer
   requests          those since the plan, as JSON
   release | drop    lets the held request go on, or cuts its line
-The request that is held is told on standard error, and "over" where another plan comes instead.
+The first request that is held is told on standard error, and "over" where another plan comes instead.
 
 Faults: refuse (the line is cut before the request reaches the server), lose (it is carried out, and the line is cut before the answer),
 truncate (the line is cut in the middle of the answer), slow (503 SlowDown), lie (a bit of the answer's body is another), hold (until it
-is told), drip (the answer comes, after white space for PLACE seconds), deny (403 AccessDenied, and so for every later one with the
-pattern), die (as refuse, and so is every later one, and every new connection), cut (as lose, and every later one as die)."""
+is told), stall (as hold, and so for every later one with the pattern), drip (the answer comes, after white space for PLACE seconds),
+deny (403 AccessDenied, and so for every later one with the pattern), die (as refuse, and so is every later one, and every new
+connection), cut (as lose, and every later one as die)."""
 import json
 import re
 import socket
@@ -40,11 +41,12 @@ class Plan:
         self.matched = 0
         self.is_dead = False
         self.is_held = False
+        self.is_told = False
         # What becomes of the held request.
         self.verdict = threading.Event()
         self.is_dropped = False
         # An end of all waiting for a request that does not come.
-        self.end = threading.Timer(120, lambda: self.is_held or tell("no such request came within two minutes"))
+        self.end = threading.Timer(300, lambda: self.is_held or tell("no such request came within five minutes"))
         self.end.daemon = True
 
 
@@ -69,9 +71,10 @@ def next_fault(line):
         if not plan.pattern.search(line):
             return "none", plan
         plan.matched += 1
-        if plan.matched != plan.position + 1 and not (plan.fault == "deny" and plan.matched > plan.position):
+        if plan.matched != plan.position + 1 and not (plan.fault in ("deny", "stall") and plan.matched > plan.position):
             return "none", plan
-        plan.is_held = plan.fault == "hold"
+        if plan.fault in ("hold", "stall"):
+            plan.is_held = True
         if plan.fault in ("die", "cut"):
             plan.is_dead = True
         return {"die": "refuse", "cut": "lose"}.get(plan.fault, plan.fault), plan
@@ -142,8 +145,11 @@ def serve(raw):
                 raise Cut
             body = read_exactly(requests, int(field(head, b"content-length") or 0))
             method = head[0].split()[0]
-            if fault == "hold":
-                tell(f"held {line}")
+            if fault in ("hold", "stall"):
+                with lock:
+                    is_first, its.is_told = not its.is_told, True
+                if is_first:
+                    tell(f"held {line}")
                 its.verdict.wait()
                 if its.is_dropped:
                     raise Cut
@@ -197,10 +203,10 @@ def obey(words):
     if words[0] == "plan":
         with lock:
             old, plan = plan, Plan(words[1], int(words[2]), float(words[3]), " ".join(words[4:]))
-        if plan.fault == "hold":
+        if plan.fault in ("hold", "stall"):
             plan.end.start()
         old.end.cancel()
-        if old.fault == "hold":
+        if old.fault in ("hold", "stall"):
             old.is_dropped = not old.verdict.is_set()
             old.verdict.set()
             if not old.is_held:

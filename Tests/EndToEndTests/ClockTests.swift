@@ -9,9 +9,9 @@ import Testing
   private struct Clock {
     let path: String
 
-    /// Sets the clock that the daemon sees.
-    func set(_ text: String) throws {
-      let wanted = try #require(ISO8601DateFormatter().date(from: text))
+    /// Sets the clock that the daemon sees; by so many seconds less than the time, where that is said.
+    func set(_ text: String, sooner: TimeInterval = 0) throws {
+      let wanted = try #require(ISO8601DateFormatter().date(from: text)).addingTimeInterval(-sooner)
       var shift = Int64(wanted.timeIntervalSinceNow.rounded())
       let file = open(path, O_RDWR | O_CREAT, 0o600)
       defer { close(file) }
@@ -27,15 +27,26 @@ import Testing
     _ jobs: String, at time: String, folder: TemporaryFolder = TemporaryFolder(), connect: String? = nil
   ) throws -> (DaemonProcess, Clock) {
     let cluster = try PrivateCluster.shared()
+    return try start(
+      databases: "shop: { connect: \"\(try connect ?? cluster.conninfo(cluster.makeDatabase()))\" }", jobs: jobs,
+      at: time, folder: folder)
+  }
+
+  /// Some minutes before the time, which is set when the daemon is ready: to a daemon without a past nothing is due that was so before.
+  private func start(
+    databases: String, jobs: String, more: String = "", at time: String, folder: TemporaryFolder
+  ) throws -> (DaemonProcess, Clock) {
     let clock = Clock(path: folder.file("clock"))
-    try clock.set(time)
+    try clock.set(time, sooner: 300)
     let daemon = try DaemonProcess(
       """
-      databases: { shop: { connect: "\(try connect ?? cluster.conninfo(cluster.makeDatabase()))" } }
+      databases: { \(databases) }
       jobs: { \(jobs) }
       daemon: { state: \(folder.file("state")), socket: \(folder.file("control.sock")) }
+      \(more)
       """, in: folder, environment: clock.environment)
     try daemon.waitFor("READY=1")
+    try clock.set(time)
     return (daemon, clock)
   }
 
@@ -82,9 +93,9 @@ import Testing
     let database = try cluster.makeDatabase(sample: 1)
     let jobs = "daily: { schedule: '0 2 * * *', zone: UTC }, hourly: { schedule: '30 * * * *', zone: UTC }"
     do {
+      let holder = try LockHolder(cluster, database, "portal.users")
       let (daemon, _) = try start(
         jobs, at: "2026-12-01T01:59:59Z", folder: folder, connect: cluster.conninfo(database))
-      let holder = try LockHolder(cluster, database, "portal.users")
       try holder.waitForWaiter()
       daemon.signal(SIGKILL)
       #expect(daemon.waitForExit() == -SIGKILL)
@@ -350,17 +361,12 @@ import Testing
   @Test func aPatternThatCanNotBeAsked() throws {
     let folder = TemporaryFolder()
     let cluster = try PrivateCluster.shared()
-    let clock = Clock(path: folder.file("clock"))
-    try clock.set("2026-12-01T01:59:58Z")
-    let daemon = try DaemonProcess(
-      """
-      databases:
-        down: { connect: "host=/nonexistent user=postgres", include: "*" }
-        shop: { connect: "\(cluster.conninfo(try cluster.makeDatabase()))" }
-      jobs: { daily: { schedule: "0 2 * * *", zone: UTC, retry: off } }
-      daemon: { state: \(folder.file("state")), socket: \(folder.file("control.sock")) }
-      """, in: folder, environment: clock.environment)
-    try daemon.waitFor("READY=1")
+    let (daemon, _) = try start(
+      databases: """
+        down: { connect: "host=/nonexistent user=postgres", include: "*" },
+          shop: { connect: "\(cluster.conninfo(try cluster.makeDatabase()))" }
+        """, jobs: "daily: { schedule: '0 2 * * *', zone: UTC, retry: off }", at: "2026-12-01T01:59:58Z", folder: folder
+    )
     let ledger = try daemon.followLedger()
     try ledger.wait(for: "run.finished")
     try ledger.wait(for: "run.finished")
@@ -369,20 +375,15 @@ import Testing
     #expect(status.status == 10)
     #expect(status.output.contains("daily of 'down'"))
   }
+
   /// A pattern that matches nothing backs nothing up: that is a failure, and not a success of no runs.
   @Test func aPatternThatMatchesNothing() throws {
     let folder = TemporaryFolder()
     let cluster = try PrivateCluster.shared()
-    let clock = Clock(path: folder.file("clock"))
-    try clock.set("2026-12-01T01:59:58Z")
-    let daemon = try DaemonProcess(
-      """
-      databases: { main: { connect: "\(cluster.conninfo("postgres"))", include: ["nothing_like_this_*"] } }
-      jobs: { daily: { schedule: "0 2 * * *", zone: UTC, retry: off } }
-      daemon: { state: \(folder.file("state")), socket: \(folder.file("control.sock")) }
-      objectives: { rpo: 26h }
-      """, in: folder, environment: clock.environment)
-    try daemon.waitFor("READY=1")
+    let (daemon, _) = try start(
+      databases: "main: { connect: \"\(cluster.conninfo("postgres"))\", include: [\"nothing_like_this_*\"] }",
+      jobs: "daily: { schedule: '0 2 * * *', zone: UTC, retry: off }", more: "objectives: { rpo: 26h }",
+      at: "2026-12-01T01:59:58Z", folder: folder)
     let failed = try daemon.followLedger().wait(for: "run.finished")
     #expect(failed.contains("E-DB-MISSING") && failed.contains(#""database":"main""#), "\(failed)")
     let status = try daemon.ctl("status")

@@ -228,7 +228,7 @@ import Units
       storm.wait()
     }
     let outcome = try await fixture.restore(fixture.request).run()
-    #expect(outcome.downtimeSeconds ?? 99 < 5)
+    #expect(outcome.downtimeSeconds ?? 99 < 30)
     #expect(try fixture.cluster.sql(fixture.database, "SELECT x FROM t") == "1\n")
     _ = try await fixture.rollback().run(fixture.database)
     #expect(try fixture.cluster.sql(fixture.database, "SELECT x FROM t") == "2\n")

@@ -58,7 +58,7 @@ import Testing
   }
 
   /// A schedule fires by itself, within the minute.
-  @Test(.timeLimit(.minutes(2))) func aScheduleFires() throws {
+  @Test(.timeLimit(.minutes(10))) func aScheduleFires() throws {
     let (daemon, _, _) = try start("minutely: { schedule: '* * * * *', keep: 1h }", scale: nil)
     let finished = try daemon.followLedger().wait(for: #""kind":"run.finished""#)
     #expect(finished.contains(#""reason":"schedule "#))
@@ -119,7 +119,7 @@ import Testing
     let ownPort = own.split(separator: " ").first { $0.hasPrefix("port=") }?.dropFirst(5) ?? "5432"
     let daemon = try DaemonProcess(
       """
-      databases: { shop: { connect: "\(words) port=\(ownPort),\(port),\(ownPort) connect_timeout=2" } }
+      databases: { shop: { connect: "\(words) port=\(ownPort),\(port),\(ownPort) connect_timeout=8" } }
       jobs: { manual: }
       daemon: { state: \(folder.file("state")), socket: \(folder.file("control.sock")) }
       """, in: folder)
@@ -155,7 +155,7 @@ import Testing
 
   /// A TCP port that takes connections and never says a word.
   private static func listenSilently() throws -> (socket: Int32, port: UInt16) {
-    let listener = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
+    let listener = socket(AF_INET, Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue), 0)
     var address = sockaddr_in()
     address.sin_family = sa_family_t(AF_INET)
     address.sin_addr.s_addr = inet_addr("127.0.0.1")

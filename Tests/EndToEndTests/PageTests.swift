@@ -266,14 +266,14 @@ import Testing
     #expect(try daemon.ctl("ledger", "verify").status == 0, "the year's chain")
     let url = "http://127.0.0.1:\(port)/"
     let arguments = [
-      "90", "chromium", "--headless", "--no-sandbox", "--disable-gpu", "--no-proxy-server", "--enable-logging=stderr",
+      "180", "chromium", "--headless", "--no-sandbox", "--disable-gpu", "--no-proxy-server", "--enable-logging=stderr",
       "--user-data-dir=\(folder.file("chromium"))",
     ]
     // The script is at work once the first event has come: then it says so in the document.
     let browser = try Shell.run(
       "python3",
       [
-        "\(repositoryRoot)/Tests/TestSupport/browser.py", "120", url, "document.body.dataset.live === 'yes'",
+        "\(repositoryRoot)/Tests/TestSupport/browser.py", "300", url, "document.body.dataset.live === 'yes'",
         "--no-proxy-server", "--user-data-dir=\(folder.file("chromium"))",
       ])
     #expect(browser.status == 0 && !browser.errors.contains("CONSOLE"), "\(browser.errors)")
@@ -292,15 +292,21 @@ import Testing
       let browser = try Shell.run(
         "timeout",
         arguments + more + [
-          "--hide-scrollbars", "--timeout=2000", "--window-size=\(size)", "--screenshot=\(file)", url,
+          "--hide-scrollbars", "--timeout=30000", "--window-size=\(size)", "--screenshot=\(file)", url,
         ])
       #expect(!browser.errors.contains("CONSOLE"), "\(browser.errors)")
       let bytes = try Data(contentsOf: URL(filePath: file))
       #expect(bytes.count > 20_000, "\(name) is empty")
     }
     // Events as they come, without a browser.
-    let events = try Shell.run("timeout", ["5", "curl", "-sN", "--noproxy", "*", "--max-time", "1", "\(url)events"])
-    #expect(events.output.hasPrefix("event: runs\ndata: "))
+    let lines = LinePipe()
+    let reader = try ChildProcess(
+      "curl", ["-sN", "--noproxy", "*", "--max-time", "60", "\(url)events"], output: lines.writer)
+    lines.closeWriter()
+    #expect(lines.next() == "event: runs")
+    #expect(lines.next()?.hasPrefix("data: ") == true)
+    reader.signal(SIGTERM)
+    reader.wait()
   }
 
   /// What axe would say: a language, a title, one main, headings in order, names for pictures and regions, heads for tables; and

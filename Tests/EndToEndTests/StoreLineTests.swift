@@ -117,7 +117,8 @@ import Testing
     let all = try fixture.keys()
     try fixture.lose()
     let ledger = try fixture.daemon.followLedger()
-    try proxy.plan(.hold, of: "^PUT ")
+    // Its repetitions too, which come once it has waited long enough.
+    try proxy.plan(.stall, of: "^PUT ")
     let command = try ChildProcess(
       DaemonProcess.program("pgbackupctl"), ["reconcile", "--apply"],
       environment: ["PGBACKUPD_SOCKET": fixture.daemon.socket])

@@ -166,7 +166,7 @@ import Units
     #expect(failed.cause?.contains("oh no") == true)
     #expect(await Self.failure(Self.channel(.command(["/no/such/program"]))) != nil)
     do {
-      _ = try await OutsideCommand(["/bin/sh", "-c", "echo so far; exec sleep 600"], timeout: .seconds(1)).run()
+      _ = try await OutsideCommand(["/bin/sh", "-c", "echo so far; exec sleep 600"], timeout: .seconds(5)).run()
       Issue.record("it was not stopped")
     } catch {
       #expect(error.code == .hookFailed && error.message.contains("did not end") && error.cause == "so far")

@@ -31,7 +31,9 @@ import Units
       let upload = try await dead.upload(try key("a/copy"), options)
       try await upload.write(Array(bytes[..<(29 << 20)]))
       // Two parts are on their way; a third one is waited for, then the process "dies".
-      while try await dead.parts(of: try #require(try await dead.multiparts(prefix: "").uploads.first)).count < 3 {}
+      try await eventually("three parts are there") {
+        try await dead.parts(of: try #require(try await dead.multiparts(prefix: "").uploads.first)).count >= 3
+      }
     }
     let counter = CountingTransport(CurlTransport(.init(authorityFile: server.authorityFile)))
     let store = try makeStore(server, bucket: bucket, transport: counter)
@@ -67,8 +69,9 @@ import Units
       let upload = try await store(isNew: false).upload(try key("copy"), options(end))
       try await upload.write(bytes)
       let watcher = try store(isNew: false)
-      while try await watcher.parts(of: try #require(try await watcher.multiparts(prefix: "").uploads.first)).count < 2
-      {}
+      try await eventually("two parts are there") {
+        try await watcher.parts(of: try #require(try await watcher.multiparts(prefix: "").uploads.first)).count >= 2
+      }
     }
     let counter = CountingTransport(CurlTransport(.init(authorityFile: server.authorityFile)))
     let newEnd = changed == "term" ? end + 86400 : end
@@ -109,17 +112,14 @@ import Units
     let server = try S3Server.shared()
     let bucket = try server.makeBucket()
     let store = try makeStore(server, bucket: bucket)
-    let all = bytes(20 << 20)
+    // Three parts may be on their way at once: the fourth is begun when the first has come.
+    let all = bytes(33 << 20)
     let copy = UploadOptions(expectedBytes: UInt64(all.count), canResume: true)
     for (options, left) in [(copy, 1), (UploadOptions(), 0)] {
       let upload = try await store.upload(try key("a/b"), options)
       try await upload.write(all)
-      // Something has come.
-      while left == 1,
-        try await store.parts(of: try #require(try await store.multiparts(prefix: "").uploads.first)).isEmpty
-      {}
       await upload.leave()
-      #expect(try await store.unfinished().count == left)
+      #expect(try await store.unfinished().count == left, "\(left)")
       for upload in try await store.unfinished() where left == 0 { try await store.abort(upload) }
       guard left == 1 else { continue }
       let again = try await store.upload(try key("a/b"), copy)
@@ -195,17 +195,20 @@ import Units
     let server = try S3Server.shared()
     let proxy = try FaultProxy(to: server)
     var settings = CurlTransport.Settings(authorityFile: server.authorityFile)
-    settings.idleTimeout = .seconds(1)
+    settings.idleTimeout = .seconds(5)
     let store = try makeStore(server, transport: CurlTransport(settings), change: { $0.endpoint = proxy.endpoint })
-    try proxy.plan(.drip, place: 4, of: pattern)
+    try proxy.plan(.drip, place: 15, of: pattern)
     let bytes = bytes(9 << 20)
     let upload = try await store.upload(try key("large"))
     try await upload.write(bytes)
     try await upload.finish()
     #expect(try await store.read(try key("large"), range: 0..<100) == Array(bytes[..<100]))
     let requests = try proxy.requests()
-    #expect(requests.count { $0.hasPrefix("POST") } == 2, "\(requests)")
-    #expect(requests.count { $0.hasPrefix("GET") } == (pattern.hasPrefix("GET") ? 2 : 1), "\(requests)")
+    if pattern.hasPrefix("GET") {
+      #expect(requests.count { $0.hasPrefix("GET") } >= 2, "\(requests)")
+    } else {
+      #expect(requests.count { $0.hasPrefix("POST") && $0.contains("uploadId=") } == 1, "\(requests)")
+    }
   }
 
   /// "200 OK" may be followed by an error: what has not appeared is not there, and what has is.

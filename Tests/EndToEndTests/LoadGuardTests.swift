@@ -76,8 +76,7 @@ import Testing
       """, in: folder)
     try daemon.waitFor("READY=1")
     func waitUntil(_ condition: String) throws {
-      try standby.sql(
-        database, "DO $$ BEGIN WHILE (\(condition)) IS NOT TRUE LOOP PERFORM pg_sleep(0.05); END LOOP; END $$")
+      try eventually("on the standby: \(condition)") { try standby.sql(database, "SELECT \(condition)") == "t\n" }
     }
     // A lock of the primary holds on the standby too, once it is replayed: the dump does not end before the guard has looked.
     let holder = try LockHolder(primary, database, "portal.users")

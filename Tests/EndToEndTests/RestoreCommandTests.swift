@@ -188,7 +188,11 @@ import Testing
   @Test func theServerDiesInARestoreInPlace() throws {
     let cluster = try PrivateCluster()
     let folder = TemporaryFolder()
-    let fixture = try start(scale: 10, extra: "backup: { compression: none }", folder: folder, cluster: cluster)
+    let store = TemporaryFolder()
+    defer { withExtendedLifetime(store) {} }
+    // At a pace that leaves time for the crash.
+    let extra = "stores: { slow: { path: \"\(store.path)\", rate_limit: 16MiB/s } }\nbackup: { compression: none }"
+    let fixture = try start(scale: 10, extra: extra, folder: folder, cluster: cluster)
     #expect(try fixture.daemon.ctl("backup", "shop").status == 0)
     try cluster.sql(fixture.database, "CREATE TABLE later AS SELECT 1 AS id")
     #expect(try fixture.daemon.ctl("restore", "latest", "--in-place", "--force", "--no-wait").status == 0)
@@ -204,7 +208,7 @@ import Testing
     fixture.daemon.signal(SIGTERM)
     #expect(fixture.daemon.waitForExit() == 0)
     let again = try start(
-      extra: "backup: { compression: none }", folder: folder, database: fixture.database, cluster: cluster,
+      extra: extra, folder: folder, database: fixture.database, cluster: cluster,
       environment: ["WATCHDOG_USEC": "1500000"])
     try eventually("it is told") { try again.daemon.ctl("status").output.contains("is not in its place") }
     try cluster.beginAgain()

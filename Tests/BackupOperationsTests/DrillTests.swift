@@ -192,7 +192,7 @@ extension RestoreFixture {
     let folder = TemporaryFolder()
     let seen = Mutex<[String]>([])
     // A line of this process that no program of its own is to have: as libraries open them, to be inherited.
-    let line = socket(AF_INET, Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue), 0)
+    let line = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
     defer { close(line) }
     try #require(line >= 0 && listen(line, 1) == 0)
     _ = try await Self.drill(fixture, folder: folder) { progress in

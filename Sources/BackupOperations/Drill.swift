@@ -94,7 +94,12 @@ package struct Drill: Sendable {
       let facts = try await PostgresSession.connect(connection.maintenance).use { session in
         let facts = try await session.serverFacts()
         try refuseProduction(facts)
-        try await Self.drop(databasesLike: Self.prefix, session)
+        for (left, fault) in try await Self.drop(databasesLike: Self.prefix, session) {
+          // One that nobody can drop now is no reason to prove nothing.
+          logger.warning(
+            "a database that a drill has left can't be dropped; the next drill tries again",
+            metadata: ["database": "\(left)", "cause": "\(fault.cause ?? fault.message)"])
+        }
         return facts
       }
       do {
@@ -127,23 +132,30 @@ package struct Drill: Sendable {
   }
 
   private func drop(_ name: String, _ connection: ConnectionSettings) async {
-    do {
-      try await PostgresSession.connect(connection.maintenance).use { session in
+    do throws(Fault) {
+      let failed = try await PostgresSession.connect(connection.maintenance).use { session throws(Fault) in
         try await Self.drop(databasesLike: name, session)
       }
+      if let fault = failed.values.first { throw fault }
     } catch {
       logger.warning(
-        "a drill's database could not be dropped; the next drill does it", metadata: ["database": "\(name)"])
+        "a drill's database could not be dropped; the next drill does it",
+        metadata: ["database": "\(name)", "cause": "\(error.cause ?? error.message)"])
     }
   }
 
-  private static func drop(databasesLike prefix: String, _ session: PostgresSession) async throws(Fault) {
+  /// Returns those that could not be dropped, with the reasons.
+  private static func drop(
+    databasesLike prefix: String, _ session: PostgresSession
+  ) async throws(Fault) -> [String: Fault] {
     let names = try await session.query(
-      "SELECT datname, pg_catalog.quote_ident(datname) FROM pg_catalog.pg_database WHERE pg_catalog.starts_with(datname, $1)",
-      [prefix])
+      "SELECT datname FROM pg_catalog.pg_database WHERE pg_catalog.starts_with(datname, $1)", [prefix]
+    ).compactMap { $0[0] }
+    var failed: [String: Fault] = [:]
     for name in names {
-      if let quoted = name[1] { _ = try await session.query("DROP DATABASE IF EXISTS \(quoted) WITH (FORCE)") }
+      do throws(Fault) { try await session.drop(name) } catch { failed[name] = error }
     }
+    return failed
   }
 
   // MARK: - The proof

@@ -324,9 +324,7 @@ struct Preparation: Sendable {
   }
 
   func drop(_ name: String) async throws(Fault) {
-    try await withMaintenance { session throws(Fault) in
-      try await session.execute("DROP DATABASE IF EXISTS \(SQLName.quoted(name)) WITH (FORCE)")
-    }
+    try await withMaintenance { session throws(Fault) in try await session.drop(name) }
   }
 
   /// What the database itself had: owner, settings, comment, privileges. Returns the settings that a drill's server did not take.

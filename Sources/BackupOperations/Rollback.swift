@@ -76,17 +76,19 @@ package struct Rollback: Sendable {
       database.connections == 0 && database.isOurs && RestoreNames.isWork(database.name, of: live)
         && database.comment?.hasPrefix(Preparation.unfinishedMark) == true
     }
-    return try await drop(left.map(\.name))
+    return try await drop(left.map(\.name), withSubscriptions: true)
   }
 
   /// Without FORCE: who looks into one of them today is not thrown out.
-  private func drop(_ names: [String]) async throws(Fault) -> Removal {
+  ///
+  /// - Parameter withSubscriptions: where they are copies that nobody has enabled. Those of what was kept may be at work.
+  private func drop(_ names: [String], withSubscriptions: Bool = false) async throws(Fault) -> Removal {
     var removal = Removal()
     guard !names.isEmpty else { return removal }
     try await PostgresSession.connect(maintenance).use { session throws(Fault) in
       for name in names {
         do throws(Fault) {
-          try await session.execute("DROP DATABASE \(SQLName.quoted(name))")
+          try await session.drop(name, endingOthers: false, withSubscriptions: withSubscriptions)
           removal.dropped.append(name)
         } catch {
           removal.failed[name] = Fault(

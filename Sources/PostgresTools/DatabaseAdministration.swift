@@ -85,6 +85,59 @@ extension PostgresSession {
     Dictionary(grouping: try await self.query(query)) { $0[0] ?? "" }.mapValues { $0.compactMap { $0[1] } }
   }
 
+  /// Drops a database that is there for our sake. Its subscriptions go first, without a word to their publishers: a restored one bears the
+  /// slot's name of the one that is at work.
+  ///
+  /// - Parameters:
+  ///   - endingOthers: ends whoever is connected to it.
+  ///   - withSubscriptions: else one that subscribes to something stays, and that is thrown.
+  package func drop(
+    _ database: String, endingOthers: Bool = true, withSubscriptions: Bool = true
+  ) async throws(Fault) {
+    let facts = try await query(
+      """
+      SELECT pg_catalog.quote_ident(d.datname), d.datistemplate,
+             EXISTS (SELECT FROM pg_catalog.pg_subscription s WHERE s.subdbid = d.oid)
+      FROM pg_catalog.pg_database d WHERE d.datname = $1
+      """, [database])
+    guard let row = facts.first, let name = row[0] else { return }
+    if row[2] == "t", withSubscriptions {
+      var there = settings
+      there["dbname"] = database
+      try await PostgresSession.connect(there).use { session throws(Fault) in try await session.dropSubscriptions() }
+    }
+    let isTemplate = row[1] == "t"
+    // A template can't be dropped.
+    if isTemplate { try await execute("ALTER DATABASE \(name) IS_TEMPLATE false") }
+    do throws(Fault) {
+      try await execute("DROP DATABASE IF EXISTS \(name)\(endingOthers ? " WITH (FORCE)" : "")")
+    } catch {
+      if isTemplate { try? await execute("ALTER DATABASE \(name) IS_TEMPLATE true") }
+      throw error
+    }
+  }
+
+  /// Of the database that it is connected to. Their slots stay where they are.
+  private func dropSubscriptions() async throws(Fault) {
+    // Event triggers that came with the data are not asked, where we may say so.
+    _ = try await query(
+      """
+      SELECT pg_catalog.set_config('session_replication_role', 'replica', false) FROM pg_catalog.pg_roles
+      WHERE rolname = current_user AND rolsuper
+      """)
+    let names = try await query(
+      """
+      SELECT pg_catalog.quote_ident(s.subname) FROM pg_catalog.pg_subscription s
+      JOIN pg_catalog.pg_database d ON d.oid = s.subdbid WHERE d.datname = pg_catalog.current_database()
+      """
+    ).compactMap { $0[0] }
+    for name in names {
+      try await execute("ALTER SUBSCRIPTION \(name) DISABLE")
+      try await execute("ALTER SUBSCRIPTION \(name) SET (slot_name = NONE)")
+      try await execute("DROP SUBSCRIPTION \(name)")
+    }
+  }
+
   /// Ends every other connection to a database; returns how many there were. Those of superusers only where we are one: nobody else may
   /// (`pg_signal_backend` of signalfuncs.c).
   package func terminateConnections(to database: String) async throws(Fault) -> Int {

@@ -142,7 +142,10 @@ extension RestoreFixture {
 
   /// Into a server that is there: a database of its own, gone afterwards. One that is backed up is refused, and one of which nobody can say.
   @Test func aServerThatIsThere() async throws {
-    let fixture = try await RestoreFixture()
+    // A subscription that is loaded, disabled as it is, makes the database one that can't simply be dropped.
+    let fixture = try await RestoreFixture(
+      sql: "CREATE SUBSCRIPTION s CONNECTION 'host=/nowhere' PUBLICATION p WITH (connect = false, slot_name = 'in_use')"
+    )
     let spare = try PrivateCluster()
     let source = try #require(fixture.manifest.server.systemIdentifier)
     func drill(on cluster: PrivateCluster, _ production: Set<String>?, _ assertion: String = "SELECT true") throws

@@ -283,6 +283,7 @@ extension DaemonCore {
     let database = try restoreDatabase(backup.id.database)
     var request = try RestoreRequest(command, backup.id, database.name, jobs: plan.restoreJobs)
     request.isLenient = isPutBack
+    if isPutBack { request.jobs = 1 }
     let context = OperationContext(now: now, report: report)
     var restore = Restore(
       request, of: backup.manifest, from: try plan.places(of: backup, acceptUntrusted: command.acceptUntrusted),

@@ -267,8 +267,9 @@ struct Preparation: Sendable {
   }
 
   /// Makes all that the archive has but its rows in a database of its own, and drops that again: what can't be made there can't be made
-  /// where the live one was.
+  /// where the live one was. Nor can what the server has no connections for.
   func tryOut() async throws(Fault) {
+    try await requireConnections()
     let hold = try await create(names.work)
     do {
       try await hold.use { _ in

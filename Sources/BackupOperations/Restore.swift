@@ -85,10 +85,38 @@ package struct Restore: Sendable {
 }
 
 extension Restore {
-  /// The way back from a restore in place: its safety backup, to where that was taken from.
+  /// A quarter of a minute: most restarts and rushes of others are over by then. A daemon goes on trying behind that.
+  private static let reconnections = 4
+  private static let reconnectEvery = Duration.seconds(5)
+
+  /// Runs it again where the server can't be reached, or has no connection to give.
+  ///
+  /// - Parameter clear: takes away what stands in the way, where that can be done; asked before each time, and at the end.
+  fileprivate func runWhenReachable(
+    _ clear: @Sendable () async -> Void
+  ) async throws(Fault) -> RestoreOutcome {
+    for _ in 1..<Self.reconnections {
+      await clear()
+      do throws(Fault) {
+        let outcome = try await run()
+        await clear()
+        return outcome
+      } catch {
+        guard error.code == .databaseUnreachable else { throw error }
+        logger.warning(
+          "the safety backup is put back as soon as the server gives a connection",
+          metadata: ["cause": "\(error.cause ?? error.message)"])
+        try? await Task.sleep(for: Self.reconnectEvery)
+      }
+    }
+    return try await run()
+  }
+
+  /// The way back from a restore in place: its safety backup, to where that was taken from. On one connection at a time: what the server
+  /// had too few of must not stand in its way.
   fileprivate func back(to safety: (manifest: Manifest, stores: [any ObjectStore]), isLenient: Bool) -> Restore {
     var request = RestoreRequest(backup: safety.manifest.id, database: request.database)
-    request.jobs = self.request.jobs
+    request.jobs = 1
     request.isLenient = isLenient
     return Restore(
       request, of: safety.manifest, from: safety.stores, identities: identities, on: maintenance, programs: programs,
@@ -230,8 +258,12 @@ struct RestoreRun: Sendable {
       "the restore in place failed; the safety backup is put back", metadata: ["backup": "\(safety.manifest.id)"])
     // Not cancelled with the restore: the database is gone until this is done.
     let again = restore.back(to: safety, isLenient: true)
+    let (preparation, unfinished) = (preparation, names.work)
     do throws(Fault) {
-      let outcome = try await uncancelled { () async throws(Fault) in try await again.run() }
+      let outcome = try await uncancelled { () async throws(Fault) in
+        // What has failed has tried that itself, but perhaps without a connection; and there may be no room for two.
+        try await again.runWhenReachable { try? await preparation.drop(unfinished) }
+      }
       let lacks = outcome.unproved + outcome.warnings.map { "\($0.message) \($0.cause ?? "")" }
       return Fault(
         fault.code,

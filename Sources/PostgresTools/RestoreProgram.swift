@@ -63,8 +63,10 @@ package struct RestoreProgram: Sendable {
       let output = try await process.capture(limit: 1 << 20)
       _ = list
       if output.status.isSuccess { return nil }
-      guard isLenient else { throw fault(output.status, output.complaint) }
-      return fault(output.status, output.complaint)
+      let fault = fault(output.status, output.complaint)
+      // Without a connection nothing of it was made.
+      guard isLenient, fault.code != .databaseUnreachable else { throw fault }
+      return fault
     } catch {
       throw Fault(error)
     }
@@ -79,7 +81,9 @@ package struct RestoreProgram: Sendable {
       let process = ClientProcess(
         path: program.path, arguments: arguments(.data, list), password: connection.password)
       let outcome = try await process.feed(body)
-      guard outcome.status.isSuccess || isLenient else { throw fault(outcome.status, outcome.complaint) }
+      guard !outcome.status.isSuccess else { return }
+      let fault = fault(outcome.status, outcome.complaint)
+      guard isLenient, fault.code != .databaseUnreachable else { throw fault }
     } catch {
       throw Fault(error)
     }
@@ -104,6 +108,14 @@ package struct RestoreProgram: Sendable {
       return Fault(
         .toolMissing, "\(program.versionText) speaks to a server that is older than itself.", cause: complaint,
         hint: "install the client programs of the server's own version")
+    }
+    // As libpq begins it (PQconnectPoll of fe-connect.c, since PostgreSQL 14).
+    if complaint.split(separator: "\n").contains(where: {
+      $0.hasPrefix("pg_restore: ") && $0.contains("connection to server ")
+    }) {
+      return Fault(
+        .databaseUnreachable, "pg_restore got no connection to \(connection.summary).", cause: complaint,
+        hint: "pg_isready -d \(shell: connection.conninfo)")
     }
     return Fault(
       .restoreFailed, "pg_restore into \(connection.summary) failed (\(status.text)).",

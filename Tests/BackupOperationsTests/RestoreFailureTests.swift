@@ -239,6 +239,17 @@ extension Data {
   fileprivate var shuffledHalves: Data { suffix(count - count / 2) + prefix(count / 2) }
 }
 
+final class Counter: Sendable {
+  private let count = Mutex(0)
+  /// From 1 on.
+  func next() -> Int {
+    count.withLock { count in
+      count += 1
+      return count
+    }
+  }
+}
+
 final class Once: Sendable {
   private let isUsed = Mutex(false)
   /// True for the first who asks.

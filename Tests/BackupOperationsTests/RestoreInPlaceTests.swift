@@ -17,9 +17,10 @@ import Testing
     let safety = Workshop("safety")
     let before: [String]
 
+    /// - Parameter later: what is changed since the backup besides.
     init(
       _ cluster: PrivateCluster? = nil, isEncrypted: Bool = false, compression: Compression = .standard,
-      rows: Int = 1000, sql: String = ""
+      rows: Int = 1000, sql: String = "", later: String = ""
     ) async throws {
       var settings = Backup.Settings()
       settings.compression = compression
@@ -34,6 +35,7 @@ import Testing
         """
         UPDATE small SET t = 'new'; CREATE VIEW later AS TABLE small;
         COMMENT ON DATABASE \(fixture.database) IS 'ours'; ALTER DATABASE \(fixture.database) SET work_mem = '9MB';
+        \(later)
         """)
       before = try fixture.text(fixture.database)
     }
@@ -175,6 +177,83 @@ import Testing
     }
     #expect(fault?.message.contains("is back as it was before") == true, "\(fault.map { "\($0)" } ?? "")")
     #expect(fault?.cause?.contains("No space left on device") == true, "\(fault.map { "\($0)" } ?? "")")
+  }
+
+  /// The role gets too few connections: told before anything is taken away. Where they are taken from it later, the way back needs few, and
+  /// waits for them.
+  @Test func connectionsAreShort() async throws {
+    let role = "few_\(UUID().uuidString.prefix(6).lowercased())"
+    let place = try await InPlace(
+      rows: 60_000,
+      sql: """
+        CREATE ROLE \(role) LOGIN CREATEDB CONNECTION LIMIT 4 IN ROLE pg_signal_backend, pg_read_all_data;
+        ALTER TABLE big OWNER TO \(role); ALTER TABLE small OWNER TO \(role);
+        DO $$ BEGIN EXECUTE format('ALTER DATABASE %I OWNER TO \(role)', current_database()); END $$;
+        """, later: "ALTER VIEW later OWNER TO \(role)")
+    let cluster = place.fixture.cluster
+    let refused = try await place.mustFail(.restoreRefused, user: role)
+    #expect(refused?.message.contains("4 of the 6 connections") == true, "\(refused.map { "\($0)" } ?? "")")
+    #expect(place.safety.files == [], "and no safety backup was made for it")
+
+    @Sendable func limit(_ connections: Int) {
+      _ = try? cluster.sql("postgres", "ALTER ROLE \(role) CONNECTION LIMIT \(connections)")
+    }
+    // With three the database is put back. With the one that holds it nothing goes on; nor does the way back, until there are more.
+    for few in [3, 1] {
+      limit(8)
+      let (isShort, preflights) = (Once(), Counter())
+      let fault = try await place.mustFail(.databaseUnreachable, user: role) { progress in
+        if progress.phase == .schema, isShort.first { limit(few) }
+        guard few == 1, progress.phase == .preflight else { return }
+        // After the restore's own comes that of the first try of the way back, and that of the next one.
+        let number = preflights.next()
+        if number > 1 { limit(number == 2 ? 0 : 8) }
+      }
+      #expect(fault?.message.contains("is back as it was before") == true, "\(fault.map { "\($0)" } ?? "")")
+    }
+  }
+
+  /// A subscription in the backup makes no database of ours one that can't be dropped, and its publisher hears nothing of it.
+  @Test func aSubscriptionComesAlong() async throws {
+    let place = try await InPlace(
+      rows: 60_000,
+      sql:
+        "CREATE SUBSCRIPTION s CONNECTION 'host=/nowhere' PUBLICATION p WITH (connect = false, slot_name = 'in_use')",
+      later: "ALTER SUBSCRIPTION s SET (slot_name = NONE); DROP SUBSCRIPTION s")
+    let changed = Once()
+    try await place.mustFail(.proofFailed) { progress in
+      guard progress.phase == .proof, changed.first else { return }
+      let work = try? place.fixture.cluster.sql(
+        "postgres", "SELECT datname FROM pg_database WHERE datname LIKE '\(place.fixture.database)\\_restore%'")
+      _ = try? place.fixture.cluster.sql(
+        work?.trimmingCharacters(in: .whitespacesAndNewlines) ?? "", "UPDATE small SET t = 'somebody''s'")
+    }
+    #expect(try await place.run().isProved)
+    #expect(try place.fixture.databases == [place.fixture.database])
+    let subscription = """
+      SELECT subname, subenabled, subslotname FROM pg_subscription JOIN pg_database d ON d.oid = subdbid
+      WHERE datname = current_database()
+      """
+    #expect(try place.fixture.cluster.sql(place.fixture.database, subscription) == "s|f|in_use\n")
+  }
+
+  /// A template can't be dropped, and makes room all the same; it is one again afterwards.
+  @Test func aTemplate() async throws {
+    let place = try await InPlace(
+      sql: "UPDATE pg_database SET datistemplate = true WHERE datname = current_database()")
+    let database = place.fixture.database
+    let changed = Once()
+    try await place.mustFail(.proofFailed) { progress in
+      guard progress.phase == .proof, changed.first else { return }
+      let work = try? place.fixture.cluster.sql(
+        "postgres", "SELECT datname FROM pg_database WHERE datname LIKE '\(database)\\_restore%'")
+      _ = try? place.fixture.cluster.sql(
+        work?.trimmingCharacters(in: .whitespacesAndNewlines) ?? "", "UPDATE small SET t = 'somebody''s'")
+    }
+    #expect(try await place.run().isProved)
+    #expect(try place.fixture.databases == [database])
+    let facts = "SELECT datistemplate FROM pg_database WHERE datname = '\(database)'"
+    #expect(try place.fixture.cluster.sql("postgres", facts) == "t\n")
   }
 
   /// A connection of the load is ended by somebody; somebody changes a row before it is compared.

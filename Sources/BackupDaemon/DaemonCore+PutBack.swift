@@ -7,7 +7,8 @@ import Logging
 import PostgresTools
 import SystemdSupport
 
-/// After the daemon has died in a restore in place: its database may be gone, and nobody may be there to see it.
+/// After a restore in place that was cut off, or could not put back what it had taken away: its database may be gone, and nobody may be
+/// there to see it.
 extension DaemonCore {
   /// Puts back what was there before, where the database is missing. A server that does not answer is asked again later.
   func putBackWhatWasCut() async {
@@ -15,39 +16,64 @@ extension DaemonCore {
     guard !isPuttingBack else { return }
     isPuttingBack = true
     defer { isPuttingBack = false }
-    for begun in cutInPlace {
-      guard !isStopping, !board.active.contains(where: { $0.job == Self.restoreJob && $0.database == begun.database })
+    for (name, restores) in Dictionary(grouping: cutInPlace, by: { $0.database ?? "" }).sorted(by: { $0.key < $1.key })
+    {
+      guard !isStopping, !board.active.contains(where: { $0.job == Self.restoreJob && $0.database == name })
       else { continue }
-      let problem = "put back \(begun.database ?? "")"
-      let fields: Logger.Metadata = ["database": "\(begun.database ?? "")", "run": "\(begun.run ?? "")"]
+      let problem = Self.absence(name)
       do throws(Fault) {
-        // One that was begun may fail as well: only the database itself ends this.
-        if try await putBack(begun) { cutInPlace.removeAll { $0.run == begun.run } }
-        standingProblems[problem] = nil
+        // A restore that was begun may fail as well: only the database itself ends this.
+        if try await putBack(name, restores) {
+          isInPlace(name)
+        } else if standingProblems[problem] == nil {
+          standingProblems[problem] = Fault(
+            .restoreFailed, "'\(name)' is not in its place since \(Self.cause(restores)).",
+            hint: "it is being put back: pgbackupctl status")
+        }
       } catch {
-        if standingProblems[problem]?.message != error.message { logger.error(.runFailed, error, metadata: fields) }
+        if standingProblems[problem]?.message != error.message {
+          logger.error(
+            .runFailed, error, metadata: ["database": "\(name)", "run": "\(restores.last?.run ?? "")"])
+        }
         standingProblems[problem] = Fault(
-          error.code,
-          "'\(begun.database ?? "")' is not in its place since a restore in place was cut off. \(error.message)",
+          error.code, "'\(name)' is not in its place since \(Self.cause(restores)). \(error.message)",
           cause: error.cause, hint: error.hint ?? "it is tried again each minute")
       }
     }
   }
 
+  /// The key of the standing problem that a database is gone.
+  static func absence(_ database: String) -> String { "put back \(database)" }
+
+  /// Somebody has seen the database, or put it where it belongs: what restores in place had left open is over, and none of their safety
+  /// backups is the way back any more.
+  func isInPlace(_ database: String) {
+    cutInPlace.removeAll { $0.database == database }
+    standingProblems[Self.absence(database)] = nil
+  }
+
+  /// For people, of restores of one database.
+  private static func cause(_ restores: [LedgerRecord]) -> String {
+    restores.last?.detail?[RunHistory.lost] == nil
+      ? "the daemon died in a restore in place" : "a restore in place failed"
+  }
+
   /// Whether it is there now.
-  private func putBack(_ begun: LedgerRecord) async throws(Fault) -> Bool {
-    guard let name = begun.database else { return true }
+  ///
+  /// - Parameter restores: those in place that may have taken it away, in their order. The newest that had something to take away knows
+  ///   best what was there.
+  private func putBack(_ name: String, _ restores: [LedgerRecord]) async throws(Fault) -> Bool {
     let database = try restoreDatabase(name)
-    let live = database.connection["dbname"] ?? database.name
+    let live = liveName(of: database)
     let rollback = rollback(of: database)
-    guard try await !rollback.isThere(live) else { return true }
+    guard let first = restores.first, try await !rollback.isThere(live) else { return true }
     // It had lost its name, and was not dropped yet.
     if let kept = try await rollback.kept().last(where: { $0.live == live }),
-      kept.replaced >= begun.time.addingTimeInterval(-1)
+      kept.replaced >= first.time.addingTimeInterval(-1)
     {
       let outcome = try await rollback.run(live)
       var record = LedgerRecord(.databaseRolledBack, at: now())
-      (record.database, record.reason) = (name, "the daemon died in a restore in place")
+      (record.database, record.reason) = (name, Self.cause(restores))
       record.detail = ["target": outcome.database, "from": kept.name]
       await append(record)
       logger.notice(
@@ -55,19 +81,20 @@ extension DaemonCore {
         metadata: ["database": "\(name)", "kept": "\(kept.name)"])
       return true
     }
-    let safety = await keeper.refresh().backups.last {
-      $0.id.database == name && $0.manifest.type == "pre-restore" && $0.manifest.run == begun.run
-    }
+    let runs = Set(restores.compactMap(\.run))
+    let safety = await keeper.refresh().backups.filter { backup in
+      backup.id.database == name && backup.manifest.type == "pre-restore" && runs.contains(backup.manifest.run)
+    }.max { $0.id.time < $1.id.time }
     guard let safety else {
       throw Fault(
-        .restoreFailed, "'\(name)' is gone, and the safety backup of the restore that was cut off is not there.",
+        .restoreFailed, "'\(name)' is gone, and the safety backup of the restore in place is not there.",
         hint: "psql -l on the server; then: pgbackupctl restore \(shell: name)/latest")
     }
     let run = try await beginRestore(
       RestoreCommand(id: safety.id.description), by: nil,
-      reason: "the daemon died in a restore in place; what was there before is put back", isPutBack: true)
+      reason: "\(Self.cause(restores)); what was there before is put back", isPutBack: true)
     logger.notice(
-      "what was there before a restore in place that was cut off is put back",
+      "what was there before a restore in place is put back",
       metadata: ["database": "\(name)", "backup": "\(safety.id)", "run": "\(run.id)"])
     return false
   }

@@ -66,6 +66,9 @@ extension DaemonCore {
       report.rows = outcome.rows
       report.storedBytes = outcome.storedBytesRead
       report.warnings = outcome.warnings
+      if let database = try? restoreDatabase(report.database), outcome.database == liveName(of: database) {
+        isInPlace(report.database)
+      }
     } catch {
       report.state = error.code == .runAborted ? .aborted : .failed
       report.fault = error
@@ -82,7 +85,7 @@ extension DaemonCore {
       record.detail?[RunHistory.lost] = (report.started ?? report.asked).rfc3339
     }
     if let canceller = cancellers.removeValue(forKey: report.id), report.state == .aborted {
-      record.detail = RunHistory.cancelled(by: canceller)
+      record.detail = (record.detail ?? [:]).merging(RunHistory.cancelled(by: canceller)) { $1 }
     }
     await append(record)
     var fields: Logger.Metadata = ["run": "\(report.id)", "database": "\(report.database)"]
@@ -102,12 +105,16 @@ extension DaemonCore {
   /// Whether the database is not there, or nobody can tell.
   private func isLost(_ report: RunReport) async -> Bool {
     guard let database = try? restoreDatabase(report.database) else { return false }
-    let isThere = try? await rollback(of: database).isThere(database.connection["dbname"] ?? database.name)
-    guard isThere != true else { return false }
+    let isThere = try? await rollback(of: database).isThere(liveName(of: database))
+    guard isThere != true else {
+      isInPlace(report.database)
+      return false
+    }
     var begun = LedgerRecord(.runStarted, at: report.started ?? report.asked)
     begun.describe(report)
+    begun.detail = [RunHistory.lost: begun.time.rfc3339]
     cutInPlace.append(begun)
-    standingProblems["put back \(report.database)"] = Fault(
+    standingProblems[Self.absence(report.database)] = Fault(
       .restoreFailed, "'\(report.database)' is not in its place since a restore in place failed.",
       cause: report.fault?.message, hint: "it is put back by itself as soon as that can be done")
     return true
@@ -173,7 +180,7 @@ extension DaemonCore {
         .runConflict, "'\(database.name)' is being restored by run \(other.id).",
         hint: "pgbackupctl cancel \(shell: other.id)")
     }
-    let live = database.connection["dbname"] ?? database.name
+    let live = liveName(of: database)
     if let inPlace = await ledger.history.inPlace[database.name] {
       let newest = try await rollback(of: database).kept().last { $0.live == live }
       guard let newest, newest.replaced > inPlace.time else {
@@ -189,6 +196,7 @@ extension DaemonCore {
       }
     }
     let outcome = try await rollback(of: database).run(live)
+    isInPlace(database.name)
     var record = LedgerRecord(.databaseRolledBack, at: now())
     (record.database, record.by, record.detail) = (database.name, caller, Self.detail(outcome))
     await append(record)
@@ -210,7 +218,7 @@ extension DaemonCore {
     for database in plan.databases {
       let rollback = rollback(of: database)
       let active = board.active.contains { $0.job == Self.restoreJob && $0.id != run }
-      let own = database.connection["dbname"] ?? database.name
+      let own = liveName(of: database)
       let lives = database.includes == nil ? [own] : members(of: database)
       let isOurs = database.includes ?? { $0 == own }
       let answer = await withDeadline(.seconds(20)) {
@@ -267,6 +275,9 @@ extension DaemonCore {
     board.lastOfEach.filter { $0.job == Self.restoreJob && $0.database.hasPrefix(database.name + ".") }
       .map { String($0.database.dropFirst(database.name.count + 1)) }
   }
+
+  /// Its name on the server.
+  func liveName(of database: DaemonPlan.Database) -> String { database.connection["dbname"] ?? database.name }
 
   func rollback(of database: DaemonPlan.Database) -> Rollback {
     Rollback(

@@ -79,6 +79,11 @@ extension DaemonCore {
     var record = LedgerRecord(.runFinished, at: now())
     record.describe(report)
     record.detail = report.restore.map(Self.detail)
+    if let outcome = report.restore, way == nil, outcome.isWhole, outcome.kept == nil,
+      let database = try? restoreDatabase(report.database), outcome.database == liveName(of: database)
+    {
+      record.detail?[RunHistory.replaced] = "nothing"
+    }
     if let way { record.detail = (record.detail ?? [:]).merging(["way": way.rawValue]) { $1 } }
     if way == .inPlace, report.state != .succeeded, await isLost(report) {
       // Asked again and again from now on, also after a restart, until it is there.
@@ -193,6 +198,15 @@ extension DaemonCore {
           "The last restore of '\(database.name)' was one in place: what was there before is no database but a backup, \(safety).",
           cause: newest.map { "'\($0.name)' is of a restore before that one, and older" },
           hint: "pgbackupctl restore \(shell: safety)")
+      }
+    }
+    if let restore = await ledger.history.replacedNothing[database.name] {
+      let newest = try await rollback(of: database).kept().last { $0.live == live }
+      guard let newest, newest.replaced > restore.time else {
+        throw Fault(
+          .rollbackMissing, "The last restore of '\(database.name)' has replaced nothing: there was no such database.",
+          cause: newest.map { "'\($0.name)' is of a restore before that one, and older" },
+          hint: "pgbackupctl list \(shell: database.name), and restore another backup")
       }
     }
     let outcome = try await rollback(of: database).run(live)

@@ -94,6 +94,9 @@ package struct RunHistory: Sendable {
   /// of the databases that were kept.
   package private(set) var inPlace: [String: LedgerRecord] = [:]
 
+  /// The last restore of each database, that no rollback has undone, for which there was nothing to replace: the database was gone.
+  package private(set) var replacedNothing: [String: LedgerRecord] = [:]
+
   package typealias Committed = [BackupID: Set<String>]
 
   /// Backups that were made, and not deleted since, with the stores that have them.
@@ -154,7 +157,7 @@ package struct RunHistory: Sendable {
       // Of a damaged one the record tells what was wrong with it.
       if let backup = record.backup, let store = record.store { forget(backup, store) }
     case .databaseRolledBack:
-      if let database = record.database { inPlace[database] = nil }
+      if let database = record.database { (inPlace[database], replacedNothing[database]) = (nil, nil) }
     case .backupAccepted:
       if let backup = record.backup { accepted.insert(backup) }
     case .jobScheduled:
@@ -192,6 +195,9 @@ package struct RunHistory: Sendable {
           record.result == "succeeded" || record.result == "interrupted" || record.detail?[Self.lost] != nil
         {
           inPlace[database] = record
+        }
+        if record.result == "succeeded", record.detail?[Self.replaced] == "nothing" {
+          replacedNothing[database] = record
         }
         if record.detail?["way"] == RestoreWay.putBack.rawValue, record.result == "succeeded" {
           inPlace[database] = nil
@@ -243,6 +249,8 @@ package struct RunHistory: Sendable {
   private static let remembered = 100
   /// The detail of a restore in place that failed and left no database: since when it ran.
   static let lost = "lost"
+  /// The detail of a restore that says what it has replaced.
+  static let replaced = "replaced"
   private static let cancelledBy = "cancelled_by"
 
   /// The detail of a run's last record that says who has ended it.

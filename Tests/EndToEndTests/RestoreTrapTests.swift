@@ -77,6 +77,23 @@ import Testing
     #expect(nothing.status == 6 && nothing.errors.contains("nope"), "\(nothing.errors)")
   }
 
+  /// A database that was gone when it was restored has nothing to go back to, and what an earlier restore kept is not that.
+  @Test func whatReplacedNothing() throws {
+    let fixture = try Fixture("CREATE TABLE t AS SELECT 1 AS x")
+    let (daemon, database) = (fixture.daemon, fixture.database)
+    #expect(try daemon.ctl("backup", "shop").status == 0)
+    #expect(try daemon.ctl("restore", "latest", "--force").status == 0)
+    try fixture.cluster.sql("postgres", "DROP DATABASE \"\(database)\" WITH (FORCE)")
+    #expect(try daemon.ctl("restore", "latest", "--force").status == 0)
+    _ = try fixture.sql("UPDATE t SET x = 2")
+    let refused = try daemon.ctl("rollback", "shop", "--force")
+    #expect(refused.status == 6 && refused.errors.contains("has replaced nothing"), "\(refused.errors)")
+    #expect(try fixture.sql("TABLE t") == "2\n")
+    #expect(try daemon.ctl("restore", "latest", "--force").status == 0)
+    #expect(try daemon.ctl("rollback", "shop", "--force").status == 0)
+    #expect(try fixture.sql("TABLE t") == "2\n")
+  }
+
   /// A role may set anything for itself; whoever restores runs none of it.
   @Test func aSettingIsNoStatement() throws {
     let cluster = try PrivateCluster()

@@ -43,7 +43,7 @@ extension Preparation {
 
   /// What the restored database does not get, and somebody has to see to.
   var ties: [Fault] {
-    guard let leaving else { return [] }
+    guard let leaving else { return published }
     var ties: [Fault] = []
     if !leaving.replicationSlots.isEmpty {
       let list = leaving.replicationSlots.joined(separator: ", ")

@@ -22,6 +22,8 @@ struct Preparation: Sendable {
   private let globals: Globals?
   /// Foreign keys that are checked when all rows are replaced.
   private(set) var circular: [Replacement.ForeignKey] = []
+  /// Publications of the live database that publish whatever table is made in it.
+  private var publications: [String] = []
 
   var request: RestoreRequest { restore.request }
 
@@ -114,15 +116,38 @@ struct Preparation: Sendable {
     }
   }
 
-  /// What would keep rows from being replaced: told before their tables are locked, and by the preview.
+  /// What would keep rows from being replaced: told before their tables are locked, and by the preview. And who would hear of it.
   private mutating func checkReplacement() async throws(Fault) {
-    guard let selection, request.target == .swap, request.tableTarget == .replaceRows,
+    guard let selection, request.target == .swap,
       inventory.databases.contains(where: { $0.name == names.live })
     else { return }
-    let (tables, live) = (tables, names.live)
-    circular = try await session(live).connect().use { connection throws(Fault) in
-      try await Replacement(tables, chosen: selection.relations, of: live, on: connection).circular
+    let (tables, live, replacesRows) = (tables, names.live, request.tableTarget == .replaceRows)
+    (circular, publications) = try await session(live).connect().use { connection throws(Fault) in
+      let publications = try await connection.query(
+        "SELECT pubname FROM pg_catalog.pg_publication WHERE puballtables ORDER BY 1"
+      ).compactMap { $0[0] }
+      guard replacesRows else { return ([], publications) }
+      let replacement = try await Replacement(tables, chosen: selection.relations, of: live, on: connection)
+      return (replacement.circular, publications)
     }
+  }
+
+  /// Who subscribes to all tables gets those of a restore too, and stops where he lacks them.
+  var published: [Fault] {
+    guard !publications.isEmpty else { return [] }
+    let schema =
+      switch request.tableTarget {
+      case .schema(let name): name ?? names.schema
+      case .replaceRows: names.safetySchema
+      }
+    return [
+      Fault(
+        .replicationLeft,
+        "The publication \(publications.joined(separator: ", ")) is of all tables, also of those that come into the schema '\(schema)': a subscriber that lacks them stops.",
+        hint:
+          "at the subscriber: ALTER SUBSCRIPTION … DISABLE, make the schema and its tables there too (pg_dump --schema-only), and ENABLE; or restore with --into NEW"
+      )
+    ]
   }
 
   private func checkRights() throws(Fault) {

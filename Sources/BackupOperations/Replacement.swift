@@ -40,10 +40,18 @@ struct Replacement: Sendable {
   ) async throws(Fault) {
     let places = tables.map { Place(schema: $0.schema, name: $0.name) }
     for place in places {
-      let isThere = try await connection.query("SELECT pg_catalog.to_regclass($1)", [place.quoted]).first?[0] != nil
-      guard isThere else {
+      let kind = try await connection.query(
+        "SELECT relkind FROM pg_catalog.pg_class WHERE oid = pg_catalog.to_regclass($1)", [place.quoted]
+      ).first?[0]
+      guard let kind else {
         throw Fault(
           .tableMissing, "'\(database)' has no table \(place.quoted) whose rows could be replaced.",
+          hint: "run the restore without --replace: the table then comes into a schema of its own")
+      }
+      guard kind == "r" else {
+        throw Fault(
+          .restoreRefused,
+          "\(place.quoted) of '\(database)' is no table with rows of its own any more, as it was in the backup.",
           hint: "run the restore without --replace: the table then comes into a schema of its own")
       }
     }

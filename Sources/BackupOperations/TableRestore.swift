@@ -20,6 +20,8 @@ struct TableRestore: Sendable {
 
   private var names: RestoreNames { preparation.names }
   private let partitions = StatementList()
+  /// Those that are not ours to set.
+  private let sequences = StatementList()
 
   func run() async throws -> RestoreOutcome {
     guard try await preparation.isThere(names.live) else {
@@ -44,6 +46,15 @@ struct TableRestore: Sendable {
       }
     }
     outcome.close(phases, preparation.source)
+    outcome.warnings += preparation.ties
+    if !sequences.statements.isEmpty {
+      outcome.warnings.append(
+        Fault(
+          .databasePrivilege,
+          "Sequences of the tables may stand behind the rows: '\(preparation.inventory.role)' may not set them.",
+          cause: Set(sequences.statements).sorted().prefix(12).joined(separator: ", "),
+          hint: "as their owner: SELECT setval('…', (SELECT max(…) FROM …))"))
+    }
     if !partitions.statements.isEmpty {
       outcome.warnings.append(
         Fault(
@@ -240,23 +251,40 @@ struct TableRestore: Sendable {
     try await connection.execute("SET CONSTRAINTS ALL DEFERRED")
   }
 
-  /// Triggers as they were before, and sequences no further back than the rows: those of columns of numbers, whatever their type.
+  /// The sequences of a table, each with a column of numbers that draws from it and whether we may set it: those that it or what it is a
+  /// part of owns (partitions and what inherits draw from their parents'), and those that a default names.
+  private static let sequences = """
+    WITH RECURSIVE line AS (
+      SELECT $1::pg_catalog.regclass::pg_catalog.oid AS id
+      UNION SELECT i.inhparent FROM pg_catalog.pg_inherits i JOIN line ON i.inhrelid = line.id),
+    used AS (
+      SELECT d.objid AS sequence, d.refobjid AS id, d.refobjsubid AS number FROM pg_catalog.pg_depend d
+      JOIN line ON line.id = d.refobjid
+      WHERE d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass
+        AND d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.deptype IN ('a', 'i')
+      UNION SELECT d.refobjid, f.adrelid, f.adnum FROM pg_catalog.pg_attrdef f JOIN line ON line.id = f.adrelid
+      JOIN pg_catalog.pg_depend d ON d.objid = f.oid AND d.classid = 'pg_catalog.pg_attrdef'::pg_catalog.regclass
+      WHERE d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass)
+    SELECT DISTINCT s.oid::pg_catalog.regclass::text, pg_catalog.quote_ident(a.attname),
+      pg_catalog.has_sequence_privilege(s.oid, 'SELECT') AND pg_catalog.has_sequence_privilege(s.oid, 'UPDATE')
+    FROM used JOIN pg_catalog.pg_class s ON s.oid = used.sequence AND s.relkind = 'S'
+    JOIN pg_catalog.pg_attribute a ON a.attrelid = used.id AND a.attnum = used.number
+    JOIN pg_catalog.pg_type t ON t.oid = a.atttypid AND t.typcategory = 'N'
+    ORDER BY 1, 2
+    """
+
+  /// Triggers as they were before, and sequences no further back than the rows of all tables that draw from them.
   private func finishReplacing(_ targets: [Target], on connection: PostgresSession) async throws {
     // All rows are there: whatever was to wait is checked now, before tables with checks to come are altered.
     try await connection.execute("SET CONSTRAINTS ALL IMMEDIATE")
     for statement in constraints.statements + triggers.statements { try await connection.execute(statement) }
     for target in targets {
-      let owned = try await connection.query(
-        """
-        SELECT d.objid::pg_catalog.regclass, pg_catalog.quote_ident(a.attname) FROM pg_catalog.pg_depend d
-        JOIN pg_catalog.pg_class s ON s.oid = d.objid AND s.relkind = 'S'
-        JOIN pg_catalog.pg_attribute a ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid
-        JOIN pg_catalog.pg_type t ON t.oid = a.atttypid AND t.typcategory = 'N'
-        WHERE d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.deptype IN ('a', 'i')
-          AND d.refobjid = $1::pg_catalog.regclass
-        """, [target.name])
-      for row in owned {
+      for row in try await connection.query(Self.sequences, [target.name]) {
         guard let sequence = row[0], let column = row[1] else { continue }
+        guard row[2] == "t" else {
+          sequences.add(sequence)
+          continue
+        }
         try await connection.execute(
           """
           SELECT pg_catalog.setval(\(SQLName.literal(sequence)), m.far::pg_catalog.int8)

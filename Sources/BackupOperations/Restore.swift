@@ -357,7 +357,7 @@ struct RestoreRun: Sendable {
       isWhole: entries == nil, progress: proving)
     var proof = RestoreProof.Result()
     do {
-      proof = try await prover.run()
+      proof = try await ForcedRowSecurity(session: session).resting { try await prover.run() }
     } catch let fault as Fault where request.isLenient {
       // All the rows that could be put back are better than none.
       proof.unproved.append(fault.message)

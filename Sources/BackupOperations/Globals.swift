@@ -54,7 +54,12 @@ struct Globals: Sendable {
   }
 
   /// The statements that make what a server lacks, and nothing that changes what it has.
-  func missing(from inventory: PostgresSession.ServerInventory, withTablespaces: Bool) -> [Statement] {
+  ///
+  /// - Parameter withGrantors: whether they name who has granted a membership. Up to PostgreSQL 15 that was anybody, and nothing hung on it;
+  ///   from 16 on it has to be somebody who has the group with ADMIN OPTION (`check_role_grantor` of user.c).
+  func missing(
+    from inventory: PostgresSession.ServerInventory, withTablespaces: Bool, withGrantors: Bool = true
+  ) -> [Statement] {
     let newRoles = roles.subtracting(inventory.roles)
     let newSpaces = withTablespaces ? tablespaces.subtracting(inventory.tablespaces) : []
     let wanted = lines.filter { line in
@@ -79,10 +84,17 @@ struct Globals: Sendable {
       }
       return false
     }
-    return wanted.map { line in
+    return wanted.map { withGrantors ? $0 : Self.withoutGrantor($0) }.map { line in
       guard let range = line.firstRange(of: " PASSWORD '") else { return Statement(statement: line, shown: line) }
       return Statement(statement: line, shown: line[..<range.lowerBound] + " PASSWORD '…';")
     }
+  }
+
+  private static func withoutGrantor(_ line: String) -> String {
+    // A name in quotes may have the words in it: of an even number of quotes before them, none is open.
+    let last = line.ranges(of: " GRANTED BY ").last { line[..<$0.lowerBound].count { $0 == "\"" }.isMultiple(of: 2) }
+    guard line.hasPrefix("GRANT "), let last else { return line }
+    return line[..<last.lowerBound] + ";"
   }
 
   private static func name(_ line: String, after word: String) -> String? {

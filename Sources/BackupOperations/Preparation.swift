@@ -270,7 +270,9 @@ struct Preparation: Sendable {
   func comment(of database: String) -> String? { inventory.databases.first { $0.name == database }?.comment }
 
   var missingGlobals: [Globals.Statement] {
-    globals?.missing(from: inventory, withTablespaces: request.options.withTablespaces) ?? []
+    globals?.missing(
+      from: inventory, withTablespaces: request.options.withTablespaces,
+      withGrantors: restore.manifest.server.versionNumber >= 160_000 || server.major < 16) ?? []
   }
 
   /// Returns the settings of roles that a drill's server did not take.

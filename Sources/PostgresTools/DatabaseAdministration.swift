@@ -14,6 +14,8 @@ extension PostgresSession {
     package var roles: Set<String> = []
     package var tablespaces: Set<String> = []
     package var extensions: Set<String> = []
+
+    package init() {}
   }
 
   package struct DatabaseFacts: Sendable, Equatable {

@@ -69,12 +69,15 @@ package struct GlobalsProgram: Sendable {
   package init(_ program: ClientProgram, _ connection: ConnectionSettings) {
     self.program = program
     var connection = connection
-    // pg_dump and pg_restore say this for themselves; pg_dumpall goes by what a database or a role has set.
-    connection["options"] = ([connection["options"]].compactMap { $0 } + Self.patience).joined(separator: " ")
+    // pg_dump and pg_restore say this for themselves; pg_dumpall goes by what a database or a role has set. Until when a role's password
+    // holds has to read the same everywhere.
+    connection["options"] = ([connection["options"]].compactMap { $0 } + Self.settings).joined(separator: " ")
     self.connection = connection
   }
 
-  private static let patience = ["-c statement_timeout=0", "-c idle_in_transaction_session_timeout=0"]
+  private static let settings = [
+    "-c statement_timeout=0", "-c idle_in_transaction_session_timeout=0", "-c DateStyle=ISO",
+  ]
 
   /// The SQL text. Without the right to read password hashes they are left out, as `--no-role-passwords` does.
   package func dump(withRolePasswords: Bool) async throws(Fault) -> [UInt8] {

@@ -26,6 +26,7 @@ extension DaemonCore {
         (one.kind, one.bytes, one.taken) = (dump.kind.rawValue, dump.bytes, dump.taken(notAfter: now()))
         one.backup = adopted(dump, path, catalog)
         (one.serverVersion, one.database) = (dump.serverVersion, command.database ?? dump.database)
+        one.ownDatabase = dump.database == one.database ? nil : dump.database
       } catch {
         one.fault = error
       }

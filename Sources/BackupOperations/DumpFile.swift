@@ -21,7 +21,7 @@ package struct DumpFile: Sendable, Equatable {
   package let bytes: Int64
   /// The database's name, where the dump has it.
   package let database: String?
-  /// When it was made: by the dump's own words (the hour of the machine that made it), else the file's time.
+  /// When it was made: by the dump's own words (the hour of the machine that made it), else by the file's name or time.
   package let taken: Date
   /// The file's time.
   let changed: Date
@@ -55,6 +55,10 @@ package struct DumpFile: Sendable, Equatable {
     self.path = path
     let isFolder = status.st_mode & S_IFMT == S_IFDIR
     let magic = isFolder ? [] : try Self.begin(of: path)
+    guard !magic.starts(with: [0xFF, 0xFE]), !magic.starts(with: [0xFE, 0xFF]) else {
+      throw Self.refused(
+        path, "is UTF-16 text, as PowerShell's '>' writes it", "what psql reads is UTF-8: iconv -f UTF-16 -t UTF-8")
+    }
     unpacker = Self.packers.first { magic.starts(with: $0.magic) }?.program
     let head = isFolder ? "" : try await Self.shell("\(Self.reading(unpacker)) | head -c 65536", path)
     if isFolder {
@@ -77,6 +81,7 @@ package struct DumpFile: Sendable, Equatable {
     let attributes = try? FileManager.default.attributesOfItem(atPath: path)
     let fileTime = attributes?[.modificationDate] as? Date ?? Date(timeIntervalSince1970: 0)
     changed = fileTime
+    let outerTime = DumpName(path).taken(changed: fileTime)
     if kind == .plain {
       // psql takes the end of a file for the end of a COPY: half a dump would load well.
       if !isQuick || unpacker == nil {
@@ -86,7 +91,7 @@ package struct DumpFile: Sendable, Equatable {
         }
       }
       serverVersion = Self.value(after: "-- Dumped from database version ", in: head)
-      taken = Self.value(after: "-- Started on ", in: head).flatMap(Self.time) ?? fileTime
+      taken = Self.value(after: "-- Started on ", in: head).flatMap(Self.time) ?? outerTime
       var scanner = PlainDumpScanner()
       _ = scanner.pass(Array(head.utf8))
       database = scanner.commands.first { $0.hasPrefix("\\connect ") }.flatMap(Self.connected)
@@ -106,7 +111,7 @@ package struct DumpFile: Sendable, Equatable {
       let list = try await Self.shell(Self.restoring(program.path, "--list", unpacker), path)
       serverVersion = Self.value(after: ";     Dumped from database version: ", in: list)
       database = Self.value(after: ";     dbname: ", in: list)
-      taken = Self.value(after: "; Archive created at ", in: list).flatMap(Self.time) ?? fileTime
+      taken = Self.value(after: "; Archive created at ", in: list).flatMap(Self.time) ?? outerTime
       var findings = PlainDump.Findings()
       if !isQuick {
         let script = "set -o pipefail; " + Self.restoring(program.path, "--schema-only --file=-", unpacker)

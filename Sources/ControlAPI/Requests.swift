@@ -74,6 +74,8 @@ package struct AdoptableDump: Codable, Sendable {
   /// `plain`, `custom`, `tar`, `directory`; nil where it is none.
   package var kind: String?
   package var database: String?
+  /// The name that its database had, where that is another one.
+  package var ownDatabase: String?
   package var taken: Date?
   package var serverVersion: String?
   package var bytes: Int64?

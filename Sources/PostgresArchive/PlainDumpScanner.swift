@@ -35,7 +35,11 @@ package struct PlainDumpScanner: Sendable {
   /// Of a line of rows, as many bytes as tell its end.
   private var line: [UInt8] = []
 
+  /// What is left of the mark that some editors put in front of UTF-8, as long as it may come.
+  private var mark = Self.byteOrderMark[...]
+
   private let leftOutStatements: [[UInt8]]
+  private static let byteOrderMark: [UInt8] = [0xEF, 0xBB, 0xBF]
   private static let leftOutCommands = ["\\connect ", "\\restrict ", "\\unrestrict "]
   private static let told = ["ALTER ", "GRANT ", "REVOKE ", "CREATE POLICY ", "SET "]
   private static let headLimit = 1 << 20
@@ -60,7 +64,15 @@ package struct PlainDumpScanner: Sendable {
     bytes.withUnsafeBufferPointer { input in
       var position = 0
       while position < input.count {
-        if place == .rows {
+        if !mark.isEmpty {
+          if input[position] == mark.first {
+            mark = mark.dropFirst()
+            position += 1
+          } else {
+            for byte in Self.byteOrderMark.dropLast(mark.count) { step(byte, into: &output) }
+            mark = []
+          }
+        } else if place == .rows {
           position = passRows(input, from: position, into: &output)
         } else {
           step(input[position], into: &output)

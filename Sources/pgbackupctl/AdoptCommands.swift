@@ -36,6 +36,7 @@ struct AdoptCommandLine: ParsableCommand {
     let wanted = found.filter { $0.fault == nil && $0.backup == nil }
     var ended: [RunReport] = []
     for dump in wanted {
+      if let doubt = Self.doubt(dump) { Terminal.complain("\(dump.path)\n  \(doubt)") }
       var command = AdoptCommand(path: dump.path)
       (command.database, command.type) = (database, type)
       let run = try connection.client.post(RunReport.self, "/v1/adoptions", command)
@@ -54,6 +55,11 @@ struct AdoptCommandLine: ParsableCommand {
     if let worst = failed.first { throw Ending(code: worst.code.exitCode) }
   }
 
+  /// A dump among those of another database.
+  private static func doubt(_ dump: AdoptableDump) -> String? {
+    dump.ownDatabase.map { "is of '\($0)', by its own words" }
+  }
+
   private static func table(_ found: [AdoptableDump]) -> String {
     var table = TextTable(["DUMP", "FORMAT", "DATABASE", "MADE", "POSTGRESQL", "SIZE", "STATE"])
     for dump in found {
@@ -61,7 +67,8 @@ struct AdoptCommandLine: ParsableCommand {
         dump.path.split(separator: "/").last.map(String.init) ?? dump.path, dump.kind ?? "-", dump.database ?? "-",
         dump.taken?.rfc3339 ?? "-", dump.serverVersion.map { String($0.prefix { $0 != " " }) } ?? "-",
         dump.bytes.map { "\(ByteCount($0))" } ?? "-",
-        dump.backup.map { "adopted: \($0)" } ?? dump.fault?.message ?? "can be adopted",
+        dump.backup.map { "adopted: \($0)" } ?? dump.fault?.message
+          ?? "can be adopted" + (Self.doubt(dump).map { ", but \($0)" } ?? ""),
       ])
     }
     return found.isEmpty ? "There is nothing there." : table.text

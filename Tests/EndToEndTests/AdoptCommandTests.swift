@@ -120,6 +120,39 @@ import Testing
       "\(other.output)\(other.errors)")
   }
 
+  /// What a file's name and a dump's own words say of it; and text that an editor or another shell has written.
+  @Test func whatFilesTell() throws {
+    let cluster = try PrivateCluster.shared()
+    let database = try cluster.makeDatabase("old")
+    try cluster.sql(database, "CREATE TABLE t AS SELECT 'ü' AS x")
+    mkdir(folder.file("dumps"), 0o755)
+    func dump(_ name: String, _ arguments: String...) throws {
+      try Shell.must(
+        "\(cluster.binaries)/pg_dump",
+        arguments + ["-f", folder.file("dumps/\(name)"), "-d", cluster.conninfo(database)])
+    }
+    try dump("crm_2024-03-01_0200.sql")
+    try dump("theirs.dump", "-Fc")
+    let plain = try String(contentsOfFile: folder.file("dumps/crm_2024-03-01_0200.sql"), encoding: .utf8)
+    _ = try folder.write("dumps/crm_2024-03-01_0200.sql", "\u{FEFF}" + plain)
+    try Data([0xFF, 0xFE] + plain.utf16.flatMap { [UInt8($0 & 255), UInt8($0 >> 8)] }).write(
+      to: URL(filePath: folder.file("dumps/wide.sql")))
+    let daemon = try start(cluster.conninfo(database))
+    let listed = try daemon.ctl("adopt", folder.file("dumps"), "--database", "shop", "--list")
+    #expect(listed.output.contains("can be adopted, but is of '\(database)'"), "\(listed.output)")
+    #expect(listed.output.contains("is UTF-16 text"), "\(listed.output)")
+    let own = try daemon.ctl("adopt", folder.file("dumps/theirs.dump"), "--list")
+    #expect(!own.output.contains("but is of"), "\(own.output)")
+    let time = try Shell.must(
+      "bash", ["-c", "date -u -d @$(date -d '2024-03-01 02:00' +%s) +%Y%m%dT%H%M%SZ"]
+    ).filter { !$0.isNewline }
+    let adopted = try daemon.ctl("adopt", folder.file("dumps"), "--database", "shop")
+    #expect(adopted.output.contains("shop/\(time)"), "\(adopted.output)\(adopted.errors)")
+    #expect(adopted.errors.contains("is of '\(database)'") && adopted.errors.contains("iconv"), "\(adopted.errors)")
+    #expect(try daemon.ctl("extract", "shop/\(time)", "--table", "t").output == "ü\n")
+    #expect(try daemon.ctl("show", "latest").output.contains("theirs.dump"))
+  }
+
   /// A dump is data: psql's own commands in it are refused, and nothing of it is kept.
   @Test func aDumpWithCommands() throws {
     let cluster = try PrivateCluster.shared()

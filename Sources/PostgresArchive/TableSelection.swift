@@ -106,10 +106,11 @@ package struct TableSelection: Sendable {
       }
     }
     dumpIDs = wanted
-    let filled = Set(
-      entries.filter { $0.kind == "MATERIALIZED VIEW DATA" && wanted.contains($0.dumpID) }.map(Name.init))
+    // One that had no rows when it was dumped (WITH NO DATA) lacks none.
+    let withoutRows = Set(
+      entries.filter { $0.kind == "MATERIALIZED VIEW DATA" && !wanted.contains($0.dumpID) }.map(Name.init))
     unfilled = entries.filter {
-      $0.kind == "MATERIALIZED VIEW" && wanted.contains($0.dumpID) && !filled.contains(Name($0))
+      $0.kind == "MATERIALIZED VIEW" && wanted.contains($0.dumpID) && withoutRows.contains(Name($0))
     }
     loose =
       isComplete

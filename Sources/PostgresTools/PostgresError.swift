@@ -60,6 +60,11 @@ package struct PostgresError: Error, Sendable, Equatable {
       Fault(
         .databasePrivilege, "The role may not read all that a backup needs from \(settings.summary).", cause: message,
         hint: "grant pg_read_all_data to \(settings["user"] ?? "the role")")
+    // Class 57, operator intervention: an administrator, a crash or a shutdown of the server has ended the session, and not the statement.
+    case "57P01", "57P02", "57P03":
+      Fault(
+        .databaseUnreachable, "The server ended the connection to \(settings.summary).", cause: message,
+        hint: "pg_isready -d \(shell: settings.conninfo)")
     case .some:
       Fault(.databaseQuery, "A query on \(settings.summary) failed.", cause: message, hint: "pgbackupctl log")
     case nil:

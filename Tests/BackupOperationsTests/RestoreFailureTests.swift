@@ -155,6 +155,17 @@ import Units
     #expect(fault?.cause?.contains(told) == true, "\(fault.map { "\($0)" } ?? "")")
   }
 
+  /// A session that an administrator ends, or a server that goes down, is no fault of the statement: that can be tried again.
+  @Test func aSessionThatIsEnded() async throws {
+    let session = try await PostgresSession.connect(try connection(.shared(), "postgres"))
+    let fault = await #expect(throws: Fault.self) {
+      try await session.query("SELECT pg_terminate_backend(pg_backend_pid())")
+    }
+    #expect(fault?.code == .databaseUnreachable, "\(fault.map { "\($0)" } ?? "")")
+    #expect(fault?.cause?.contains("administrator") == true, "\(fault.map { "\($0)" } ?? "")")
+    await session.close()
+  }
+
   @Test func rolesThatAreMissing() async throws {
     let cluster = try PrivateCluster.shared()
     let role = "app \(UUID().uuidString.prefix(6))"

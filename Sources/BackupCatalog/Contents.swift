@@ -82,6 +82,11 @@ package struct Contents: VersionedRecord, Equatable {
   /// What its history did not explain when it was made; nil where there was nothing.
   package var anomalies: [Anomaly]?
 
+  /// What a restore of all of it loads: the blocks of tables and large objects.
+  package var dataBytes: Int64 {
+    Int64(clamping: tables.map(\.length).reduce(0, +) + largeObjects.map(\.length).reduce(0, +))
+  }
+
   package var flaw: String? {
     let limit: UInt64 = 1 << 48
     guard archiveBytes <= limit, headBytes <= archiveBytes, frames.plainBytes > 0, frames.plainBytes <= 1 << 30 else {

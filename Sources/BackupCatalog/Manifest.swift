@@ -26,6 +26,8 @@ package struct Manifest: VersionedRecord, Equatable {
     /// `zstd`, `gzip` or `none`.
     package var compression: String
     package var level: Int
+    /// Of the archive, what a restore loads: the blocks of tables and large objects. Nil from a version that did not say.
+    package var dataBytes: Int64?
 
     package init(file: StoredFile, archiveBytes: Int64, compression: String, level: Int) {
       self.file = file
@@ -210,7 +212,7 @@ package struct Manifest: VersionedRecord, Equatable {
     }
     let counts = [
       artifact.archiveBytes, totals.rows, totals.rowBytes, totals.largeObjects, Int64(totals.tables),
-      server.databaseBytes,
+      server.databaseBytes, artifact.dataBytes ?? 0,
     ]
     guard counts.allSatisfy({ (0...1 << 60).contains($0) }) else { return "its totals" }
     // A thousand years.

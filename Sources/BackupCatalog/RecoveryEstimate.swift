@@ -59,8 +59,8 @@ package struct RecoveryEstimate: Codable, Sendable, Equatable {
   /// One estimate for each store, of all of it; and one of the largest table.
   ///
   /// - Parameters:
-  ///   - bytes: of today's rows, as they are loaded.
-  ///   - largestTable: bytes of its largest table; nil where they are not known.
+  ///   - bytes: of today's archive, that would be loaded: counted as those of the measures are, and not the rows' text alone.
+  ///   - largestTable: bytes of its largest table, counted so too; nil where they are not known.
   package static func all(
     _ measures: [RecoveryMeasure], stores: [String], bytes: Int64, largestTable: Int64?
   ) -> [RecoveryEstimate] {

@@ -191,9 +191,10 @@ extension DaemonCore {
     guard let newest else { return [] }
     let places = newest.placements.filter(\.isWhole).map(\.store)
     let statistics = StatisticsFile(state: plan.state).read(name).last
+    let artifact = newest.manifest.artifact
     return RecoveryEstimate.all(
       await ledger.history.measures[name] ?? [], stores: plan.stores.map(\.name).filter(places.contains),
-      bytes: newest.manifest.totals.rowBytes, largestTable: statistics?.largestTableBytes)
+      bytes: artifact.dataBytes ?? artifact.archiveBytes, largestTable: statistics?.largestTableBytes)
   }
 
   /// All at once: a silent one does not keep the others waiting.

@@ -373,6 +373,7 @@ package struct Backup: Sendable {
         level: settings.compression.level),
       contents: contents, globals: globals,
       totals: known.totals)
+    manifest.artifact.dataBytes = known.dataBytes
     manifest.due = request.due
     let flags = Set((known.anomalies ?? []).map(\.kind).filter(\.isAlarming).map(\.rawValue)).sorted()
     manifest.flags = flags.isEmpty ? nil : flags

@@ -323,7 +323,9 @@ struct RestoreRun: Sendable {
     let session = preparation.session(name)
     let tables = preparation.tables
     let objects = entries == nil ? contents.largeObjects : []
-    let total = tables.map { Int64($0.length) }.reduce(0, +) + objects.map { Int64($0.length) }.reduce(0, +)
+    var loaded = contents
+    (loaded.tables, loaded.largeObjects) = (tables, objects)
+    let total = loaded.dataBytes
     let loading = phases.begin(.load, expected: total)
     try await RestoreLoad(
       source: preparation.source, tables: tables.filter { $0.rows != nil }, session: session, jobs: request.jobs,
@@ -349,11 +351,8 @@ struct RestoreRun: Sendable {
     try await watch.during { try await preparation.analyze(name) }
 
     let proving = phases.begin(.proof, expected: tables.compactMap(\.bytes).reduce(0, +))
-    var provable = contents
-    provable.tables = tables
-    provable.largeObjects = objects
     let prover = RestoreProof(
-      contents: provable, sequences: preparation.sequences, session: session, jobs: request.jobs,
+      contents: loaded, sequences: preparation.sequences, session: session, jobs: request.jobs,
       isWhole: entries == nil, progress: proving)
     var proof = RestoreProof.Result()
     do {

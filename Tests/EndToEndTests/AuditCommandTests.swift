@@ -145,6 +145,29 @@ import Testing
     #expect(status.contains("E-OBJECTIVE-AT-RISK") == (slowest > 0.9 && slowest <= 1))
   }
 
+  /// What is predicted for the very backup that was restored is what that took: headers of rows and large objects take their time too.
+  @Test func thePredictionIsTheMeasure() throws {
+    let folder = TemporaryFolder()
+    let cluster = try PrivateCluster.shared()
+    let database = try cluster.makeDatabase("shop")
+    try cluster.sql(
+      database,
+      """
+      CREATE TABLE narrow AS SELECT (n % 7)::int2 AS n FROM generate_series(1, 400000) AS n;
+      SELECT lo_from_bytea(0, decode(repeat('5a', 8 << 20), 'hex'))
+      """)
+    let daemon = try start(folder, database, more: "objectives: { rto: 1h }")
+    #expect(try daemon.ctl("backup", "shop").status == 0)
+    #expect(try daemon.ctl("drill").status == 0)
+    let report = try #require(try daemon.ctlJSON("status") as? [String: Any])
+    let recovery = try #require(((report["databases"] as? [[String: Any]])?[0]["recovery"]) as? [[String: Any]])
+    let seconds = try recovery.map { try #require($0["seconds"] as? Double) }
+    let phases = try #require((recovery[0]["measure"] as? [String: Any])?["phases"] as? [String: Double])
+    let took = phases.filter { !["server", "assertions", "amcheck"].contains($0.key) }.values.reduce(0, +)
+    #expect(abs(seconds[0] - took) < 0.001, "\(recovery)")
+    #expect(seconds[1] <= seconds[0])
+  }
+
   /// Whoever rewrites the ledger, chain and all, is contradicted by what the stores have signed.
   @Test func aRewrittenLedgerIsContradicted() throws {
     let folder = TemporaryFolder()

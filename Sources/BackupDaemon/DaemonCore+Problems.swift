@@ -36,13 +36,15 @@ extension DaemonCore {
     problems += cutRestores(catalog).compactMap { run in
       run.fault.map { Problem($0, database: run.database, job: run.job) }
     }
+    let history = await ledger.history
     problems += databases.compactMap { database in
       ObjectiveRules.overdue(database).map { fault in
         var problem = Problem(fault, database: database.name, aspect: "rpo")
         // So too before the first backup of a new installation.
         if database.newest == nil, let objective = database.rpoSeconds {
-          let end = started.addingTimeInterval(objective)
-          if !ObjectiveRules.comesTooLate(database.nextDue, end, since: started, time) { problem.quietUntil = end }
+          let begin = history.beginning(of: database.name) ?? started
+          let end = begin.addingTimeInterval(objective)
+          if !ObjectiveRules.comesTooLate(database.nextDue, end, since: begin, time) { problem.quietUntil = end }
         }
         return problem
       }
@@ -68,7 +70,7 @@ extension DaemonCore {
         var problem = Problem(one.fault, database: database.name, aspect: one.aspect)
         // Who has begun to make backups today has no proof yet: `status` says so, and nobody is called for it as long as one may still come
         // in time.
-        if one.aspect == "proved", database.proved == nil, let end = firstProofBy(database, catalog),
+        if one.aspect == "proved", database.proved == nil, let end = firstProofBy(database, catalog, history),
           !ObjectiveRules.comesTooLate(rules.nextDrill, end.end, since: end.begin, time)
         {
           problem.quietUntil = end.end
@@ -217,10 +219,15 @@ extension DaemonCore {
     return next
   }
 
-  /// Of a database without any proof: from its oldest backup on, so long as the objective says.
-  private func firstProofBy(_ database: StatusReport.Database, _ catalog: Catalog) -> (begin: Date, end: Date)? {
+  /// Of a database without any proof: from its first backup on, also where that has expired, so long as the objective says.
+  private func firstProofBy(
+    _ database: StatusReport.Database, _ catalog: Catalog, _ history: RunHistory
+  ) -> (begin: Date, end: Date)? {
     guard let objective = database.provedWithinSeconds else { return nil }
-    let begin = catalog.backups.first { $0.id.database == database.name && $0.isGood }?.id.time ?? started
+    let oldest = catalog.backups.first { $0.id.database == database.name && $0.isGood }?.id.time
+    let begin =
+      [history.firstBackups[database.name], oldest].compactMap { $0 }.min()
+      ?? history.beginning(of: database.name) ?? started
     return (begin, begin.addingTimeInterval(objective))
   }
 

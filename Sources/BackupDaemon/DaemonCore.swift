@@ -154,6 +154,7 @@ package actor DaemonCore {
     }
     var record = LedgerRecord(.daemonStarted, at: now())
     record.detail = ["version": Backup.version]
+    record.databases = plan.databases.map(\.name)
     await append(record)
     // A store that hangs must not delay readiness; its sweep then comes when it answers.
     await withTaskGroup(of: Void.self) { group in
@@ -349,6 +350,7 @@ package actor DaemonCore {
     if gpg != nil || new.backup.gpg != nil { Task { await self.lookAtKeys() } }
     var record = LedgerRecord(.configurationReloaded, at: now())
     record.by = caller
+    record.databases = new.databases.map(\.name)
     record.detail = Dictionary(uniqueKeysWithValues: changes.enumerated().map { ("change.\($0 + 1)", $1) })
     await append(record)
     logger.notice(

@@ -54,7 +54,7 @@ package struct LedgerRecord: Codable, Sendable, Equatable {
   package var kind: Kind
   package var job: String?
   package var database: String?
-  /// The databases that a job is due for.
+  /// The databases that a job is due for; of a start or a reload, those that are configured.
   package var databases: [String]?
   package var run: String?
   package var backup: BackupID?

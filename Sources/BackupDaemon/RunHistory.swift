@@ -44,6 +44,13 @@ package struct RunHistory: Sendable {
   /// The latest time of a record since the last correction of the clock.
   package private(set) var newest: Date?
 
+  /// Since when each database is configured without a break, a pattern's by their own names too, as far back as there are records.
+  private var configured: [String: Date] = [:]
+  /// The time of the first backup that was committed of each since then.
+  package private(set) var firstBackups: [String: Date] = [:]
+  /// The first record's time.
+  private var began: Date?
+
   /// How the clock was set forward, where nobody has confirmed that yet.
   package private(set) var clockDoubt: String?
 
@@ -115,6 +122,7 @@ package struct RunHistory: Sendable {
   package mutating func apply(_ record: LedgerRecord) {
     totals.apply(record, began: record.run.flatMap { open[$0]?.time })
     newest = record.kind == .clockCorrected ? record.time : max(newest ?? record.time, record.time)
+    noteBeginnings(record)
     switch record.kind {
     case .clockAdvanced: clockDoubt = record.reason ?? "set forward"
     case .clockConfirmed: clockDoubt = nil
@@ -221,6 +229,7 @@ package struct RunHistory: Sendable {
           detail["archive_bytes"] != nil, let stores = detail["stores"]
         {
           committed[backup] = Set(stores.split(separator: ",").map(String.init))
+          if firstBackups[database] == nil { firstBackups[database] = backup.time }
           made[backup] = record.sequence
         }
         if record.result == "succeeded", let measure = RecoveryMeasure(record) {
@@ -237,6 +246,32 @@ package struct RunHistory: Sendable {
       break
     }
   }
+
+  private mutating func noteBeginnings(_ record: LedgerRecord) {
+    began = began ?? record.time
+    switch record.kind {
+    case .clockCorrected:
+      // What began in a time that was none began now at the latest.
+      began = began.map { min($0, record.time) }
+      configured = configured.mapValues { min($0, record.time) }
+      firstBackups = firstBackups.mapValues { min($0, record.time) }
+    case .daemonStarted, .configurationReloaded:
+      // Versions before did not say which.
+      guard let databases = record.databases else { return }
+      // What was taken out and comes back begins anew.
+      func isThere(_ name: String) -> Bool { databases.contains { name == $0 || name.hasPrefix($0 + ".") } }
+      configured = configured.filter { isThere($0.key) }
+      firstBackups = firstBackups.filter { isThere($0.key) }
+      for name in databases where configured[name] == nil { configured[name] = record.time }
+    case .jobDue:
+      for name in record.databases ?? [] where configured[name] == nil { configured[name] = record.time }
+    default: break
+    }
+  }
+
+  /// Since when a database is configured; a restart does not move it. Where no record names it, since the first one; nil where there is
+  /// none.
+  package func beginning(of database: String) -> Date? { configured[database] ?? began }
 
   private mutating func forget(_ backup: BackupID, _ store: String) {
     committed[backup]?.remove(store)

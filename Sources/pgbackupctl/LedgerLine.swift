@@ -30,7 +30,7 @@ struct LedgerLine: Decodable {
     } else if let name = job ?? database {
       parts.append(name)
     }
-    if let databases { parts.append("on \(databases.joined(separator: ", "))") }
+    if kind.hasPrefix("job."), let databases { parts.append("on \(databases.joined(separator: ", "))") }
     if kind == "job.scheduled" { parts.append(detail?["schedule"] ?? "no schedule any more") }
     if kind == "job.skipped", let due { parts.append("due \(due.rfc3339)") }
     parts += [result, backup, store.map { "in \($0)" }, reason.map { "(\($0))" }].compactMap { $0 }

@@ -1,3 +1,4 @@
+import BackupCatalog
 import BackupDaemon
 import CronSchedule
 import Foundation
@@ -185,6 +186,50 @@ import Units
     (skip.job, skip.due, skip.databases) = ("daily", try at("2026-11-22T02:00:00Z"), ["a"])
     history.apply(skip)
     #expect(history.jobs["daily"]?.remaining == ["b"])
+  }
+
+  /// Neither a restart nor what expires moves the beginning that a first backup and a first proof are waited for from.
+  @Test func beginningsStay() throws {
+    var history = RunHistory()
+    func apply(_ kind: LedgerRecord.Kind, _ time: String, _ databases: [String]?) throws {
+      var record = LedgerRecord(kind, at: try at(time))
+      record.databases = databases
+      history.apply(record)
+    }
+    func made(_ time: String) throws {
+      var record = LedgerRecord(.runFinished, at: try at(time))
+      (record.job, record.database, record.result) = ("daily", "a", "succeeded")
+      record.backup = BackupID(database: "a", time: try at(time))
+      record.detail = ["archive_bytes": "1", "stores": "local"]
+      history.apply(record)
+    }
+    #expect(history.beginning(of: "a") == nil)
+    // A version that did not say what is configured.
+    try apply(.daemonStarted, "2026-11-01T00:00:00Z", nil)
+    #expect(try history.beginning(of: "a") == at("2026-11-01T00:00:00Z"))
+    try apply(.daemonStarted, "2026-11-02T00:00:00Z", ["a"])
+    try apply(.daemonStarted, "2026-11-03T00:00:00Z", ["a"])
+    try apply(.configurationReloaded, "2026-11-04T00:00:00Z", ["a", "main"])
+    try apply(.jobDue, "2026-11-05T00:00:00Z", ["a", "main.one"])
+    #expect(try history.beginning(of: "a") == at("2026-11-02T00:00:00Z"))
+    #expect(try history.beginning(of: "main") == at("2026-11-04T00:00:00Z"))
+    #expect(try history.beginning(of: "main.one") == at("2026-11-05T00:00:00Z"))
+    try made("2026-11-06T00:00:00Z")
+    try made("2026-11-07T00:00:00Z")
+    var deleted = LedgerRecord(.backupDeleted, at: now)
+    (deleted.backup, deleted.store) = (BackupID(database: "a", time: try at("2026-11-06T00:00:00Z")), "local")
+    history.apply(deleted)
+    #expect(try history.firstBackups["a"] == at("2026-11-06T00:00:00Z"))
+    // A clock that was ahead gives nobody more time.
+    try apply(.clockCorrected, "2026-11-03T12:00:00Z", nil)
+    #expect(try history.beginning(of: "main") == at("2026-11-03T12:00:00Z"))
+    #expect(try history.firstBackups["a"] == at("2026-11-03T12:00:00Z"))
+    // What was taken out begins anew.
+    try apply(.configurationReloaded, "2026-11-08T00:00:00Z", ["main"])
+    try apply(.configurationReloaded, "2026-11-09T00:00:00Z", ["a", "main"])
+    #expect(try history.beginning(of: "a") == at("2026-11-09T00:00:00Z"))
+    #expect(history.firstBackups["a"] == nil)
+    #expect(try history.beginning(of: "main.one") == at("2026-11-03T12:00:00Z"))
   }
 
   @Test func retriesGrow() throws {

@@ -55,6 +55,31 @@ import Testing
     return jobs.first { $0["name"] as? String == job }?["next"] as? String
   }
 
+  /// The time for a first backup, and for a first proof, begins once: no restart gives more of it, and no expiry.
+  @Test func noGraceBeginsAnew() throws {
+    let folder = TemporaryFolder()
+    let connect = try PrivateCluster.shared().conninfo(PrivateCluster.shared().makeDatabase())
+    let jobs = "manual: }\nobjectives: { rpo: 24h, proved: 8d"
+    func grace(_ daemon: DaemonProcess, _ aspect: String) throws -> String {
+      let text = try daemon.ctl("status", "--json").output
+      let status = try #require(try JSONSerialization.jsonObject(with: Data(text.utf8)) as? [String: Any])
+      let database = try #require((status["databases"] as? [[String: Any]])?.first)
+      return try #require((database["graceUntil"] as? [String: String])?[aspect], "\(text)")
+    }
+    let (first, _) = try start(jobs, at: "2026-12-01T12:00:00Z", folder: folder, connect: connect)
+    let end = try grace(first, "rpo")
+    first.signal(SIGTERM)
+    _ = first.waitForExit()
+    let (daemon, clock) = try start(jobs, at: "2026-12-01T13:00:00Z", folder: folder, connect: connect)
+    #expect(try grace(daemon, "rpo") == end)
+    #expect(try daemon.ctl("backup", "shop").status == 0)
+    let proof = try grace(daemon, "proved")
+    try clock.set("2026-12-01T14:00:00Z")
+    #expect(try daemon.ctl("backup", "shop").status == 0)
+    #expect(try daemon.ctl("delete", "shop/oldest", "--force").status == 0)
+    #expect(try grace(daemon, "proved") == proof)
+  }
+
   /// A real timer on a real clock: due in two seconds, and there it is.
   @Test func aDueInstantComes() throws {
     let (daemon, _) = try start("daily: { schedule: '0 2 * * *', zone: UTC }", at: "2026-12-01T01:59:58Z")

@@ -35,7 +35,7 @@ struct DatabaseSwap: Sendable {
       }
     } catch {
       let fault = Fault(error)
-      guard fault.code == .databaseQuery else { throw fault }
+      guard [.databaseQuery, .databaseServer].contains(fault.code) else { throw fault }
       let held = await untouchable([live, new])
       guard held.isEmpty else {
         throw Fault(

@@ -73,9 +73,29 @@ package struct Drill: Sendable {
       await server.remove()
       return report
     } catch {
+      let fault = await judged(Fault(error), on: server.connection)
       // Also where the drill was cancelled: nothing of it stays.
       await uncancelled { await server.remove() }
-      throw Fault(error)
+      throw fault
+    }
+  }
+
+  /// What a server says that is not there any more is no word about the backup.
+  private func judged(_ fault: Fault, on connection: ConnectionSettings) async -> Fault {
+    let words: Set<FaultCode> = [
+      .proofFailed, .assertionFailed, .restoreFailed, .databaseQuery, .databaseUnreachable, .databaseServer,
+    ]
+    guard words.contains(fault.code), !Task.isCancelled else { return fault }
+    do throws(Fault) {
+      _ = try await PostgresSession.connect(connection).use { session throws(Fault) in
+        try await session.query("SELECT 1")
+      }
+      return fault
+    } catch {
+      return Fault(
+        .drillFailed, "The drill's server is not there any more: nothing is said about \(manifest.id).",
+        cause: "\(fault.message)\n\(fault.cause ?? "")",
+        hint: "look at the memory and the disk of its machine, then run the drill again")
     }
   }
 
@@ -108,8 +128,9 @@ package struct Drill: Sendable {
         await drop(name, connection)
         return report
       } catch {
+        let fault = await judged(Fault(error), on: connection.maintenance)
         await uncancelled { await drop(name, connection) }
-        throw error
+        throw fault
       }
     } catch {
       throw Fault(error)
@@ -219,9 +240,12 @@ package struct Drill: Sendable {
       try await session.execute("ROLLBACK")
     } catch {
       try Task.checkCancellation()
+      // That it can't be asked says nothing about the backup, whether it is the server's fault or that of who has written it.
+      let isOurs = ![.databaseUnreachable, .databaseServer].contains(error.code)
       throw Fault(
-        .assertionFailed, "An assertion could not be run on the restored database.",
-        cause: "\(assertion)\n\(error.cause ?? error.message)", hint: "mend 'assert' of '\(manifest.id.database)'")
+        isOurs ? .assertionInvalid : error.code, "An assertion could not be run on the restored database.",
+        cause: "\(assertion)\n\(error.cause ?? error.message)",
+        hint: isOurs ? "mend 'assert' of '\(manifest.id.database)'" : error.hint)
     }
     guard answer.count == 1, answer[0].count == 1, answer[0][0] == "t" else {
       let found = answer.first?.map { $0 ?? "null" }.joined(separator: ", ") ?? "no row"
@@ -275,7 +299,7 @@ package struct Drill: Sendable {
             : "SELECT msg FROM \(schema).verify_heapam(\(one)) LIMIT 1"
         ).first?[0]
       } catch {
-        if error.code == .runAborted { throw error }
+        guard error.code == .databaseQuery else { throw error }
         throw unsound(name, error.cause ?? error.message)
       }
       if let complaint { throw unsound(name, complaint) }

@@ -170,7 +170,9 @@ struct RestoreLoad: Sendable {
     do throws(Fault) {
       try await connection.endCopy(abandonedBecause: "pgbackupd stops")
     } catch let refusal {
-      if let fault = error as? Fault, fault.code == .databaseUnreachable, refusal.code == .databaseQuery {
+      if let fault = error as? Fault, fault.code == .databaseUnreachable,
+        [.databaseQuery, .databaseServer].contains(refusal.code)
+      {
         return Self.refused(table, refusal)
       }
     }
@@ -178,10 +180,11 @@ struct RestoreLoad: Sendable {
   }
 
   private static func refused(_ table: Contents.Table, _ fault: Fault) -> Fault {
-    guard fault.code == .databaseQuery else { return fault }
+    let isTrouble = fault.code == .databaseServer
+    guard fault.code == .databaseQuery || isTrouble else { return fault }
     return Fault(
-      .restoreFailed, "The server did not take the rows of \(table.schema).\(table.name).", cause: fault.cause,
-      hint: "pgbackupctl log")
+      isTrouble ? fault.code : .restoreFailed, "The server did not take the rows of \(table.schema).\(table.name).",
+      cause: fault.cause, hint: isTrouble ? fault.hint : "pgbackupctl log")
   }
 
   /// Hands out a table's rows, whole rows at a time, and checks at the end that they are those of the contents.

@@ -13,6 +13,7 @@ package enum FaultCode: String, Sendable, Codable, CaseIterable {
   case databasePrivilege = "E-DB-PRIVILEGE"
   case databaseRowSecurity = "E-DB-ROW-SECURITY"
   case databaseQuery = "E-DB-QUERY"
+  case databaseServer = "E-DB-SERVER"
 
   // the client programs
   case toolMissing = "E-TOOL-MISSING"
@@ -62,6 +63,7 @@ package enum FaultCode: String, Sendable, Codable, CaseIterable {
   case proofFailed = "E-PROOF-FAILED"
   case drillFailed = "E-DRILL-FAILED"
   case assertionFailed = "E-ASSERTION-FAILED"
+  case assertionInvalid = "E-ASSERTION-INVALID"
   case swapFailed = "E-SWAP-FAILED"
   case replicationLeft = "E-REPLICATION-LEFT"
   case adoptRefused = "E-ADOPT-REFUSED"
@@ -117,7 +119,8 @@ extension FaultCode {
     case .signatureInvalid, .manifestInvalid, .pinUnreadable, .artifactDamaged, .ledgerDamaged, .proofFailed,
       .assertionFailed:
       .verificationFailed
-    case .databaseQuery, .dumpFailed, .dumpLockTimeout, .dumpStalled, .loadExceeded, .globalsFailed, .archiveMalformed,
+    case .databaseQuery, .databaseServer, .assertionInvalid, .dumpFailed, .dumpLockTimeout, .dumpStalled, .loadExceeded,
+      .globalsFailed, .archiveMalformed,
       .storeFull,
       .storeFailed, .formatTooNew, .ledgerFailed, .runTimeout, .runStalled, .restoreFailed, .swapFailed, .drillFailed,
       .hookFailed, .keyFailed, .internal:

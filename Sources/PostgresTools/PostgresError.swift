@@ -65,6 +65,8 @@ package struct PostgresError: Error, Sendable, Equatable {
       Fault(
         .databaseUnreachable, "The server ended the connection to \(settings.summary).", cause: message,
         hint: "pg_isready -d \(shell: settings.conninfo)")
+    case .some(let state) where ServerTrouble.isTold(byState: state):
+      ServerTrouble.fault("A query on \(settings.summary) could not be done.", cause: message)
     case .some:
       Fault(.databaseQuery, "A query on \(settings.summary) failed.", cause: message, hint: "pgbackupctl log")
     case nil:

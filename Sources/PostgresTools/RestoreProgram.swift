@@ -117,6 +117,10 @@ package struct RestoreProgram: Sendable {
         .databaseUnreachable, "pg_restore got no connection to \(connection.summary).", cause: complaint,
         hint: "pg_isready -d \(shell: connection.conninfo)")
     }
+    if ServerTrouble.isTold(byWords: complaint) {
+      return ServerTrouble.fault(
+        "pg_restore into \(connection.summary) could not be done (\(status.text)).", cause: complaint)
+    }
     return Fault(
       .restoreFailed, "pg_restore into \(connection.summary) failed (\(status.text)).",
       cause: complaint.isEmpty ? nil : complaint, hint: "pgbackupctl log")

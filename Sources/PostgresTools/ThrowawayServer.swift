@@ -81,7 +81,8 @@ package struct ThrowawayServer: Sendable {
       "maintenance_work_mem=128MB", "work_mem=16MB", "max_connections=\(connections + 16)",
       "max_prepared_transactions=0",
       "dynamic_shared_memory_type=mmap", "logging_collector=off", "max_locks_per_transaction=512", "huge_pages=off",
-      "cluster_name=pgbackupd_drill",
+      // One that has lost a process is gone for good: who asks for it afterwards learns that.
+      "cluster_name=pgbackupd_drill", "restart_after_crash=off",
     ]
     // One that fires at each login would have a say in every connection of the proof.
     if major >= 17 { settings.append("event_triggers=off") }

@@ -223,7 +223,7 @@ import Units
         if progress.phase == .dump { cluster.stop() }
       }, logger: Logger(label: "test"))
     let fault = await #expect(throws: Fault.self) { try await backup.run() }
-    #expect([.dumpFailed, .databaseUnreachable, .globalsFailed, .databaseQuery].contains(fault?.code))
+    #expect([.dumpFailed, .databaseUnreachable, .globalsFailed, .databaseServer].contains(fault?.code))
     #expect(workshop.files.isEmpty)
     let living = try PrivateCluster.shared()
     _ = try await workshop.backup(try connection(living, try living.makeDatabase())).run()

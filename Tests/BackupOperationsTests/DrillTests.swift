@@ -27,7 +27,7 @@ extension RestoreFixture {
 
 /// A drill restores into a server of its own, proves it there, and leaves nothing.
 @Suite(.waits) struct DrillTests {
-  private static func drill(
+  static func drill(
     _ fixture: RestoreFixture, _ manifest: Manifest? = nil, assertions: [String] = [], folder: TemporaryFolder,
     jobs: Int = 2, report: @escaping @Sendable (RunProgress) -> Void = { _ in }
   ) -> Drill {
@@ -100,6 +100,8 @@ extension RestoreFixture {
       refused.contains { $0.hasPrefix("ALTER DATABASE ") } && refused.contains { $0.hasPrefix("ALTER ROLE keeper ") })
     #expect(report.proof.isWhole && report.proof.rows == fixture.manifest.totals.rows)
     #expect(report.proof.tables == fixture.manifest.totals.tables && report.proof.assertions == 2)
+    // What times of restores are scaled by is counted as what they loaded.
+    #expect(report.proof.archiveBytes == fixture.manifest.artifact.dataBytes)
     #expect(report.proof.phases.map(\.name).contains("server") && report.proof.phases.map(\.name).contains("load"))
     // Nothing is left of the server, and the source's files are what they were.
     #expect(folder.files(below: "drills") == [])
@@ -302,14 +304,24 @@ extension RestoreFixture {
     for (assertion, words) in [
       ("SELECT count(*) > 1000000 FROM portal.users", "answered f, not true"),
       ("SELECT 1 WHERE false", "answered no row"), ("SELECT NULL::bool", "answered null"),
-      ("SELECT true, true", "answered t, t"), ("SELECT nonsense", "does not exist"),
-      ("DELETE FROM portal.users", "read-only transaction"),
+      ("SELECT true, true", "answered t, t"),
     ] {
       let fault = await #expect(throws: Fault.self) {
         try await Self.drill(fixture, assertions: ["SELECT true", assertion], folder: folder)()
       }
       #expect(
         fault?.code == .assertionFailed && fault?.cause?.contains(words) == true, "\(fault.map { "\($0)" } ?? "")")
+    }
+    // One that can't be asked is no word about the backup.
+    for (assertion, words) in [
+      ("SELECT nonsense", "does not exist"), ("selec 1", "syntax error"),
+      ("DELETE FROM portal.users", "read-only transaction"),
+    ] {
+      let fault = await #expect(throws: Fault.self) {
+        try await Self.drill(fixture, assertions: ["SELECT true", assertion], folder: folder)()
+      }
+      #expect(
+        fault?.code == .assertionInvalid && fault?.cause?.contains(words) == true, "\(fault.map { "\($0)" } ?? "")")
     }
     #expect(folder.files(below: "drills") == [])
   }

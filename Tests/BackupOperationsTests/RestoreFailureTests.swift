@@ -129,7 +129,7 @@ import Units
       sql: "CREATE TABLE big AS SELECT i, repeat(md5(i::text), 20) AS t FROM generate_series(1, 70000) i")
     defer { fixture.cluster.emptyDisk() }
     let once = Once()
-    let fault = try await expect(.restoreFailed, fixture) { progress in
+    let fault = try await expect(.databaseServer, fixture) { progress in
       if progress.phase == .load, progress.archiveBytes > 0, once.first { fixture.cluster.fillDisk() }
     }
     #expect(fault?.cause?.contains("No space left on device") == true, "\(fault.map { "\($0)" } ?? "")")

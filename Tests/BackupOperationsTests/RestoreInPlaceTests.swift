@@ -170,7 +170,7 @@ import Testing
     let place = try await InPlace(PrivateCluster(major: major, diskMayFill: true), rows: 60_000)
     let cluster = place.fixture.cluster
     let isFull = Once()
-    let fault = try await place.mustFail(.restoreFailed) { progress in
+    let fault = try await place.mustFail(.databaseServer) { progress in
       if progress.phase == .load, progress.archiveBytes > 0, isFull.first { cluster.fillDisk() }
       // The half-loaded database is dropped before the way back begins, which makes room.
       if progress.phase == .preflight { cluster.emptyDisk() }
@@ -261,7 +261,7 @@ import Testing
     let place = try await InPlace(rows: 60_000)
     let (cluster, database) = (place.fixture.cluster, place.fixture.database)
     let ended = Once()
-    try await place.mustFail(.restoreFailed, .databaseUnreachable, .databaseQuery) { progress in
+    try await place.mustFail(.restoreFailed, .databaseUnreachable, .databaseServer) { progress in
       guard progress.phase == .load, progress.archiveBytes > 0, ended.first else { return }
       _ = try? cluster.sql(
         "postgres",

@@ -247,6 +247,25 @@ import Testing
     #expect(try fixture.daemon.ctl("report").output.contains("FAILED 2"))
   }
 
+  /// A drill that could not ask is a run that failed, and no word about the backup: its proof stands.
+  @Test func anAssertionThatCantBeAsked() throws {
+    let fixture = try start(stores: ["one"])
+    let daemon = fixture.daemon
+    #expect(try daemon.ctl("backup", "shop").status == 0)
+    #expect(try daemon.ctl("drill").status == 0)
+    let file = daemon.configuration
+    let text = try String(contentsOfFile: file, encoding: .utf8)
+    try text.replacing("\(fixture.database)'\" }", with: "\(fixture.database)'\", assert: [\"selec 1\"] }")
+      .write(toFile: file, atomically: true, encoding: .utf8)
+    #expect(try String(contentsOfFile: file, encoding: .utf8).contains("selec 1"), "\(text)")
+    #expect(try daemon.ctl("reload").status == 0)
+    let drill = try daemon.ctl("drill")
+    #expect(drill.status == 1 && drill.errors.contains("E-ASSERTION-INVALID"), "\(drill.errors)")
+    let status = try daemon.ctl("status").output
+    #expect(status.contains("this one") && status.contains("E-ASSERTION-INVALID"), "\(status)")
+    #expect(try !daemon.ctl("list").output.contains("PROOF FAILED"))
+  }
+
   /// A daemon that is killed in a drill leaves a server; the next daemon ends it.
   @Test func aKilledDrillIsSwept() throws {
     let fixture = try start(shop: ", assert: [\"SELECT pg_sleep(600) IS NULL\"]")

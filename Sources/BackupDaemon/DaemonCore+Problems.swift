@@ -246,6 +246,13 @@ extension DaemonCore {
   func isConfigured(_ run: RunReport) -> Bool { isConfigured(run.database) }
 
   func isConfigured(_ database: String) -> Bool {
+  /// Whether how a run ended matters still: of a database that is configured, or of backups that are only kept and were read back.
+  func isTold(_ run: RunReport, _ catalog: Catalog) -> Bool {
+    isConfigured(run)
+      || plan.jobs.contains { $0.name == run.job && $0.action.name == "verify" }
+        && catalog.backups.contains { $0.id.database == run.database }
+  }
+
     plan.databases.contains { $0.name == database || $0.includes != nil && database.hasPrefix($0.name + ".") }
   }
 }

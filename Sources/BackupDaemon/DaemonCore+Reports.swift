@@ -67,7 +67,8 @@ extension DaemonCore {
     for name in names { databases.append(await database(name, decisions, proofs, time)) }
     let stores = await stores(catalog, freshness)
     let problems =
-      await problems(catalog, committed, decisions, databases, stores, last.filter(isConfigured), time)
+      await problems(
+        catalog, committed, decisions, databases, stores, last.filter { isTold($0, catalog) }, time)
       + notProved(proofs, decisions, last)
     var report = StatusReport(
       version: Backup.version, now: time, started: started, databases: databases, stores: stores, runs: board.active,

@@ -95,6 +95,27 @@ extension DaemonCore {
     for entry in entries where entry.includes != nil {
       Task { await self.beginScheduled(job, pattern: entry, plan, options) }
     }
+    if plan.takesFormer(job) { Task { await self.beginFormer(job, plan, options) } }
+  }
+
+  /// Begins a job on what is configured no more, and puts those names on record beside the others.
+  private func beginFormer(_ job: DaemonPlan.Job, _ plan: DaemonPlan, _ options: RunOptions) async {
+    let former = await former(job, plan)
+    guard !former.isEmpty, let history = await ledger.history.jobs[job.name], history.lastDue == options.due else {
+      return
+    }
+    await recordDue(job, options, history.remaining.union(former.map(\.name)))
+    for database in former { await beginScheduled(job, database, plan, options) }
+  }
+
+  /// What a job takes of databases that are configured no more.
+  private func former(_ job: DaemonPlan.Job, _ plan: DaemonPlan) async -> [DaemonPlan.Database] {
+    guard plan.takesFormer(job) else { return [] }
+    let catalog = await keeper.recent()
+    // Also where nothing but a manifest that can't be read is left.
+    let unreadable = catalog.problems.compactMap { $0.folder.flatMap(BackupLayout.init(folder:))?.id }
+    let names = Set((catalog.backups.map(\.id) + unreadable).map(\.database)).filter { !isConfigured($0) }
+    return names.sorted().map(plan.database(inCatalog:))
   }
 
   /// Begins a job on the databases that a pattern stands for now, and puts their names on record in its place.
@@ -161,6 +182,9 @@ extension DaemonCore {
     let entries = plan.databases(of: job).filter {
       $0.name == retry.database || $0.includes != nil && retry.database.hasPrefix($0.name + ".")
     }
+    if plan.takesFormer(job), !isConfigured(retry.database) {
+      return await beginScheduled(job, plan.database(inCatalog: retry.database), plan, options)
+    }
     if let pattern = entries.first(where: { $0.name == retry.database && $0.includes != nil }) {
       // It could not be asked before.
       Task { await self.beginScheduled(job, pattern: pattern, plan, options) }
@@ -191,6 +215,7 @@ extension DaemonCore {
 
   private func isWanted(_ name: String, _ database: String) -> Bool {
     guard let job = try? plan.job(name) else { return false }
+    if plan.takesFormer(job), !isConfigured(database) { return true }
     return plan.databases(of: job).contains {
       $0.name == database || $0.includes != nil && database.hasPrefix($0.name + ".")
     }
@@ -288,7 +313,7 @@ extension DaemonCore {
     let found = await resolve(plan.databases(of: job), for: job)
     var begun: [RunReport] = []
     var faults = found.failed
-    for database in found.members {
+    for database in found.members + (await former(job, plan)) {
       do throws(Fault) {
         try refuseWhileStopping()
         begun.append(try await runner(name).begin(database, plan: plan, options: options))

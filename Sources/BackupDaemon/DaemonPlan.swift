@@ -176,6 +176,9 @@ package struct DaemonPlan: Sendable {
     Dictionary(uniqueKeysWithValues: jobs.compactMap { job in job.timing.map { (job.name, $0) } })
   }
 
+  /// Whether a job also takes what there are backups of and is configured no more: what nobody reads back may be gone when it is wanted.
+  func takesFormer(_ job: Job) -> Bool { job.action.name == "verify" && job.databases == nil }
+
   /// The databases of a job, as they are configured.
   func databases(of job: Job) -> [Database] {
     databases.filter { job.databases?.contains($0.name) ?? true }

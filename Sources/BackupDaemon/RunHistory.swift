@@ -46,6 +46,8 @@ package struct RunHistory: Sendable {
 
   /// Since when each database is configured without a break, a pattern's by their own names too, as far back as there are records.
   private var configured: [String: Date] = [:]
+  /// Whether a record has told which databases are configured.
+  private var isConfigurationTold = false
   /// The time of the first backup that was committed of each since then.
   package private(set) var firstBackups: [String: Date] = [:]
   /// The first record's time.
@@ -258,13 +260,18 @@ package struct RunHistory: Sendable {
     case .daemonStarted, .configurationReloaded:
       // Versions before did not say which.
       guard let databases = record.databases else { return }
+      isConfigurationTold = true
       // What was taken out and comes back begins anew.
       func isThere(_ name: String) -> Bool { databases.contains { name == $0 || name.hasPrefix($0 + ".") } }
       configured = configured.filter { isThere($0.key) }
       firstBackups = firstBackups.filter { isThere($0.key) }
       for name in databases where configured[name] == nil { configured[name] = record.time }
     case .jobDue:
-      for name in record.databases ?? [] where configured[name] == nil { configured[name] = record.time }
+      // Members of a pattern. A job may take what is configured no more, too.
+      for name in record.databases ?? [] where configured[name] == nil {
+        guard !isConfigurationTold || configured.keys.contains(where: { name.hasPrefix($0 + ".") }) else { continue }
+        configured[name] = record.time
+      }
     default: break
     }
   }

@@ -80,6 +80,21 @@ import Testing
     #expect(try grace(daemon, "proved") == proof)
   }
 
+  /// By schedule, too, what is configured no more is read back.
+  @Test func formerDatabasesAreVerified() throws {
+    let folder = TemporaryFolder()
+    let connect = try PrivateCluster.shared().conninfo(PrivateCluster.shared().makeDatabase())
+    let jobs = "manual: , verify: { action: verify, schedule: '0 6 * * *', zone: UTC }"
+    let (former, clock) = try start(jobs, at: "2026-12-01T05:00:00Z", folder: folder, connect: connect)
+    #expect(try former.ctl("backup", "shop").status == 0)
+    let text = try String(contentsOfFile: former.configuration, encoding: .utf8)
+    try text.replacing("{ shop:", with: "{ other:").write(
+      toFile: former.configuration, atomically: true, encoding: .utf8)
+    #expect(try former.ctl("reload").status == 0)
+    try clock.set("2026-12-01T06:00:01Z")
+    try former.followLedger().wait(for: "backup.verified", "shop/", "sound")
+  }
+
   /// A real timer on a real clock: due in two seconds, and there it is.
   @Test func aDueInstantComes() throws {
     let (daemon, _) = try start("daily: { schedule: '0 2 * * *', zone: UTC }", at: "2026-12-01T01:59:58Z")

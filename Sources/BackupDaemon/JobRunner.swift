@@ -337,7 +337,7 @@ actor JobRunner {
     record.describe(run.report)
     record.detail = outcome?.detail
     if state == .aborted, let canceller = run.canceller {
-      record.detail = RunHistory.cancelled(by: canceller)
+      record.detail = (record.detail ?? [:]).merging(RunHistory.cancelled(by: canceller)) { $1 }
     }
     await surroundings.append(record)
     surroundings.board.post(run.report)

@@ -151,10 +151,19 @@ struct RunWork: Sendable {
           metadata: ["job": "\(job.name)", "database": "\(database.name)", "run": "\(report.id)"])
       }
     }
-    let backup = Backup(
+    var backup = Backup(
       request, settings: plan.backup, stores: plan.stores(of: job), history: history, context: context,
       logger: logger)
-    let outcome = try await backup.run()
+    let cost = Mutex<LoadCost?>(nil)
+    backup.onCost = { one in cost.withLock { $0 = one } }
+    let outcome: Backup.Outcome
+    do throws(Fault) {
+      outcome = try await backup.run()
+    } catch {
+      // What it has cost is on record also where it was ended for that.
+      guard let cost = cost.withLock({ $0 }) else { throw error }
+      return RunOutcome(failed: error, cost)
+    }
     if let new = outcome.statistics {
       if isLost { for old in history.statistics { statistics.append(old) } }
       statistics.append(new)
@@ -375,6 +384,12 @@ extension RunOutcome {
       detail["anomaly.\(number + 1)"] = anomaly.text
     }
   }
+  fileprivate init(failed fault: Fault, _ cost: LoadCost) {
+    self.init(.backupSucceeded, "backup failed")
+    self.fault = fault
+    detail = cost.detail
+  }
+
 
   /// Whether a drill that failed so says something about the backup, and not about the machine that it ran on.
   fileprivate static func isVerdict(_ fault: Fault) -> Bool {

@@ -114,6 +114,8 @@ package struct Backup: Sendable {
   let logger: Logger
 
   /// The `software` of manifests.
+  /// Told what a dump has cost the server, whatever came of it.
+  package var onCost: @Sendable (LoadCost) -> Void = { _ in }
   package static let software = "pgbackupd \(version)"
   package static let version = "0.1.0"
 
@@ -304,7 +306,10 @@ package struct Backup: Sendable {
       defer {
         group.cancelAll()
         // In any case, also where the dump has failed.
-        if let cost = loadGuard.cost { logger.info("what the dump has cost", metadata: cost.metadata) }
+        if let cost = loadGuard.cost {
+          logger.info("what the dump has cost", metadata: cost.metadata)
+          onCost(cost)
+        }
       }
       while let ended = try await group.next() {
         // The guard may end first, where the server can't be asked.

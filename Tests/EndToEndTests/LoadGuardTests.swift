@@ -41,6 +41,8 @@ import Testing
     #expect(alter.status == 0, "\(alter.errors)")
     let ended = try daemon.followLedger().wait(for: "run.finished")
     #expect(ended.contains("E-LOAD-EXCEEDED") && ended.contains("waited for its locks for"), "\(ended)")
+    // What it has cost is on record, the more so where it was ended for that.
+    #expect(ended.contains("\"snapshot_age_s\"") && ended.contains("\"blocked_sessions\""), "\(ended)")
     #expect(try daemon.ctl("backup", "shop", "--no-wait").status == 0)
     // Held, so that the dump does not end before the guard has looked at it; what one look found is judged by the next.
     try holder.waitForWaiter()

@@ -59,13 +59,19 @@ package struct Catalog: Sendable {
     /// Its data is in doubt.
     package var isFlagged: Bool { !isAccepted && manifest.flags?.isEmpty == false }
 
+    /// Nothing else is in doubt than what it should be like, which nobody knew where it was made.
+    package var isOnlyUncompared: Bool { manifest.flags == [Anomaly.Kind.notCompared.rawValue] }
+
     /// Said to whoever is about to use it: what is in doubt, and which one before it is not.
     package func doubt(among catalog: Catalog) -> Fault? {
       guard isFlagged else { return nil }
       let flags = manifest.flags?.joined(separator: ", ") ?? ""
       let before = catalog.backups.last { $0.id.database == id.database && $0.id < id && $0.isGood && !$0.isFlagged }
       return Fault(
-        .backupDoubtful, "\(id) is in doubt: compared with those before it, rows or tables are missing.", cause: flags,
+        .backupDoubtful,
+        isOnlyUncompared
+          ? "\(id) is in doubt: it was compared with nothing that is known to be right."
+          : "\(id) is in doubt: compared with those before it, rows or tables are missing.", cause: flags,
         hint: before.map { "the newest one before it that is in no doubt: \($0.id)" }
           ?? "pgbackupctl show \(shell: id) tells what is missing")
     }

@@ -234,18 +234,18 @@ extension DaemonCore {
   private func doubtful(_ database: StatusReport.Database, _ catalog: Catalog) -> Fault? {
     guard let newest = database.newest, newest.isFlagged else { return nil }
     let undoubted = catalog.backups.last { $0.id.database == database.name && $0.isGood && !$0.isFlagged }
+    let backup = catalog.backups.last { $0.id == newest.id }
+    let isOnlyUncompared = backup?.isOnlyUncompared == true
     return Fault(
       .backupDoubtful,
-      "The newest backup of '\(database.name)' is in doubt: compared with "
-        + (undoubted.map { "\($0.id)" } ?? "those before it") + ", rows or tables are missing.",
-      cause: (catalog.backups.last { $0.id == newest.id }?.manifest.flags ?? []).joined(separator: ", "),
+      "The newest backup of '\(database.name)' is in doubt: "
+        + (isOnlyUncompared
+          ? "what those before it were like is not known here, and nobody has said that it is right."
+          : "compared with " + (undoubted.map { "\($0.id)" } ?? "those before it") + ", rows or tables are missing."),
+      cause: (backup?.manifest.flags ?? []).joined(separator: ", "),
       hint: "pgbackupctl show \(shell: newest.id); where it is right: pgbackupctl accept \(shell: newest.id)")
   }
 
-  /// Whether a run's database is one that the configuration still means.
-  func isConfigured(_ run: RunReport) -> Bool { isConfigured(run.database) }
-
-  func isConfigured(_ database: String) -> Bool {
   /// Whether how a run ended matters still: of a database that is configured, or of backups that are only kept and were read back.
   func isTold(_ run: RunReport, _ catalog: Catalog) -> Bool {
     isConfigured(run)
@@ -253,6 +253,10 @@ extension DaemonCore {
         && catalog.backups.contains { $0.id.database == run.database }
   }
 
+  /// Whether a run's database is one that the configuration still means.
+  func isConfigured(_ run: RunReport) -> Bool { isConfigured(run.database) }
+
+  func isConfigured(_ database: String) -> Bool {
     plan.databases.contains { $0.name == database || $0.includes != nil && database.hasPrefix($0.name + ".") }
   }
 }

@@ -134,8 +134,7 @@ struct RunWork: Sendable {
     let statistics = surroundings.statistics
     history.statistics = statistics.read(database.name)
     let isLost = history.statistics.isEmpty
-    var unknown: Fault?
-    if isLost { (history.statistics, unknown) = await rebuilt(catalog) }
+    if isLost { (history.statistics, history.unknown) = await rebuilt(catalog) }
     history.ledger = await surroundings.ledgerHead()
     if let due = options.due, job.timing?.share == true, let source = shareable(catalog, due: due) {
       do {
@@ -168,16 +167,15 @@ struct RunWork: Sendable {
       if isLost { for old in history.statistics { statistics.append(old) } }
       statistics.append(new)
     }
-    var end = RunOutcome(outcome)
-    if let unknown { end.warnings.append(unknown) }
-    return end
+    return RunOutcome(outcome)
   }
 
-  /// What the last backup in no doubt was like, by its own contents: the state directory has lost it, or is that of a new machine. A backup
-  /// that is compared with nothing says so.
-  private func rebuilt(_ catalog: Catalog) async -> ([BackupStatistics], Fault?) {
-    let last = catalog.backups.last { $0.id.database == database.name && $0.isGood && !$0.isFlagged }
-    guard let last else { return ([], nil) }
+  /// What the last backup in no doubt was like, by its own contents: the state directory has lost it, or is that of a new machine. Where
+  /// nobody here can read that, the reason: a backup that is compared with nothing says so.
+  private func rebuilt(_ catalog: Catalog) async -> ([BackupStatistics], unknown: String?) {
+    let own = catalog.backups.filter { $0.id.database == database.name && $0.isGood }
+    guard !own.isEmpty else { return ([], nil) }
+    guard let last = own.last(where: { !$0.isFlagged }) else { return ([], "all of them are in doubt") }
     var reason: Fault?
     for store in (try? plan.places(of: last)) ?? [] {
       do throws(Fault) {
@@ -187,11 +185,7 @@ struct RunWork: Sendable {
         reason = error
       }
     }
-    let fault = Fault(
-      .backupDoubtful, "What the backups before were like is not known here: this one was compared with nothing.",
-      cause: reason?.message,
-      hint: "pgbackupctl diff \(shell: last.id) \(shell: "\(database.name)/latest"), where the key is")
-    return ([], fault)
+    return ([], reason?.message ?? "no store has the contents of \(last.id)")
   }
 
   /// A backup that another job made of the same database, due within the hour of this one and encrypted to the same recipients:
@@ -384,16 +378,16 @@ extension RunOutcome {
       detail["anomaly.\(number + 1)"] = anomaly.text
     }
   }
-  fileprivate init(failed fault: Fault, _ cost: LoadCost) {
-    self.init(.backupSucceeded, "backup failed")
-    self.fault = fault
-    detail = cost.detail
-  }
-
 
   /// Whether a drill that failed so says something about the backup, and not about the machine that it ran on.
   fileprivate static func isVerdict(_ fault: Fault) -> Bool {
     [.proofFailed, .assertionFailed, .restoreFailed, .artifactDamaged, .databaseQuery].contains(fault.code)
+  }
+
+  fileprivate init(failed fault: Fault, _ cost: LoadCost) {
+    self.init(.backupSucceeded, "backup failed")
+    self.fault = fault
+    detail = cost.detail
   }
 
   fileprivate init(notProved id: BackupID, _ fault: Fault) {

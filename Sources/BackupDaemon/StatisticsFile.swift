@@ -20,7 +20,8 @@ struct StatisticsFile: Sendable {
   }
 
   func append(_ new: BackupStatistics) {
-    var all = read(new.backup.database).filter { $0.backup != new.backup } + [new]
+    // Before the oldest one goes, so that the others know what it knew.
+    var all = (read(new.backup.database).filter { $0.backup != new.backup } + [new]).withPeaks
     // The last one that nobody doubts is the measure, however old it is.
     let measure = all.last { !$0.isFlagged }
     all = all.suffix(Self.kept)
@@ -31,7 +32,9 @@ struct StatisticsFile: Sendable {
   /// What was flagged up to this backup is right, as somebody says.
   func accept(_ backup: BackupID) {
     var all = read(backup.database)
-    for position in all.indices where all[position].backup <= backup { all[position].isFlagged = false }
+    for position in all.indices where all[position].backup <= backup {
+      (all[position].isFlagged, all[position].isUncompared) = (false, nil)
+    }
     if let position = all.lastIndex(where: { $0.backup <= backup }) { all[position].isBaseline = true }
     write(all, backup.database)
   }

@@ -79,6 +79,8 @@ package struct Backup: Sendable {
     package var takenTimes: Set<Date>
     /// What the backups before were like, the oldest first.
     package var statistics: [BackupStatistics] = []
+    /// Why nobody here knows what they were like; nil where somebody does, or there were none.
+    package var unknown: String?
     /// The last line of the ledger, to be signed with the manifest.
     package var ledger: Manifest.LedgerWitness?
 
@@ -112,10 +114,10 @@ package struct Backup: Sendable {
   let history: History
   let context: OperationContext
   let logger: Logger
-
-  /// The `software` of manifests.
   /// Told what a dump has cost the server, whatever came of it.
   package var onCost: @Sendable (LoadCost) -> Void = { _ in }
+
+  /// The `software` of manifests.
   package static let software = "pgbackupd \(version)"
   package static let version = "0.1.0"
 
@@ -223,16 +225,25 @@ package struct Backup: Sendable {
         contents, try dumped.index, storedBytes: dumped.artifact.count,
         seconds: context.now().timeIntervalSince(started))
       let toc = TableOfContents(try dumped.index.entries)
-      let anomalies = settings.anomalyRule.compare(statistics, with: history.statistics)
-      statistics.isFlagged = anomalies.contains(where: \.kind.isAlarming)
-      contents.anomalies = anomalies.isEmpty ? nil : anomalies
+      var anomalies = settings.anomalyRule.compare(statistics, with: history.statistics)
+      if let reason = history.unknown {
+        anomalies.append(Anomaly(.notCompared, "what the backups before were like is not known here: \(reason)"))
+      }
+      // It is the measure of the next ones all the same: there is no other.
+      statistics.isUncompared = anomalies.contains { $0.kind == .notCompared } ? true : nil
+      statistics.isFlagged = anomalies.contains { $0.kind.isAlarming && $0.kind != .notCompared }
+      // What is known here alone is no matter of the contents; the manifest tells it.
+      let told = anomalies.filter { $0.kind != .notCompared }
+      contents.anomalies = told.isEmpty ? nil : told
       let commit = BackupCommit(
         layout: layout, compression: settings.compression, sealed: sealed,
         signingKey: settings.signingKey, artifactName: name, contents: contents, digest: dumped.artifact,
         globals: globals, hasRolePasswords: server.canReadRolePasswords, term: term)
       var outcome = try await commit.run(on: fan.stores, dropped: fan.dropped, written: written) {
-        [contents] artifact, contentsFile, globals in
+        [contents, anomalies] artifact, contentsFile, globals in
         var manifest = manifest(layout, started, server, dumpProgram, artifact, contentsFile, globals, contents)
+        let flags = Set(anomalies.map(\.kind).filter(\.isAlarming).map(\.rawValue)).sorted()
+        manifest.flags = flags.isEmpty ? nil : flags
         manifest.encryption = sealed.record
         manifest.server.databaseOptions = toc.databaseOptions
         return manifest
@@ -380,8 +391,6 @@ package struct Backup: Sendable {
       totals: known.totals)
     manifest.artifact.dataBytes = known.dataBytes
     manifest.due = request.due
-    let flags = Set((known.anomalies ?? []).map(\.kind).filter(\.isAlarming).map(\.rawValue)).sorted()
-    manifest.flags = flags.isEmpty ? nil : flags
     manifest.ledger = history.ledger
     return manifest
   }

@@ -44,6 +44,9 @@ extension BackupStatistics {
       seconds: manifest.finished.timeIntervalSince(manifest.started))
   }
 
+  /// Smaller ones are not worth a line each.
+  private static func archiveShare(of archiveBytes: Int64) -> Int64 { archiveBytes / 1000 }
+
   private init(_ id: BackupID, _ contents: Contents, storedBytes: Int64, seconds: Double) {
     self.init(
       backup: id, archiveBytes: Int64(clamping: contents.archiveBytes), storedBytes: storedBytes,
@@ -52,7 +55,12 @@ extension BackupStatistics {
       rows: Dictionary(
         contents.tables.map { ($0.partitionOf?.last ?? $0.fullName, $0.rows ?? 0) }, uniquingKeysWith: +),
       schemaDigest: nil)
+    if contents.totals.largeObjects > 0 { rows[Self.largeObjects] = contents.totals.largeObjects }
     largestTableBytes = contents.tables.map { Int64(clamping: $0.length) }.max()
+    let blocks =
+      contents.tables.map { ($0.partitionOf?.last ?? $0.fullName, Int64(clamping: $0.length)) }
+      + contents.largeObjects.map { (Self.largeObjects, Int64(clamping: $0.length)) }
+    bytes = Dictionary(blocks, uniquingKeysWith: +).filter { $0.value >= Self.archiveShare(of: archiveBytes) }
   }
 
   init(_ contents: Contents, _ index: ArchiveIndex, storedBytes: Int64, seconds: Double) {

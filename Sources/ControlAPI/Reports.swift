@@ -70,6 +70,17 @@ package struct StatusReport: Codable, Sendable {
       provedWithinSeconds.map { objective in provedAgeSeconds.map { $0 <= objective } ?? false }
     }
 
+    /// That a drill found the newest backup to be something else than what was backed up; nil where none did.
+    package var proofFailure: String? { newest?.proofFailed.map { "FAILED \($0.rfc3339)" } }
+
+    /// Whether what is proved is enough: an older proof is no comfort where the newest backup did not hold.
+    package var holdsProved: Bool? { proofFailure == nil ? meetsProved : false }
+
+    /// The first scenario that nobody has measured, where one may still break the objective for the recovery time.
+    package var unmeasured: String? {
+      rtoSeconds == nil ? nil : recovery.first { $0.seconds == nil }?.scenario
+    }
+
     /// Whether the newest backup is young enough; nil where no objective is set.
     package var meetsRPO: Bool? {
       rpoSeconds.map { objective in ageSeconds.map { $0 <= objective } ?? false }

@@ -14,14 +14,21 @@ struct Gauge {
   var isNeeded = true
   /// Until when the first one has time.
   var grace: Date?
+  /// What is wrong, whatever the figure says.
+  var failure: String?
+  /// What nobody has measured, where that may still break the objective.
+  var unmeasured: String?
 
   private var state: String {
+    if failure != nil { return "bad" }
     guard let seconds else { return objective == nil ? "unknown" : isNeeded && grace == nil ? "bad" : "close" }
     guard let objective else { return "unknown" }
+    if seconds <= objective, unmeasured != nil { return "unknown" }
     return seconds > objective ? "bad" : seconds > objective * 0.9 ? "close" : "good"
   }
 
   private var verdict: String {
+    if let failure { return failure }
     guard let objective else { return "no objective" }
     let bound = Duration.seconds(objective).spoken
     if seconds == nil, let grace { return "the first has time until \(grace.rfc3339)" }
@@ -29,6 +36,7 @@ struct Gauge {
     switch state {
     case "bad": return "MISSED, objective \(bound)"
     case "close": return "at risk, objective \(bound)"
+    case "unknown": return "\(unmeasured ?? "something"): not measured, objective \(bound)"
     default: return "met, objective \(bound)"
     }
   }

@@ -68,9 +68,11 @@ package struct ReportPage {
       ),
       (
         "Newest proved",
-        database.provedAgeSeconds.map { "\(Duration.seconds($0).spoken) old" + number(database.proved, \.proofRecord) }
-          ?? "not run",
-        database.meetsProved
+        (database.proofFailure.map { "\($0)\(number(database.newest?.id, \.proofRecord)); " } ?? "")
+          + (database.provedAgeSeconds.map {
+            "\(Duration.seconds($0).spoken) old" + number(database.proved, \.proofRecord)
+          } ?? (database.proofFailure == nil ? "not run" : "none before it")),
+        database.holdsProved
       ),
       (
         "Recovery", database.recovery.compactMap(\.seconds).max().map { Duration.seconds($0).spoken } ?? "not run",

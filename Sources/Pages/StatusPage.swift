@@ -115,11 +115,12 @@ package struct StatusPage {
       grace: database.graceUntil["rpo"])
     let proved = Gauge(
       title: "Newest proved", seconds: database.provedAgeSeconds, objective: database.provedWithinSeconds,
-      missing: "never proved", grace: database.graceUntil["proved"])
+      missing: "never proved", grace: database.graceUntil["proved"],
+      failure: database.proofFailure.map { "the newest backup's drill \($0)" })
     let slowest = database.recovery.filter { $0.seconds != nil }.max { $0.seconds ?? 0 < $1.seconds ?? 0 }
     let recovery = Gauge(
       title: "A restore takes", seconds: slowest?.seconds, objective: database.rtoSeconds, missing: "not measured",
-      note: slowest?.scenario, isNeeded: false)
+      note: slowest?.scenario, isNeeded: false, unmeasured: database.unmeasured)
     let plots = [
       Plot(
         title: "Stored", unit: { "\(ByteCount(Int64($0)))" }, points: own.map { ($0.time, Double($0.storedBytes)) }),

@@ -146,10 +146,12 @@ struct AuditText {
             ?? "none",
           database.ageSeconds.map { Duration.seconds($0).spoken } ?? "-",
           Self.objective(database.rpoSeconds, database.meetsRPO),
-          database.proved.map { $0.time.rfc3339 + number(proof(of: $0)) } ?? "not run",
+          (database.proofFailure.map { "\($0)\(number(database.newest.flatMap { proof(of: $0.id) })); " } ?? "")
+            + (database.proved.map { $0.time.rfc3339 + number(proof(of: $0)) }
+              ?? (database.proofFailure == nil ? "not run" : "none before it")),
           (database.provedAgeSeconds.map { Duration.seconds($0).spoken } ?? "-")
             + (database.provedWithinSeconds == nil
-              ? "" : " (\(Self.objective(database.provedWithinSeconds, database.meetsProved)))"),
+              ? "" : " (\(Self.objective(database.provedWithinSeconds, database.holdsProved)))"),
           "\(database.backups)",
         ]
       })

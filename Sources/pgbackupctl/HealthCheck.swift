@@ -109,7 +109,9 @@ struct HealthAspect: Encodable {
       !known.contains(problem.code) && !report.stores.contains { $0.fault == problem }
     }
     for problem in rest {
-      let isMild = [.objectiveAtRisk, .backupDoubtful, .storeSpace, .clockDoubtful].contains(problem.code)
+      // A run that somebody has ended is no news to him.
+      let mild: Set<FaultCode> = [.objectiveAtRisk, .backupDoubtful, .storeSpace, .clockDoubtful, .runAborted]
+      let isMild = mild.contains(problem.code)
       aspects.append(
         HealthAspect(
           name: "problem \(problem.code.rawValue)", state: isMild ? .warning : .critical, text: problem.message))
@@ -132,6 +134,10 @@ struct HealthAspect: Encodable {
     var rto = aspect("rto", database.recovery.compactMap(\.seconds).max(), database.rtoSeconds, "not measured")
     // Nobody has measured it: that is no failure yet, and no success either.
     if database.rtoSeconds != nil, database.recovery.allSatisfy({ $0.seconds == nil }) { rto.state = .warning }
+    if rto.state == .ok, let unmeasured = database.unmeasured {
+      rto.state = .notRun
+      rto.text += "; \(unmeasured): not measured"
+    }
     var all = [
       aspect("rpo", database.ageSeconds, database.rpoSeconds, "no good backup"),
       aspect("proved", database.provedAgeSeconds, database.provedWithinSeconds, "not run"), rto,

@@ -150,6 +150,122 @@ import Testing
     #expect(backup.output.contains("IN DOUBT"), "\(backup.output)\(backup.errors)")
   }
 
+  /// Where nobody can read what those before were like, and the state directory has lost it, the backup is in doubt, and so is what is
+  /// compared with it, until somebody accepts.
+  @Test func comparedWithNothing() throws {
+    let folder = TemporaryFolder()
+    let key = try Shell.must(DaemonProcess.program("pgbackupctl"), ["key", "generate", "--output", folder.file("key")])
+    let recipient = try #require(key.split(whereSeparator: \.isWhitespace).first { $0.hasPrefix("age1") })
+    let fixture = try start(folder, stores: ["one"], more: "encryption: { recipients: [\(recipient)] }")
+    let daemon = fixture.daemon
+    #expect(try !daemon.ctl("backup", "shop").output.contains("IN DOUBT"), "the first one has nothing before it")
+    try FileManager.default.removeItem(atPath: folder.file("state/statistics"))
+    try fixture.cluster.sql(fixture.database, "DELETE FROM portal.views")
+    for _ in 0..<2 {
+      let backup = try daemon.ctl("backup", "shop")
+      #expect(backup.output.contains("IN DOUBT: not-compared"), "\(backup.output)\(backup.errors)")
+    }
+    let status = try daemon.ctl("status")
+    #expect(status.status == 10 && status.output.contains("E-BACKUP-DOUBTFUL"), "\(status.output)")
+    #expect(status.output.contains("nobody has said that it is right"), "\(status.output)")
+    #expect(try daemon.ctl("list").output.contains("newest without a warning"))
+    #expect(try daemon.ctl("show", "latest").output.contains("not-compared"))
+    #expect(try daemon.ctl("accept", "latest").status == 0)
+    #expect(try daemon.ctl("status").status == 0)
+    #expect(try !daemon.ctl("backup", "shop").output.contains("IN DOUBT"))
+  }
+
+  /// Nobody misses large objects by a table's rows.
+  @Test func largeObjectsThatVanish() throws {
+    let fixture = try start(stores: ["one"])
+    try fixture.cluster.sql(fixture.database, "SELECT lo_create(0) FROM generate_series(1, 20)")
+    #expect(try fixture.daemon.ctl("backup", "shop").status == 0)
+    try fixture.cluster.sql(fixture.database, "SELECT lo_unlink(oid) FROM pg_largeobject_metadata")
+    let backup = try fixture.daemon.ctl("backup", "shop")
+    #expect(backup.output.contains("IN DOUBT: rows-lost of (large objects)"), "\(backup.output)")
+  }
+
+  /// What is configured no more is kept, and read back with the rest; what is damaged there is told.
+  @Test func formerDatabasesAreVerified() throws {
+    let folder = TemporaryFolder()
+    let cluster = try PrivateCluster.shared()
+    let database = try cluster.makeDatabase("shop", sample: 1)
+    func start(_ name: String) throws -> DaemonProcess {
+      let daemon = try DaemonProcess(
+        """
+        databases: { \(name): { connect: "\(cluster.conninfo(database))" } }
+        stores: { one: { path: \(folder.file("one")) } }
+        jobs: { manual: , verify: { action: verify }, new: { action: verify, databases: [\(name)] } }
+        daemon: { state: \(folder.file("state")), socket: \(folder.file("control.sock")) }
+        """, in: folder)
+      try daemon.waitFor("READY=1")
+      return daemon
+    }
+    mkdir(folder.file("one"), 0o700)
+    let former = try start("old")
+    #expect(try former.ctl("backup", "old").status == 0)
+    former.signal(SIGTERM)
+    _ = former.waitForExit()
+    let daemon = try start("shop")
+    #expect(try daemon.ctl("backup", "shop").status == 0)
+    let run = try daemon.ctl("run", "verify")
+    #expect(
+      run.status == 0 && run.output.contains("old/") && run.output.contains("shop/"), "\(run.output)\(run.errors)")
+    #expect(try !daemon.ctl("run", "new").output.contains("old/"))
+    let artifact = try #require(folder.files(below: "one/old").first { $0.contains(".dump.") })
+    let path = folder.file("one/old/\(artifact)")
+    var bytes = try Data(contentsOf: URL(filePath: path))
+    bytes[bytes.count / 2] ^= 1
+    try bytes.write(to: URL(filePath: path))
+    #expect(try daemon.ctl("run", "verify").status != 0)
+    let status = try daemon.ctl("status").output
+    #expect(status.contains("verify of 'old'") && status.contains("E-ARTIFACT-DAMAGED"), "\(status)")
+  }
+
+  /// What a drill did not prove stands at the head of everything, whatever was proved before it; so does a store that nobody has measured.
+  @Test func aFailedDrillHeadsEverything() throws {
+    let port = try FreePorts.take(1)[0]
+    let fixture = try start(
+      more: "objectives: { proved: 8d, rto: 1h }\nmetrics: { listen: '127.0.0.1:\(port)' }",
+      shop: ", assert: [\"SELECT count(*) > 0 FROM portal.views\"]")
+    let daemon = fixture.daemon
+    func page() throws -> String { try Shell.must("curl", ["-sS", "--noproxy", "*", "http://127.0.0.1:\(port)/"]) }
+    func html() throws -> String {
+      _ = try daemon.ctl("report", "--format", "html", "--output", fixture.folder.file("report.html"))
+      return try String(contentsOfFile: fixture.folder.file("report.html"), encoding: .utf8)
+    }
+    #expect(try daemon.ctl("backup", "shop").status == 0)
+    #expect(try page().contains("aria-label=\"Newest proved: never proved, the first has time until "))
+    #expect(try daemon.ctl("drill", "shop", "--from", "one").status == 0)
+    let check = try daemon.ctl("check").output
+    #expect(check.contains("shop rto: NOT RUN") && check.contains("whole from two: not measured"), "\(check)")
+    #expect(try page().contains("whole from two: not measured"))
+    #expect(try html().contains("<dt>Newest proved</dt>") && !html().contains("not met"))
+    try fixture.cluster.sql(fixture.database, "DELETE FROM portal.views")
+    #expect(try daemon.ctl("backup", "shop").status == 0)
+    #expect(try daemon.ctl("drill", "shop", "--from", "two").status == 9)
+    let report = try daemon.ctl("report").output
+    let line = try #require(report.split(separator: "\n").first { $0.hasPrefix("shop ") }, "\(report)")
+    #expect(line.contains("FAILED 2") && line.contains("8d MISSED"), "\(line)")
+    #expect(try html().contains("<dt>Newest proved</dt><dd>FAILED 2") && html().contains("not met"))
+    #expect(try page().contains("the newest backup's drill FAILED 2"))
+  }
+
+  /// Who has ended a drill is not called out of bed for it.
+  @Test func aCancelledDrillIsMild() throws {
+    let fixture = try start(stores: ["one"], shop: ", assert: [\"SELECT pg_sleep(600) IS NULL\"]")
+    let daemon = fixture.daemon
+    #expect(try daemon.ctl("backup", "shop").status == 0)
+    #expect(try daemon.ctl("drill", "--no-wait").status == 0)
+    while try !daemon.ctl("status").output.contains("assertions") {}
+    let status = try #require(try daemon.ctlJSON("status") as? [String: Any])
+    let run = try #require((status["runs"] as? [[String: Any]])?.first?["id"] as? String)
+    #expect(try daemon.ctl("cancel", run).status == 0)
+    try daemon.followLedger().wait(for: "run.finished", run, "aborted")
+    let check = try daemon.ctl("check", "--nagios")
+    #expect(check.status == 1 && check.output.contains("E-RUN-ABORTED"), "\(check.output)")
+  }
+
   /// The proof lies beside the backup in every store; one that is lost or changed there comes back from another.
   @Test func proofsAreMended() throws {
     let fixture = try start()

@@ -1,8 +1,9 @@
+package import Faults
 package import Foundation
 import Units
 
-/// That a backup was restored and compared, with what that rests on. It lies beside the backup, signed, and names no table: whoever can
-/// read the store learns no more than the manifest tells.
+/// That a backup was restored and compared, with what that rests on; or that a drill found it to be something else. It lies beside the backup,
+/// signed, and names no table: whoever can read the store learns no more than the manifest tells.
 package struct Proof: VersionedRecord, Equatable {
   package static let format = "pgbackupd-proof"
   package static let majorVersion = 1
@@ -30,6 +31,8 @@ package struct Proof: VersionedRecord, Equatable {
   package var checkedRelations: Int?
   /// The SHA-256 of the artifact that was restored; nil from a version that did not say.
   package var artifact: String?
+  /// The code of what a drill failed with; nil where it proved the backup. What reads no such field finds nothing proved either.
+  package var failure: String?
   /// The ledger's last line when it was signed: the store is its witness.
   package var ledger: Manifest.LedgerWitness?
 
@@ -54,15 +57,29 @@ package struct Proof: VersionedRecord, Equatable {
     self.checkedRelations = checkedRelations
   }
 
+  /// That a drill did not prove the backup.
+  package init(
+    failed code: FaultCode, _ manifest: Manifest, finished: Date, host: String, software: String, stores: [String]
+  ) {
+    self.init(
+      backup: manifest.id, finished: finished, host: host, software: software, server: "", stores: stores,
+      outcome: RestoreOutcome(database: ""), assertions: 0, checkedRelations: nil)
+    tables = manifest.totals.tables
+    unproved = max(1, tables)
+    artifact = manifest.artifact.file.sha256
+    failure = code.rawValue
+  }
+
   package var seconds: Double { phases.map(\.seconds).reduce(0, +) }
 
   /// All of it was compared, and is what was backed up.
-  package var isWhole: Bool { unproved == 0 && provedTables == tables }
+  package var isWhole: Bool { failure == nil && unproved == 0 && provedTables == tables }
 
   package var flaw: String? {
     let counts = [Int64(tables), Int64(provedTables), Int64(unproved), rows, archiveBytes, storedBytesRead]
     guard counts.allSatisfy({ (0...1 << 60).contains($0) }), provedTables <= tables else { return "its counts" }
     guard phases.allSatisfy({ (0...1e9).contains($0.seconds) }), phases.count < 100 else { return "its times" }
+    guard (failure ?? "").utf8.count <= 100 else { return "what it failed with" }
     return nil
   }
 

@@ -22,7 +22,8 @@ extension DaemonCore {
       summary.note(proofs)
       return VerificationReport.Backup(
         summary: summary, madeRecord: history.made[decision.backup.id],
-        proofRecord: proofs.failed[decision.backup.id]?.record ?? history.proofRecords[decision.backup.id],
+        // Of what counts: a failure that lies beside the backup rests on no record of a proof before it.
+        proofRecord: proofs.failed[decision.backup.id].map(\.record) ?? history.proofRecords[decision.backup.id],
         proof: decision.backup.proof, notCompared: history.notCompared[decision.backup.id])
     }
     let placements = catalog.backups.flatMap { backup in

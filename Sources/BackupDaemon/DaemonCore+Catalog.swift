@@ -250,10 +250,13 @@ extension DaemonCore {
     let beside = catalog.backups.compactMap { backup in
       backup.proof.flatMap { $0.isWhole ? (backup.id, $0.finished) : nil }
     }
+    let failed = catalog.backups.compactMap { backup in
+      backup.proof.flatMap { RunHistory.FailedProof($0) }.map { (backup.id, $0) }
+    }
     let history = await ledger.history
     return KnownProofs(
       Dictionary(beside, uniquingKeysWith: max).merging(history.proofs, uniquingKeysWith: max),
-      failed: history.failedProofs)
+      failed: history.failedProofs.merging(failed) { $0.time < $1.time ? $1 : $0 })
   }
 
   private func record(
@@ -306,7 +309,18 @@ struct KnownProofs {
 }
 
 extension RunHistory.FailedProof {
-  var text: String { "FAILED \(time.rfc3339), ledger #\(record): \(fault.message)" }
+  /// What lies beside a backup, by whatever host; nil where it says no such thing.
+  fileprivate init?(_ proof: Proof) {
+    guard let failure = proof.failure else { return nil }
+    time = proof.finished
+    fault = Fault(
+      FaultCode(rawValue: failure) ?? .proofFailed, "A drill on \(proof.host) did not prove it: \(failure).",
+      hint: "pgbackupctl drill \(shell: proof.backup) tries again")
+  }
+
+  var basis: String { record.map { "ledger #\($0)" } ?? "by its signed record beside the backup" }
+
+  var text: String { "FAILED \(time.rfc3339), \(basis): \(fault.message)" }
 }
 
 extension BackupSummary {

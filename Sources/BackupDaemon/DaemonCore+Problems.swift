@@ -89,7 +89,7 @@ extension DaemonCore {
         !last.contains(where: { $0.backup == id && $0.fault?.code == failed.fault.code })
       else { return nil }
       let fault = Fault(
-        .proofFailed, "The last drill of \(id) did not prove it (\(failed.time.rfc3339), ledger #\(failed.record)).",
+        .proofFailed, "The last drill of \(id) did not prove it (\(failed.time.rfc3339), \(failed.basis)).",
         cause: failed.fault.message,
         hint: "pgbackupctl drill \(shell: id) tries again; where it is no good: pgbackupctl delete \(shell: id)")
       return Problem(fault, database: id.database, aspect: "proof of \(id)", backup: id)

@@ -68,8 +68,8 @@ package struct RunHistory: Sendable {
 
   package struct FailedProof: Sendable, Equatable {
     package var time: Date
-    /// The number of the record that says so.
-    package var record: Int
+    /// The number of the record that says so; nil where the signed record beside the backup does.
+    package var record: Int?
     package var fault: Fault
   }
 

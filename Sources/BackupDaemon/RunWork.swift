@@ -312,18 +312,27 @@ struct RunWork: Sendable {
       programs: plan.backup.programs, assertions: database.assertions, run: report.id,
       production: plan.drill.server == nil ? nil : await production(catalog), context: context,
       logger: logger)
-    var report: DrillReport
+    let report: DrillReport
     do throws(Fault) {
       report = try await drill()
     } catch {
       guard RunOutcome.isVerdict(error), !Task.isCancelled else { throw error }
-      return RunOutcome(notProved: backup.id, error)
+      // Beside the backup too: another host must not take it for proved by a drill of before.
+      let record = Proof(
+        failed: error.code, backup.manifest, finished: surroundings.now().wholeSecond, host: HostName.current,
+        software: Backup.software, stores: stores.map(\.name))
+      return RunOutcome(notProved: backup.id, error, await write(record, backup))
     }
-    report.proof.ledger = await surroundings.ledgerHead()
-    let failed = await ProofRecord.write(
-      report.proof, of: backup.manifest, signingKey: plan.backup.signingKey, policy: plan.retention,
+    return RunOutcome(report, await write(report.proof, backup))
+  }
+
+  /// Puts what a drill found beside the backup, in each store that has it. Returns what stores failed with.
+  private func write(_ proof: Proof, _ backup: Catalog.Backup) async -> [String: Fault] {
+    var proof = proof
+    proof.ledger = await surroundings.ledgerHead()
+    return await ProofRecord.write(
+      proof, of: backup.manifest, signingKey: plan.backup.signingKey, policy: plan.retention,
       to: plan.stores.filter { store in backup.placements.contains { $0.store == store.name && $0.isWhole } })
-    return RunOutcome(report, failed)
   }
 
   /// The system identifiers of all servers that are backed up, as their backups tell, and they themselves; nil where one of them is not
@@ -390,9 +399,10 @@ extension RunOutcome {
     detail = cost.detail
   }
 
-  fileprivate init(notProved id: BackupID, _ fault: Fault) {
+  fileprivate init(notProved id: BackupID, _ fault: Fault, _ failed: [String: Fault]) {
     self.init(.drillSucceeded, "drill failed")
     backup = id
+    warnings = failed.sorted { $0.key < $1.key }.map(\.value)
     self.fault = fault
     detail = ["proof": "failed"]
   }

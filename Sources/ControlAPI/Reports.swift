@@ -244,6 +244,7 @@ package struct BackupSummary: Codable, Sendable, Equatable {
     isPinned = backup.pin != nil
     isFlagged = backup.isFlagged
     proved = backup.proof.flatMap { $0.isWhole ? $0.finished : nil }
+    proofFailed = backup.proof.flatMap { $0.failure == nil ? nil : $0.finished }
     self.retention = retention
   }
 }

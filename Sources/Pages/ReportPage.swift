@@ -163,10 +163,11 @@ package struct ReportPage {
 
   private var proofs: [[String]] {
     report.backups.map { backup in
-      [
+      let proof = backup.proof.flatMap { $0.failure == nil ? $0 : nil }
+      return [
         "\(backup.summary.id)", backup.summary.type, "\(backup.summary.rows)",
         backup.madeRecord.map { "#\($0)" } ?? "-", backup.summary.proofText,
-        backup.proof.map { Duration.seconds($0.seconds).spoken } ?? "-", backup.proof.map { "\($0.assertions)" } ?? "-",
+        proof.map { Duration.seconds($0.seconds).spoken } ?? "-", proof.map { "\($0.assertions)" } ?? "-",
         [backup.proofRecord.map { "#\($0)" }, backup.proof == nil ? nil : "signed proof beside the backup"]
           .compactMap { $0 }.joined(separator: ", "),
       ]

@@ -242,7 +242,7 @@ enum ReportText {
     if let failed = detail.failedProof { return failed }
     guard let time = detail.proved else { return "not run" }
     // The ledger's own time is that of the run's end.
-    guard let proof = detail.backup.proof, time.timeIntervalSince(proof.finished) < 60 else {
+    guard let proof = detail.backup.proof, proof.failure == nil, time.timeIntervalSince(proof.finished) < 60 else {
       return "\(time.rfc3339), by a restore"
     }
     return "\(time.rfc3339), by a drill on \(proof.host): \(proof.rows) rows in \(proof.provedTables) tables"

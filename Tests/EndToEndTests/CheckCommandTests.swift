@@ -361,6 +361,24 @@ import Testing
     #expect(try fixture.daemon.ctl("show", "latest").output.contains("FAILED 2"))
     #expect(try fixture.daemon.ctl("check").output.contains("the last drill of the newest backup FAILED"))
     #expect(try fixture.daemon.ctl("report").output.contains("FAILED 2"))
+    // In the stores, too: who has nothing but those knows it.
+    for store in ["one", "two"] {
+      let records = fixture.folder.files(below: store).filter { $0.contains("/proof-") && $0.hasSuffix(".json") }
+      #expect(records.count == 1, "\(records)")
+    }
+    fixture.daemon.signal(SIGTERM)
+    _ = fixture.daemon.waitForExit()
+    try FileManager.default.removeItem(atPath: fixture.folder.file("state/ledger.ndjson"))
+    let again = try start(fixture.folder, database: fixture.database)
+    #expect(try again.daemon.ctl("list").output.contains("PROOF FAILED"))
+    #expect(try again.daemon.ctl("show", "latest").output.contains("FAILED 2"))
+    #expect(try again.daemon.ctl("show", "latest:proved").errors.contains("No backup of 'shop' has been proved"))
+    let report = try again.daemon.ctl("report").output
+    #expect(report.contains("did not prove it") && report.contains("by its signed record"), "\(report)")
+    // Until one proves it.
+    #expect(try again.daemon.ctl("drill").status == 0)
+    #expect(try again.daemon.ctl("status").output.contains("this one"))
+    #expect(try !again.daemon.ctl("list").output.contains("PROOF FAILED"))
   }
 
   /// A drill that could not ask is a run that failed, and no word about the backup: its proof stands.

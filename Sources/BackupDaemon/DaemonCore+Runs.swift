@@ -114,7 +114,10 @@ extension DaemonCore {
     let catalog = await keeper.recent()
     // Also where nothing but a manifest that can't be read is left.
     let unreadable = catalog.problems.compactMap { $0.folder.flatMap(BackupLayout.init(folder:))?.id }
-    let names = Set((catalog.backups.map(\.id) + unreadable).map(\.database)).filter { !isConfigured($0) }
+    // Another daemon reads its own.
+    let others = others(catalog)
+    let kept = catalog.backups.map(\.id).filter { !others.contains($0) }
+    let names = Set((kept + unreadable).map(\.database)).filter { !isConfigured($0) }
     return names.sorted().map(plan.database(inCatalog:))
   }
 

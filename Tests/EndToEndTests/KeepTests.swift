@@ -114,6 +114,10 @@ import Testing
     #expect(applied.status == 0 && applied.output.contains("another daemon's"), "\(applied.output)")
     #expect(try first.backups().filter(all.contains) == all)
     #expect(try second.daemon.ctl("list", "shop").output.contains("another daemon's"))
+    let verified = try second.daemon.ctl("run", "verify")
+    #expect(verified.status == 0, "\(verified.errors)")
+    let log = try second.daemon.ctl("log", "--lines", "1000").output
+    #expect(log.contains("crm/") && !log.contains("shop/"), "\(log)")
     // Its own policy holds for it.
     try first.again(at: "2027-01-20T02:00:00Z", keep: "30d")
     #expect(try first.daemon.ctl("reconcile", "--apply").status == 0)

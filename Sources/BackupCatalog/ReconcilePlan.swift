@@ -9,8 +9,8 @@ package struct ReconcilePlan: Sendable {
     case copy(Manifest, from: [String], to: String)
     /// A store that has a backup whole lacks its newest proof, or has one there that nobody who is trusted has signed.
     case copyProof(String, Manifest, from: String, to: String)
-    /// A store lacks the text beside a backup that says the way back; the other stores that have it.
-    case writeText(Manifest, from: [String], store: String)
+    /// A store lacks the text beside a backup that says the way back.
+    case writeText(Manifest, store: String)
     /// A backup's lock ends before its retention does: that was made longer since, or the store did not lock then.
     case lock(Manifest, store: String, until: Date)
     /// A backup that expired leaves a store.
@@ -29,7 +29,7 @@ package struct ReconcilePlan: Sendable {
     package var store: String {
       switch action {
       case .copy(_, _, let target), .copyProof(_, _, _, let target): target
-      case .delete(_, let store), .lock(_, let store, _), .writeText(_, _, let store): store
+      case .delete(_, let store), .lock(_, let store, _), .writeText(_, let store): store
       case .sweep(let leftover): leftover.store
       case .abort(let upload): upload.store
       }
@@ -47,7 +47,7 @@ package struct ReconcilePlan: Sendable {
       switch action {
       case .copy(let manifest, _, let target): "copy \(manifest.layout.folder) to \(target)"
       case .copyProof(let name, let manifest, _, let target): "copy \(manifest.layout.folder)/\(name) to \(target)"
-      case .writeText(let manifest, _, let store):
+      case .writeText(let manifest, let store):
         "write \(manifest.layout.folder)/\(BackupLayout.recoverName) in \(store)"
       case .lock(let manifest, let store, _): "lock \(manifest.layout.folder) in \(store)"
       case .delete(let manifest, let store): "delete \(manifest.layout.folder) from \(store)"
@@ -199,10 +199,9 @@ package struct ReconcilePlan: Sendable {
   }
 
   private static func texts(_ backup: Catalog.Backup, _ staying: [Catalog.Placement]) -> [Step] {
-    let having = backup.placements.filter { $0.isWhole && !$0.lacksText }.map(\.store)
-    return staying.filter(\.lacksText).map {
+    staying.filter(\.lacksText).map {
       Step(
-        action: .writeText(backup.manifest, from: having, store: $0.store),
+        action: .writeText(backup.manifest, store: $0.store),
         reason: "\(BackupLayout.recoverName) is missing there")
     }
   }

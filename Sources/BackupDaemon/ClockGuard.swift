@@ -13,7 +13,7 @@ package struct ClockGuard: Sendable {
   /// The latest time on record from before.
   private let onRecord: TimeInterval
   /// Whether the doubt is of the beginning: the first time that was seen is long behind the last one on record, and nobody keeps the clock.
-  package let isOfStart: Bool
+  package private(set) var isOfStart: Bool
 
   /// More than daylight saving and a bad oscillator can explain.
   private static let tolerance: TimeInterval = 3 * 3600
@@ -42,6 +42,7 @@ package struct ClockGuard: Sendable {
     let isFar = wall > max(self.wall, onRecord) + Self.absence
     (self.wall, self.running) = (wall, running)
     guard abs(step) > Self.tolerance else { return }
+    isOfStart = false
     if let doubt {
       self.doubt = doubt + step > Self.tolerance ? doubt + step : nil
     } else if step > 0, isFar {
@@ -50,5 +51,5 @@ package struct ClockGuard: Sendable {
   }
 
   /// Somebody says that the time is right.
-  package mutating func confirm() { doubt = nil }
+  package mutating func confirm() { (doubt, isOfStart) = (nil, false) }
 }

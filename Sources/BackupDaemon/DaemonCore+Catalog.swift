@@ -281,7 +281,7 @@ extension DaemonCore {
     plan.retention.decide(catalog, others: others(catalog), at: time)
   }
 
-  /// Backups that another daemon, whose key is trusted here, has made of a database that is none of this configuration: it writes into the
+  /// Backups that another daemon, not this one under another key, whose key is trusted here, has made of a database that is none of this configuration: it writes into the
   /// same store, and its own configuration says what becomes of them.
   func others(_ catalog: Catalog) -> Set<BackupID> {
     guard let own = plan.backup.signingKey?.publicKey.description else { return [] }
@@ -289,6 +289,7 @@ extension DaemonCore {
       catalog.backups.filter { backup in
         let signers = Set(backup.placements.compactMap(\.signer))
         return !signers.isEmpty && !signers.contains(own) && !isConfigured(backup.id.database)
+          && !madeHere.contains(backup.id)
       }.map(\.id))
   }
 }

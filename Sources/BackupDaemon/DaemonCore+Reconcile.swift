@@ -85,7 +85,9 @@ extension DaemonCore {
       others: others(catalog), locks: locks)
     // What nobody wants any more is no trouble any more.
     let wanted = Set(made.steps.map(\.name))
-    failedSteps = failedSteps.filter { wanted.contains($0.key) || !withUnfinished && $0.key.hasPrefix("abort ") }
+    failedSteps = failedSteps.filter {
+      wanted.contains($0.key) || !withUnfinished && $0.key.hasPrefix("abort ") || $0.key.hasPrefix(Self.finishing)
+    }
     return made
   }
 
@@ -194,8 +196,11 @@ extension DaemonCore {
     await append(record)
   }
 
-  /// Takes away what is left of deletions that somebody died in. One whose manifest is still there had not begun.
+  private static let finishing = "finish deleting "
+
+  /// Takes away what is left of deletions that somebody died in, or that failed half-way. One whose manifest is still there had not begun.
   private func finishDeletions() async {
+    failedSteps = failedSteps.filter { !$0.key.hasPrefix(Self.finishing) }
     for (place, folder) in await ledger.history.deleting.sorted(by: { $0.value < $1.value }) {
       guard let store = plan.stores.first(where: { $0.name == place.store }),
         let manifest = ObjectKey("\(folder)/\(BackupLayout.manifestName)")
@@ -217,6 +222,7 @@ extension DaemonCore {
         record.result = isDone ? nil : LedgerRecord.deletionFailed
         await append(record)
       case .failure(let error):
+        failedSteps["\(Self.finishing)\(folder) from \(place.store)"] = error.fault
         logger.error(.storeUnusable, error.fault, metadata: ["backup": "\(place.backup)", "store": "\(place.store)"])
       case nil: continue
       }
@@ -376,7 +382,7 @@ extension LedgerRecord {
       self.init(.proofCopied, at: time)
       (backup, database, store) = (manifest.id, manifest.id.database, target)
       detail = ["from": result.source ?? "", "file": name]
-    case .writeText(let manifest, _, let name):
+    case .writeText(let manifest, let name):
       self.init(.recoverWritten, at: time)
       (backup, database, store) = (manifest.id, manifest.id.database, name)
     case .lock(let manifest, let name, let end):
@@ -413,7 +419,7 @@ extension ReconcileReport.Step {
       self.init(
         action: "copy", what: "\(name) of \(manifest.id) (\(manifest.type)) from \(source)", store: target,
         reason: step.reason, fault: fault)
-    case .writeText(let manifest, _, let store):
+    case .writeText(let manifest, let store):
       self.init(
         action: "write", what: "\(BackupLayout.recoverName) of \(manifest.id) (\(manifest.type))", store: store,
         reason: step.reason, fault: fault)

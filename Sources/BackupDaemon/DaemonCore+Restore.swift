@@ -68,6 +68,12 @@ extension DaemonCore {
       report.warnings = outcome.warnings
       if let database = try? restoreDatabase(report.database), outcome.database == liveName(of: database) {
         isInPlace(report.database)
+        let id = report.backup.map { "\($0)" } ?? "\(report.database)/latest"
+        standingProblems["lacking \(report.database)"] = Self.lacking(outcome).map { lack in
+          Fault(
+            .restoreFailed, "'\(report.database)' was put back from \(id), and not all of it: \(lack.message)",
+            cause: lack.cause, hint: "pgbackupctl restore \(shell: id) puts all of it there, or says why it can't")
+        }
       }
     } catch {
       report.state = error.code == .runAborted ? .aborted : .failed
@@ -137,6 +143,11 @@ extension DaemonCore {
     }
   }
 
+  /// What pg_restore could not make, where the way back went on without it.
+  private static func lacking(_ outcome: RestoreOutcome) -> Fault? {
+    outcome.warnings.first { [.restoreFailed, .databaseServer].contains($0.code) }
+  }
+
   private static func detail(_ outcome: RestoreOutcome) -> [String: String] {
     var detail = [
       "target": outcome.database, "tables": "\(outcome.tables)", "proved_tables": "\(outcome.provedTables)",
@@ -146,8 +157,11 @@ extension DaemonCore {
     detail["seconds"] = "\(outcome.phases.map(\.seconds).reduce(0, +))"
     if outcome.isWhole { detail["whole"] = "yes" }
     detail["stores"] = outcome.stores.isEmpty ? nil : outcome.stores.joined(separator: ",")
-    // Chosen tables prove nothing of the rest.
-    if outcome.isProved, outcome.provedTables == outcome.tables, outcome.isWhole { detail["proof"] = "whole" }
+    // Chosen tables prove nothing of the rest, nor does what came without a part of its schema.
+    if outcome.isProved, outcome.provedTables == outcome.tables, outcome.isWhole, lacking(outcome) == nil {
+      detail["proof"] = "whole"
+    }
+    detail["lacking"] = lacking(outcome)?.message
     detail["not_compared"] = DrillReport.names(outcome.unproved + (outcome.derived ?? []))
     detail["kept"] = outcome.kept
     detail["schema"] = outcome.schema

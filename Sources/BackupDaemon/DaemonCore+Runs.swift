@@ -113,10 +113,12 @@ extension DaemonCore {
     guard plan.takesFormer(job) else { return [] }
     let catalog = await keeper.recent()
     // Also where nothing but a manifest that can't be read is left.
-    let unreadable = catalog.problems.compactMap { $0.folder.flatMap(BackupLayout.init(folder:))?.id }
-    // Another daemon reads its own.
+    let unreadable = catalog.problems.filter { $0.fault.code == .manifestInvalid }.compactMap {
+      $0.folder.flatMap(BackupLayout.init(folder:))?.id
+    }
+    // Another daemon reads its own, and what nobody who is trusted has signed is told as such.
     let others = others(catalog)
-    let kept = catalog.backups.map(\.id).filter { !others.contains($0) }
+    let kept = catalog.backups.filter { $0.isTrusted && !others.contains($0.id) }.map(\.id)
     let names = Set((kept + unreadable).map(\.database)).filter { !isConfigured($0) }
     return names.sorted().map(plan.database(inCatalog:))
   }

@@ -39,6 +39,8 @@ package actor DaemonCore {
   var failedSteps: [String: Fault] = [:]
   /// Of stores that lock: until when each backup is locked there, by its folder, as far as anybody has asked.
   var lockEnds: [String: [String: Date]] = [:]
+  /// Backups that the ledger has on record as made here, or copied: with whatever key.
+  var madeHere: Set<BackupID> = []
   /// Why that can't be asked, by store.
   var lockFaults: [String: Fault] = [:]
   /// Stores that can't tell of unfinished uploads, which was logged.
@@ -141,13 +143,17 @@ package actor DaemonCore {
     let history = await ledger.history
     if history.isCorrected(at: now()), let newest = history.newest {
       await recordCorrection(by: newest.timeIntervalSince(now()))
+      // Set right while nobody was looking.
+      if history.clockDoubt != nil { await append(LedgerRecord(.clockConfirmed, at: now())) }
     }
+    madeHere = Set(history.committed.keys)
+    let clockDoubt = await ledger.history.clockDoubt
     clockGuard = ClockGuard(
       wall: now().timeIntervalSince1970, running: SystemClock.running(),
       onRecord: history.newest?.timeIntervalSince1970,
-      isDoubtful: history.clockDoubt != nil, isSynchronized: SystemClock.isKept)
-    if let doubt = history.clockDoubt {
-      doubtClock(doubt)
+      isDoubtful: clockDoubt != nil, isSynchronized: SystemClock.isKept)
+    if let clockDoubt {
+      doubtClock(clockDoubt)
     } else if let ahead = clockGuard.doubt {
       await beginDoubt(
         "later than all that is on record by \(Duration.seconds(ahead).spoken)")

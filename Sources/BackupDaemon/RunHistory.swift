@@ -153,7 +153,8 @@ package struct RunHistory: Sendable {
       guard let backup = record.backup, let store = record.store else { return }
       deleting[PlacementKey(backup: backup, store: store)] = record.detail?["folder"] ?? ""
     case .backupDeleted where record.result == LedgerRecord.deletionFailed:
-      if let backup = record.backup, let store = record.store {
+      // With a fault it may have come half-way.
+      if record.fault == nil, let backup = record.backup, let store = record.store {
         deleting[PlacementKey(backup: backup, store: store)] = nil
       }
     case .backupCopied where record.fault == nil, .backupDeleted where record.fault == nil:
@@ -212,7 +213,10 @@ package struct RunHistory: Sendable {
         if record.detail?["way"] == RestoreWay.putBack.rawValue, record.result == "succeeded" {
           inPlace[database] = nil
         }
-        if record.result == "succeeded", record.detail?["proof"] == "whole", let backup = record.backup {
+        if record.result == "succeeded", record.detail?["proof"] == "whole", let backup = record.backup,
+          // A restore asks no assertions: what one of them has said, only a drill takes back.
+          record.job != DaemonCore.restoreJob || failedProofs[backup]?.fault.code != .assertionFailed
+        {
           proofs[backup] = record.time
           proofRecords[backup] = record.sequence
           failedProofs[backup] = nil

@@ -85,7 +85,7 @@ package struct CatalogReader: Sendable {
       let missing = manifest.files.filter { sizes[$0.name] != $0.size }.map(\.name)
       var pin: Pin?
       if let pinned = objects.first(where: { $0.key.name == BackupLayout.pinName }) {
-        pin = try await self.pin(pinned, of: manifest, in: store, to: &catalog)
+        pin = await self.pin(pinned, of: manifest, in: store, to: &catalog)
       }
       var backup = Catalog.Backup(
         manifest: manifest,
@@ -94,7 +94,9 @@ package struct CatalogReader: Sendable {
         ],
         pin: pin)
       backup.proof = await proof(objects, of: manifest, in: store, knownProofs)
-      backup.placements[0].lacksText = manifest.recover.map { sizes[$0.name] != $0.size } ?? false
+      // Another version's text can't be written anew, and nobody needs to hear of that each time.
+      backup.placements[0].lacksText =
+        manifest.recover.map { sizes[$0.name] != $0.size } ?? false && RecoverText.committed(by: manifest) != nil
       backup.placements[0].proof = backup.proof.map { Proof.name(at: $0.finished) }
       catalog.add(backup)
     } catch {
@@ -105,10 +107,9 @@ package struct CatalogReader: Sendable {
   /// One that can't be read holds its backup all the same: nobody signs a pin, and what somebody has made of it must take nothing away.
   private func pin(
     _ object: StoredObject, of manifest: Manifest, in store: any ObjectStore, to catalog: inout Catalog
-  ) async throws(Fault) -> Pin {
-    let bytes = try await bytes(object.key, in: store)
+  ) async -> Pin {
     do throws(Fault) {
-      return try Pin(decoding: bytes, from: Self.place(object.key, store))
+      return try Pin(decoding: try await bytes(object.key, in: store), from: Self.place(object.key, store))
     } catch {
       catalog.add(
         Catalog.Problem(

@@ -33,8 +33,8 @@ package struct Reconcile: Sendable {
       return await copy(manifest, from: sources, to: target, step, progress)
     case .copyProof(let name, let manifest, let source, let target):
       return await copyProof(name, manifest, from: source, to: target, step)
-    case .writeText(let manifest, let sources, let target):
-      return await writeText(manifest, from: sources, to: target, step)
+    case .writeText(let manifest, let target):
+      return await writeText(manifest, to: target, step)
     case .lock(let manifest, let store, let end):
       return await lock(manifest, in: store, until: end, step)
     case .delete(let manifest, let store):
@@ -128,28 +128,17 @@ package struct Reconcile: Sendable {
     }
   }
 
-  /// As it was written first, which its digest tells; where this version would write another, as another store has it.
-  private func writeText(_ manifest: Manifest, from sources: [String], to name: String, _ step: ReconcilePlan.Step)
-    async
-    -> Result?
-  {
-    guard let target = stores.first(where: { $0.name == name }), let file = manifest.recover else { return nil }
+  /// As it was written first, which its digest tells.
+  private func writeText(_ manifest: Manifest, to name: String, _ step: ReconcilePlan.Step) async -> Result? {
+    guard let target = stores.first(where: { $0.name == name }), let file = manifest.recover,
+      let bytes = RecoverText.committed(by: manifest)
+    else { return nil }
     let end = RetentionTerm(policy, manifest.layout, keepSeconds: manifest.keepSeconds).end(in: name)
     do {
       let key = try Backup.key(manifest.layout, file.name)
       if try await target.stat(key) != nil { try await target.makeRoom(key) }
-      if let bytes = RecoverText.committed(by: manifest) {
-        try await target.put(key, bytes, retainUntil: end)
-        return Result(step: step, fault: nil)
-      }
-      guard let source = sources.lazy.compactMap({ name in stores.first { $0.name == name } }).first else {
-        throw Fault(
-          .objectMissing,
-          "\(file.name) of \(manifest.id) is in no store, and was written by another version of pgbackupd.",
-          hint: "pgbackupctl restore \(shell: manifest.id) works without it")
-      }
-      try await ObjectCopy(key, file, from: source).run(to: key, in: target, retainUntil: end, CopyProgress { _ in })
-      return Result(step: step, fault: nil, source: source.name)
+      try await target.put(key, bytes, retainUntil: end)
+      return Result(step: step, fault: nil)
     } catch {
       return Result(step: step, fault: (error as? StorageError)?.fault ?? Fault(error))
     }

@@ -95,21 +95,25 @@ extension Restore {
   fileprivate func runWhenReachable(
     _ clear: @Sendable () async -> Void
   ) async throws(Fault) -> RestoreOutcome {
-    for _ in 1..<Self.reconnections {
+    var attempt = 0
+    while true {
+      attempt += 1
       await clear()
       do throws(Fault) {
         let outcome = try await run()
         await clear()
         return outcome
       } catch {
-        guard error.code == .databaseUnreachable else { throw error }
+        guard error.code == .databaseUnreachable, attempt < Self.reconnections else {
+          await clear()
+          throw error
+        }
         logger.warning(
           "the safety backup is put back as soon as the server gives a connection",
           metadata: ["cause": "\(error.cause ?? error.message)"])
         try? await Task.sleep(for: Self.reconnectEvery)
       }
     }
-    return try await run()
   }
 
   /// The way back from a restore in place: its safety backup, to where that was taken from. On one connection at a time: what the server
@@ -202,7 +206,7 @@ struct RestoreRun: Sendable {
       try await preparation.tryOut()
     } catch {
       if Task.isCancelled { throw CancellationError() }
-      guard error.code == .restoreFailed else { throw error }
+      guard [.restoreFailed, .databaseServer].contains(error.code) else { throw error }
       throw Fault(
         .restoreRefused, "Nothing was replaced: '\(preparation.inventory.role)' can't make all that the backup has.",
         cause: "\(error.message)\n\(error.cause ?? "")",
@@ -357,7 +361,7 @@ struct RestoreRun: Sendable {
     var proof = RestoreProof.Result()
     do {
       proof = try await ForcedRowSecurity(session: session).resting { try await prover.run() }
-    } catch let fault as Fault where request.isLenient {
+    } catch let fault as Fault where request.isLenient && fault.code != .databaseUnreachable {
       // All the rows that could be put back are better than none.
       proof.unproved.append(fault.message)
     }

@@ -101,20 +101,32 @@ package struct RestoreProgram: Sendable {
     Array(entries.map { "\($0);\n" }.joined().utf8)
   }
 
+  /// What it says of errors, without the commands behind them, in however many lines those are.
+  static func withoutCommands(_ words: String) -> String {
+    var lines = words.split(separator: "\n", omittingEmptySubsequences: false).map(String.init)
+    // The end of a command whose beginning has been cut away.
+    if let first = lines.firstIndex(where: { $0.hasPrefix("pg_restore: ") }) { lines.removeFirst(first) }
+    var isCommand = false
+    return lines.compactMap { line -> String? in
+      if line.hasPrefix("pg_restore: ") { isCommand = false }
+      guard !isCommand else { return nil }
+      guard let command = line.firstRange(of: "Command was:") else { return line }
+      isCommand = true
+      return command.lowerBound == line.startIndex ? nil : String(line[..<command.lowerBound])
+    }.joined(separator: "\n")
+  }
+
   private func fault(_ status: ClientProcess.Status, _ words: String) -> Fault {
     // The command behind an error may hold a password: that of a subscription, or of a user mapping.
-    let complaint = words.ranges(of: "Command was:").first.map { String(words[..<$0.lowerBound]) } ?? words
+    let complaint = Self.withoutCommands(words)
     if complaint.contains("unrecognized configuration parameter") {
       return Fault(
         .toolMissing, "\(program.versionText) speaks to a server that is older than itself.", cause: complaint,
         hint: "install the client programs of the server's own version")
     }
-    // As libpq begins it (PQconnectPoll of fe-connect.c, since PostgreSQL 14).
-    if complaint.split(separator: "\n").contains(where: {
-      $0.hasPrefix("pg_restore: ") && $0.contains("connection to server ")
-    }) {
+    if ServerTrouble.isLoss(byWords: complaint) {
       return Fault(
-        .databaseUnreachable, "pg_restore got no connection to \(connection.summary).", cause: complaint,
+        .databaseUnreachable, "pg_restore had no connection to \(connection.summary), or lost it.", cause: complaint,
         hint: "pg_isready -d \(shell: connection.conninfo)")
     }
     if ServerTrouble.isTold(byWords: complaint) {

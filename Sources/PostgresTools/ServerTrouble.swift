@@ -8,6 +8,13 @@ enum ServerTrouble {
 
   /// The same by the words of a program that tells no SQLSTATE. Servers of drills speak English, and so does libpq here.
   static func isTold(byWords words: String) -> Bool {
+    tells(words, phrases + losses)
+  }
+
+  /// Whether the connection is lost, or was not to be had.
+  static func isLoss(byWords words: String) -> Bool { tells(words, losses) }
+
+  private static func tells(_ words: String, _ phrases: [String]) -> Bool {
     // Not what stands behind an error: a DETAIL may hold a row's own words.
     words.split(separator: "\n").filter { line in
       ["error:", "ERROR:", "FATAL:", "PANIC:"].contains(where: line.contains)
@@ -25,10 +32,13 @@ enum ServerTrouble {
     "No space left on device", ": wrote only ", "Disk quota exceeded", "ERROR:  out of memory", "out of shared memory",
     "Cannot allocate memory", "too many clients", "Too many open files", "remaining connection slots",
     // 57
-    "terminating connection", "canceling statement due to", "the database system is ",
+    "canceling statement due to",
     // 58
     "Input/output error", "could not access file", "could not load library",
-    // The connection itself, which has no SQLSTATE.
+  ]
+  /// As libpq has it (fe-connect.c, fe-misc.c, fe-exec.c), and the server's last words (SQLSTATE 57P01 to 57P03).
+  private static let losses = [
+    "terminating connection", "the database system is ",
     "server closed the connection unexpectedly", "connection to server ", "no connection to the server",
     "could not receive data from server", "could not send data to server",
   ]

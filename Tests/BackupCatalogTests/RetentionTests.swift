@@ -275,10 +275,10 @@ struct SplitMix: RandomNumberGenerator {
     let policy = Self.policy(["local": 7, "offsite": 90])
     #expect(
       plan([placed(1, [without, .init(store: "offsite", missing: [])])], policy)
-        == ["write the text in local, or from offsite"])
+        == ["write the text in local"])
     #expect(
       plan([placed(1, [without])], policy)
-        == ["write the text in local, or from ", "copy local to offsite: missing there"])
+        == ["write the text in local", "copy local to offsite: missing there"])
   }
 
   /// Files without a manifest that belong to a backup another store has: a repair was cut off, and they may be all that is good of it.
@@ -321,7 +321,7 @@ struct SplitMix: RandomNumberGenerator {
       case .copyProof(let name, _, let from, let to): "copy \(name) from \(from) to \(to): \(step.reason)"
       case .lock(_, let store, let end):
         "lock in \(store) for \(Int((end.timeIntervalSince(now) / 3600).rounded())) h: \(step.reason.prefix { $0 != "2" })"
-      case .writeText(_, let from, let store): "write the text in \(store), or from \(from.joined(separator: "+"))"
+      case .writeText(_, let store): "write the text in \(store)"
       case .delete(_, let store): "delete in \(store)"
       case .sweep(let leftover): "sweep in \(leftover.store)"
       case .abort(let upload): "abort in \(upload.store)"

@@ -60,6 +60,13 @@ import Testing
     #expect((clock.doubt != nil) == isAhead && clock.isOfStart == isAhead)
     #expect(ClockGuard(wall: wall, running: 5, onRecord: 1_000).doubt == nil)
     #expect(ClockGuard(wall: wall, running: 5, isSynchronized: false).doubt == nil, "nothing is on record")
+    // A later step is another matter than the beginning, and so is what comes once somebody has confirmed the time.
+    var stepped = clock
+    stepped.observe(wall: wall + 400 * 86_400, running: 65)
+    #expect(stepped.doubt != nil && !stepped.isOfStart)
+    var confirmed = clock
+    confirmed.confirm()
+    #expect(confirmed.doubt == nil && !confirmed.isOfStart)
     // Set right, it is believed.
     clock.observe(wall: 1_060, running: 65)
     #expect(clock.doubt == nil)

@@ -1,6 +1,7 @@
 import BackupCatalog
 import BackupDaemon
 import CronSchedule
+import Faults
 import Foundation
 import TestSupport
 import Testing
@@ -38,6 +39,38 @@ import Units
     (record.due, record.attempt, record.result) = (try at(due), attempt, result)
     record.retry = try retry.map(at)
     return record
+  }
+
+  /// What an assertion of a drill has said, only a drill takes back: a restore asks none. And a deletion that failed half-way is finished.
+  @Test func lastWords() throws {
+    let id = BackupID(database: "a", time: try at("2026-11-21T02:00:00Z"))
+    func run(_ job: String, _ result: String, _ fault: Fault? = nil) throws -> LedgerRecord {
+      var record = try finished("a", "2026-11-21T02:00:00Z", result)
+      (record.job, record.backup, record.fault) = (job, id, fault)
+      record.detail = ["proof": fault == nil ? "whole" : "failed"]
+      return record
+    }
+    var history = RunHistory()
+    history.apply(try run("drill", "failed", Fault(.assertionFailed, "It is not so.")))
+    history.apply(try run("restore", "succeeded"))
+    #expect(history.failedProofs[id] != nil && history.proofs[id] == nil)
+    history.apply(try run("drill", "succeeded"))
+    #expect(history.failedProofs[id] == nil && history.proofs[id] != nil)
+
+    func deletion(_ kind: LedgerRecord.Kind, _ result: String? = nil, _ fault: Fault? = nil) throws {
+      var record = LedgerRecord(kind, at: now)
+      (record.backup, record.store, record.result, record.fault) = (id, "local", result, fault)
+      record.detail = ["folder": "a/daily/20261121T020000Z"]
+      history.apply(record)
+    }
+    try deletion(.backupDeleting)
+    try deletion(.backupDeleted, "failed", Fault(.storeFailed, "It stays."))
+    #expect(history.deleting.values.sorted() == ["a/daily/20261121T020000Z"])
+    try deletion(.backupDeleted, "failed")
+    #expect(history.deleting.isEmpty)
+    try deletion(.backupDeleting)
+    try deletion(.backupDeleted)
+    #expect(history.deleting.isEmpty)
   }
 
   private func plan(_ records: [LedgerRecord], _ change: (inout JobTiming) -> Void = { _ in }) -> RestartPlan {

@@ -34,7 +34,7 @@ import Testing
     arguments: [
       ("ALTER TABLE t ADD CHECK (full_disk(x, '^pgbackupd$') = x)", nil, [.databaseServer]),
       ("CREATE INDEX ON t (full_disk(x, 'pg_restore'))", nil, [.databaseServer]),
-      ("CREATE INDEX ON t (ended(x, 'pg_restore'))", nil, [.databaseServer]),
+      ("CREATE INDEX ON t (ended(x, 'pg_restore'))", nil, [.databaseUnreachable]),
       ("CREATE INDEX ON t (killed(x, 'pg_restore'))", nil, [.drillFailed]),
       ("", "SELECT full_disk(1, '') = 1", [.databaseServer]),
       ("", "SELECT ended(1, '') = 1", [.databaseServer, .databaseUnreachable]),
@@ -83,6 +83,27 @@ import Testing
     ("pg_restore: error: x: ERROR:  duplicate key\nDETAIL:  Key (t)=(No space left on device) already exists.", false),
     ("", false),
   ]) func words(_ words: String, _ expected: Bool) { #expect(ServerTrouble.isTold(byWords: words) == expected) }
+
+  /// A lost connection is one, whatever stands behind the first error; and no command is told, in however many lines it is.
+  @Test func lostConnections() {
+    let told = """
+        PASSWORD 'a secret';
+      pg_restore: error: could not execute query: ERROR:  relation "x" does not exist
+      Command was: CREATE SUBSCRIPTION s CONNECTION 'password=hunter2'
+        PUBLICATION p;
+
+      pg_restore: error: could not execute query: server closed the connection unexpectedly
+      \tThis probably means the server terminated abnormally
+      Command was: CREATE INDEX i ON t (x);
+      pg_restore: warning: errors ignored on restore: 2
+      """
+    let words = RestoreProgram.withoutCommands(told)
+    #expect(
+      !words.contains("secret") && !words.contains("hunter2") && !words.contains("CREATE") && !words.contains("p;"))
+    #expect(words.contains("relation") && words.contains("errors ignored") && ServerTrouble.isLoss(byWords: words))
+    #expect(
+      !ServerTrouble.isLoss(byWords: "pg_restore: error: x: ERROR:  could not extend file: No space left on device"))
+  }
 
   @Test(arguments: [("53100", true), ("57P01", true), ("58030", true), ("23505", false), ("XX002", false)])
   func states(_ state: String, _ expected: Bool) { #expect(ServerTrouble.isTold(byState: state) == expected) }

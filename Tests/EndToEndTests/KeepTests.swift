@@ -54,11 +54,13 @@ import Testing
     }
 
     /// Stops the daemon, and starts it again at a later time.
-    func again(at time: String, keep: String, isKept: Bool = false, trusted: String? = nil) throws {
+    func again(
+      at time: String, keep: String, isKept: Bool = false, trusted: String? = nil, database: String? = nil
+    ) throws {
       daemon.signal(SIGTERM)
       #expect(daemon.waitForExit() == 0)
       daemon = try Self.start(
-        folder, Self.configuration(database, connect, store, folder, keep, trusted), at: time,
+        folder, Self.configuration(database ?? self.database, connect, store, folder, keep, trusted), at: time,
         isKept: isKept)
     }
 
@@ -122,6 +124,20 @@ import Testing
     try first.again(at: "2027-01-20T02:00:00Z", keep: "30d")
     #expect(try first.daemon.ctl("reconcile", "--apply").status == 0)
     #expect(try first.backups().filter(all.contains) == [all[1]])
+  }
+
+  /// A new key, and a database that is configured no more: what the ledger has made is this daemon's all the same.
+  @Test func itsOwnUnderAnotherKey() throws {
+    let fixture = try Fixture(keep: "7d", at: "2026-12-01T02:00:00Z")
+    try fixture.backup()
+    try fixture.again(at: "2026-12-02T02:00:00Z", keep: "7d")
+    try fixture.backup()
+    let (all, key) = (try fixture.backups(), try fixture.key)
+    unlink(fixture.folder.file("state/signing.sec"))
+    unlink(fixture.folder.file("state/signing.pub"))
+    try fixture.again(at: "2026-12-20T02:00:00Z", keep: "7d", trusted: key, database: "crm")
+    #expect(try fixture.daemon.ctl("reconcile", "--apply").status == 0)
+    #expect(try fixture.backups() == [all[1]])
   }
 
   /// A clock that is a year ahead when the daemon starts: nothing expires before somebody has looked.

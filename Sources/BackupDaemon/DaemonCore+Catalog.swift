@@ -281,8 +281,8 @@ extension DaemonCore {
     plan.retention.decide(catalog, others: others(catalog), at: time)
   }
 
-  /// Backups that another daemon, not this one under another key, whose key is trusted here, has made of a database that is none of this configuration: it writes into the
-  /// same store, and its own configuration says what becomes of them.
+  /// Backups that another daemon, whose key is trusted here, has made of a database that is none of this configuration: it writes into the
+  /// same store, and its own configuration says what becomes of them. What this daemon's ledger has made is its own under whatever key.
   func others(_ catalog: Catalog) -> Set<BackupID> {
     guard let own = plan.backup.signingKey?.publicKey.description else { return [] }
     return Set(

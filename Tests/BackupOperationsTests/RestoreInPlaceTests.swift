@@ -67,6 +67,18 @@ import Testing
       return try await restore.run()
     }
 
+    /// Somebody changes a row before it is compared.
+    @discardableResult func mustFailTheProof(sourceLocation: SourceLocation = #_sourceLocation) async throws -> Fault? {
+      let (changed, cluster, database) = (Once(), fixture.cluster, fixture.database)
+      return try await mustFail(.proofFailed, sourceLocation: sourceLocation) { progress in
+        guard progress.phase == .proof, changed.first else { return }
+        let work = try? cluster.sql(
+          "postgres", "SELECT datname FROM pg_database WHERE datname LIKE '\(database)\\_restore%'")
+        _ = try? cluster.sql(
+          work?.trimmingCharacters(in: .whitespacesAndNewlines) ?? "", "UPDATE small SET t = 'somebody''s'")
+      }
+    }
+
     /// Runs it, which must fail with one of these, and sees that nothing has changed.
     @discardableResult func mustFail(
       _ codes: FaultCode..., from stores: [any ObjectStore]? = nil, user: String = "postgres",
@@ -220,14 +232,7 @@ import Testing
       sql:
         "CREATE SUBSCRIPTION s CONNECTION 'host=/nowhere' PUBLICATION p WITH (connect = false, slot_name = 'in_use')",
       later: "ALTER SUBSCRIPTION s SET (slot_name = NONE); DROP SUBSCRIPTION s")
-    let changed = Once()
-    try await place.mustFail(.proofFailed) { progress in
-      guard progress.phase == .proof, changed.first else { return }
-      let work = try? place.fixture.cluster.sql(
-        "postgres", "SELECT datname FROM pg_database WHERE datname LIKE '\(place.fixture.database)\\_restore%'")
-      _ = try? place.fixture.cluster.sql(
-        work?.trimmingCharacters(in: .whitespacesAndNewlines) ?? "", "UPDATE small SET t = 'somebody''s'")
-    }
+    try await place.mustFailTheProof()
     #expect(try await place.run().isProved)
     #expect(try place.fixture.databases == [place.fixture.database])
     let subscription = """
@@ -242,14 +247,7 @@ import Testing
     let place = try await InPlace(
       sql: "UPDATE pg_database SET datistemplate = true WHERE datname = current_database()")
     let database = place.fixture.database
-    let changed = Once()
-    try await place.mustFail(.proofFailed) { progress in
-      guard progress.phase == .proof, changed.first else { return }
-      let work = try? place.fixture.cluster.sql(
-        "postgres", "SELECT datname FROM pg_database WHERE datname LIKE '\(database)\\_restore%'")
-      _ = try? place.fixture.cluster.sql(
-        work?.trimmingCharacters(in: .whitespacesAndNewlines) ?? "", "UPDATE small SET t = 'somebody''s'")
-    }
+    try await place.mustFailTheProof()
     #expect(try await place.run().isProved)
     #expect(try place.fixture.databases == [database])
     let facts = "SELECT datistemplate FROM pg_database WHERE datname = '\(database)'"
@@ -267,14 +265,7 @@ import Testing
         "postgres",
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname LIKE '\(database)\\_restore%'")
     }
-    let changed = Once()
-    let fault = try await place.mustFail(.proofFailed) { progress in
-      guard progress.phase == .proof, changed.first else { return }
-      let work = try? cluster.sql(
-        "postgres", "SELECT datname FROM pg_database WHERE datname LIKE '\(database)\\_restore%'")
-      _ = try? cluster.sql(
-        work?.trimmingCharacters(in: .whitespacesAndNewlines) ?? "", "UPDATE small SET t = 'somebody''s'")
-    }
+    let fault = try await place.mustFailTheProof()
     #expect(fault?.cause?.contains("public.small") == true)
   }
 }

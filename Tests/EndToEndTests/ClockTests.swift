@@ -5,27 +5,9 @@ import Testing
 
 /// The daemon under a clock that is moved for it alone. Its beat is once a second here, so that it looks at the clock as often.
 @Suite(.waits) struct ClockTests {
-  /// A clock file, and what preloads it.
-  private struct Clock {
-    let path: String
-
-    /// Sets the clock that the daemon sees; by so many seconds less than the time, where that is said.
-    func set(_ text: String, sooner: TimeInterval = 0) throws {
-      let wanted = try #require(ISO8601DateFormatter().date(from: text)).addingTimeInterval(-sooner)
-      var shift = Int64(wanted.timeIntervalSinceNow.rounded())
-      let file = open(path, O_RDWR | O_CREAT, 0o600)
-      defer { close(file) }
-      #expect(pwrite(file, &shift, 8, 0) == 8)
-    }
-
-    var environment: [String: String] {
-      ["LD_PRELOAD": DaemonProcess.program("libClockShift.so"), "CLOCK_SHIFT": path, "WATCHDOG_USEC": "3000000"]
-    }
-  }
-
   private func start(
     _ jobs: String, at time: String, folder: TemporaryFolder = TemporaryFolder(), connect: String? = nil
-  ) throws -> (DaemonProcess, Clock) {
+  ) throws -> (DaemonProcess, ShiftedClock) {
     let cluster = try PrivateCluster.shared()
     return try start(
       databases: "shop: { connect: \"\(try connect ?? cluster.conninfo(cluster.makeDatabase()))\" }", jobs: jobs,
@@ -35,8 +17,8 @@ import Testing
   /// Some minutes before the time, which is set when the daemon is ready: to a daemon without a past nothing is due that was so before.
   private func start(
     databases: String, jobs: String, more: String = "", at time: String, folder: TemporaryFolder
-  ) throws -> (DaemonProcess, Clock) {
-    let clock = Clock(path: folder.file("clock"))
+  ) throws -> (DaemonProcess, ShiftedClock) {
+    let clock = ShiftedClock(in: folder)
     try clock.set(time, sooner: 300)
     let daemon = try DaemonProcess(
       """
@@ -44,7 +26,7 @@ import Testing
       jobs: { \(jobs) }
       daemon: { state: \(folder.file("state")), socket: \(folder.file("control.sock")) }
       \(more)
-      """, in: folder, environment: clock.environment)
+      """, in: folder, environment: clock.environment().merging(["WATCHDOG_USEC": "3000000"]) { $1 })
     try daemon.waitFor("READY=1")
     try clock.set(time)
     return (daemon, clock)

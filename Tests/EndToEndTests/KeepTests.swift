@@ -41,14 +41,9 @@ import Testing
     private static func start(
       _ folder: TemporaryFolder, _ configuration: String, at time: String, isKept: Bool = false
     ) throws -> DaemonProcess {
-      let wanted = try #require(ISO8601DateFormatter().date(from: time))
-      var shift = Int64(wanted.timeIntervalSinceNow.rounded())
-      let file = open(folder.file("clock"), O_RDWR | O_CREAT | O_CLOEXEC, 0o600)
-      #expect(pwrite(file, &shift, 8, 0) == 8)
-      close(file)
-      var environment = ["LD_PRELOAD": DaemonProcess.program("libClockShift.so"), "CLOCK_SHIFT": folder.file("clock")]
-      if isKept { environment["CLOCK_SYNCHRONIZED"] = "1" }
-      let daemon = try DaemonProcess(configuration, in: folder, environment: environment)
+      let clock = ShiftedClock(in: folder)
+      try clock.set(time)
+      let daemon = try DaemonProcess(configuration, in: folder, environment: clock.environment(isKept: isKept))
       try daemon.waitFor("READY=1")
       return daemon
     }
@@ -75,6 +70,14 @@ import Testing
       }
     }
 
+    /// The key is lost: the next start makes another one. Returns the old one, as the configuration takes it.
+    func loseKey() throws -> String {
+      let old = try key
+      unlink(folder.file("state/signing.sec"))
+      unlink(folder.file("state/signing.pub"))
+      return old
+    }
+
     /// The folders in the store that have a manifest.
     func backups() throws -> [String] {
       try Shell.must("find", [store, "-name", "manifest.json"]).split(separator: "\n").map(String.init).sorted()
@@ -87,10 +90,8 @@ import Testing
     try fixture.backup()
     try fixture.again(at: "2026-12-02T02:00:00Z", keep: "7d")
     try fixture.backup()
-    let (all, key) = (try fixture.backups(), try fixture.key)
+    let (all, key) = (try fixture.backups(), try fixture.loseKey())
     #expect(all.count == 2)
-    unlink(fixture.folder.file("state/signing.sec"))
-    unlink(fixture.folder.file("state/signing.pub"))
     try fixture.again(at: "2026-12-20T02:00:00Z", keep: "7d")
     let applied = try fixture.daemon.ctl("reconcile", "--apply")
     #expect(applied.status == 0 && applied.output.contains("signed by nobody who is trusted here"), "\(applied.output)")
@@ -132,9 +133,7 @@ import Testing
     try fixture.backup()
     try fixture.again(at: "2026-12-02T02:00:00Z", keep: "7d")
     try fixture.backup()
-    let (all, key) = (try fixture.backups(), try fixture.key)
-    unlink(fixture.folder.file("state/signing.sec"))
-    unlink(fixture.folder.file("state/signing.pub"))
+    let (all, key) = (try fixture.backups(), try fixture.loseKey())
     try fixture.again(at: "2026-12-20T02:00:00Z", keep: "7d", trusted: key, database: "crm")
     #expect(try fixture.daemon.ctl("reconcile", "--apply").status == 0)
     #expect(try fixture.backups() == [all[1]])

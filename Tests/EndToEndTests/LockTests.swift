@@ -52,15 +52,9 @@ import Units
 
     /// Another daemon on the same state, so many hours later.
     func startAgain(keep: String, hours: Int64) throws -> DaemonProcess {
-      var shift = hours * 3600
-      let file = open(folder.file("clock"), O_RDWR | O_CREAT | O_CLOEXEC, 0o600)
-      defer { close(file) }
-      #expect(pwrite(file, &shift, 8, 0) == 8)
-      let daemon = try DaemonProcess(
-        configuration(keep), in: folder,
-        environment: [
-          "LD_PRELOAD": DaemonProcess.program("libClockShift.so"), "CLOCK_SHIFT": folder.file("clock"),
-        ])
+      let clock = ShiftedClock(in: folder)
+      try clock.shift(by: hours * 3600)
+      let daemon = try DaemonProcess(configuration(keep), in: folder, environment: clock.environment())
       try daemon.waitFor("READY=1")
       return daemon
     }

@@ -39,7 +39,7 @@ package actor DaemonCore {
   var failedSteps: [String: Fault] = [:]
   /// Of stores that lock: until when each backup is locked there, by its folder, as far as anybody has asked.
   var lockEnds: [String: [String: Date]] = [:]
-  /// Backups that the ledger has on record as made here, or copied: with whatever key.
+  /// Backups that the ledger had on record as made here at the start, under whatever key. Those that came since bear the present one.
   var madeHere: Set<BackupID> = []
   /// Why that can't be asked, by store.
   var lockFaults: [String: Fault] = [:]
@@ -52,7 +52,6 @@ package actor DaemonCore {
   /// Running time, in seconds.
   var reconciledAt: TimeInterval = 0
   var clockGuard: ClockGuard
-  /// Running time, in seconds.
   /// Scheduled jobs that the ledger knew nothing of at the start.
   var unknownJobs: Set<String> = []
 
@@ -146,7 +145,7 @@ package actor DaemonCore {
       // Set right while nobody was looking.
       if history.clockDoubt != nil { await append(LedgerRecord(.clockConfirmed, at: now())) }
     }
-    madeHere = Set(history.committed.keys)
+    madeHere = Set(history.made.keys)
     let clockDoubt = await ledger.history.clockDoubt
     clockGuard = ClockGuard(
       wall: now().timeIntervalSince1970, running: SystemClock.running(),

@@ -257,7 +257,7 @@ extension DaemonCore {
   func isConfigured(_ run: RunReport) -> Bool { isConfigured(run.database) }
 
   func isConfigured(_ database: String) -> Bool {
-    plan.databases.contains { $0.name == database || $0.includes != nil && database.hasPrefix($0.name + ".") }
+    plan.databases.contains { $0.covers(database) }
   }
 }
 

@@ -98,7 +98,8 @@ extension DaemonCore {
   private func lookAtLocks() async {
     let locking = plan.stores.filter(\.locks)
     guard !locking.isEmpty else { return }
-    _ = await keeper.refresh()
+    // The plan that follows reads anew; of what has come since, no lock is known, and nothing expires.
+    _ = await keeper.recent()
     for store in locking { await lookAtLocks(in: store) }
   }
 

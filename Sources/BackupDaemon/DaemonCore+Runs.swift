@@ -184,9 +184,7 @@ extension DaemonCore {
     let plan = plan
     guard let job = try? plan.job(retry.job) else { return }
     let options = RunOptions(reason: retry.reason, due: retry.due, attempt: retry.attempt)
-    let entries = plan.databases(of: job).filter {
-      $0.name == retry.database || $0.includes != nil && retry.database.hasPrefix($0.name + ".")
-    }
+    let entries = plan.databases(of: job).filter { $0.covers(retry.database) }
     if plan.takesFormer(job), !isConfigured(retry.database) {
       return await beginScheduled(job, plan.database(inCatalog: retry.database), plan, options)
     }
@@ -220,10 +218,7 @@ extension DaemonCore {
 
   private func isWanted(_ name: String, _ database: String) -> Bool {
     guard let job = try? plan.job(name) else { return false }
-    if plan.takesFormer(job), !isConfigured(database) { return true }
-    return plan.databases(of: job).contains {
-      $0.name == database || $0.includes != nil && database.hasPrefix($0.name + ".")
-    }
+    return plan.takes(job, database) || plan.takesFormer(job) && !isConfigured(database)
   }
 
   private func quietUntil(_ job: String) -> Date? {

@@ -15,7 +15,7 @@ extension DaemonPlan {
 
   /// Whether a job takes a database, by its own name or as a member of a pattern.
   func takes(_ job: Job, _ database: String) -> Bool {
-    databases(of: job).contains { $0.name == database || database.hasPrefix($0.name + ".") }
+    databases(of: job).contains { $0.covers(database) }
   }
 
   /// How old the newest proved backup of a database may be: as configured; else, where there are an `rpo` and drills that take the database,

@@ -186,6 +186,11 @@ package struct DaemonPlan: Sendable {
 }
 
 extension DaemonPlan.Database {
+  /// Whether it stands for a database of that name: its own, or one that its pattern may find.
+  func covers(_ database: String) -> Bool {
+    database == name || includes != nil && database.hasPrefix(name + ".")
+  }
+
   /// How long a server may take to name its databases.
   private static let patience = Duration.seconds(30)
 

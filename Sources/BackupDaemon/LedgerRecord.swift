@@ -81,7 +81,7 @@ package struct LedgerRecord: Codable, Sendable, Equatable {
     previous = Self.noDigest
   }
 
-  /// The `result` of a deletion that took nothing away.
+  /// The `result` of a deletion that was not done: with a fault, some of it may have gone.
   package static let deletionFailed = "failed"
 
   package static let noDigest = String(repeating: "0", count: 64)

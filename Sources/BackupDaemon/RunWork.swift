@@ -345,7 +345,7 @@ struct RunWork: Sendable {
         continue
       }
       let isKnown = catalog.backups.contains { backup in
-        (backup.id.database == entry.name || entry.includes != nil && backup.id.database.hasPrefix(entry.name + "."))
+        entry.covers(backup.id.database)
           && backup.manifest.server.systemIdentifier != nil
       }
       if !isKnown { return nil }

@@ -55,8 +55,10 @@ package struct StatusReport: Codable, Sendable {
       self.nextDue = nextDue
     }
 
-    /// The scenario that would take the longest.
-    package var slowestRecovery: RecoveryEstimate? { recovery.max { $0.seconds ?? 0 < $1.seconds ?? 0 } }
+    /// The scenario that would take the longest, of those that were measured.
+    package var slowestRecovery: RecoveryEstimate? {
+      recovery.filter { $0.seconds != nil }.max { $0.seconds ?? 0 < $1.seconds ?? 0 }
+    }
 
     /// Whether every scenario keeps to the objective; nil where there is none, or where one that may still break it was not measured.
     package var meetsRTO: Bool? {

@@ -75,7 +75,7 @@ package struct ReportPage {
         database.holdsProved
       ),
       (
-        "Recovery", database.recovery.compactMap(\.seconds).max().map { Duration.seconds($0).spoken } ?? "not run",
+        "Recovery", database.slowestRecovery?.seconds.map { Duration.seconds($0).spoken } ?? "not run",
         database.meetsRTO
       ),
       ("Backups", "\(database.backups), \(ByteCount(database.storedBytes))", nil),

@@ -117,7 +117,7 @@ package struct StatusPage {
       title: "Newest proved", seconds: database.provedAgeSeconds, objective: database.provedWithinSeconds,
       missing: "never proved", grace: database.graceUntil["proved"],
       failure: database.proofFailure.map { "the newest backup's drill \($0)" })
-    let slowest = database.recovery.filter { $0.seconds != nil }.max { $0.seconds ?? 0 < $1.seconds ?? 0 }
+    let slowest = database.slowestRecovery
     let recovery = Gauge(
       title: "A restore takes", seconds: slowest?.seconds, objective: database.rtoSeconds, missing: "not measured",
       note: slowest?.scenario, isNeeded: false, unmeasured: database.unmeasured)

@@ -131,7 +131,7 @@ struct HealthAspect: Encodable {
           "'\(Self.label(database.name))_\(name)'=\(Int($0))s" + (objective.map { ";;\(Int($0))" } ?? "")
         })
     }
-    var rto = aspect("rto", database.recovery.compactMap(\.seconds).max(), database.rtoSeconds, "not measured")
+    var rto = aspect("rto", database.slowestRecovery?.seconds, database.rtoSeconds, "not measured")
     // Nobody has measured it: that is no failure yet, and no success either.
     if database.rtoSeconds != nil, database.recovery.allSatisfy({ $0.seconds == nil }) { rto.state = .warning }
     if rto.state == .ok, let unmeasured = database.unmeasured {

@@ -197,7 +197,7 @@ let package = Package(
         "AgeEncryption", "ArtifactFormat", "BackupCatalog", "BackupOperations", "Faults", "HTTPTransport",
         "OutsidePrograms", "PostgresArchive", "PostgresTools", "S3Storage", "Storage", "TestSupport",
         "Units", logging,
-      ]),
+      ], resources: [.copy("Golden")]),
     tests("MetricsTextTests", ["MetricsText", coreMetrics]),
     tests(
       "NotificationsTests", ["Faults", "HTTPTransport", "Notifications", "OutsidePrograms", "TestSupport", "Units"]),

@@ -1,7 +1,7 @@
 /// Reads plain bytes back out of an artifact, any range of them, through whatever fetches stored bytes.
 ///
-/// Only the frames that hold the range are fetched. Frames are checked as they are opened (zstd's checksum, gzip's CRC), and
-/// a fetch that returns other than what was asked for is an error: a store may lie.
+/// Only the frames that hold the range are fetched. Each frame's digest is checked before it is opened, where the index has digests; a
+/// fetch that returns other than what was asked for is an error.
 package struct ArtifactReader {
   /// Stored bytes of a range, exactly.
   package typealias Fetch = (Range<UInt64>) async throws -> [UInt8]
@@ -20,12 +20,7 @@ package struct ArtifactReader {
   package func read(_ range: Range<UInt64>, _ body: (UnsafeRawBufferPointer) throws -> Void) async throws {
     for frame in try index.frames(covering: range) {
       let stored = try await fetch(frame.stored)
-      guard stored.count == frame.stored.count else {
-        throw FrameError.damaged(frame: frame.number, reason: "\(stored.count) bytes read of \(frame.stored.count)")
-      }
-      let plain = try stored.withUnsafeBytes { bytes throws(FrameError) in
-        try codec.decode(bytes, plainCount: frame.plain.count, frame: frame.number)
-      }
+      let plain = try codec.open(stored, frame)
       let wanted = range.clamped(to: frame.plain)
       try plain.withUnsafeBytes { bytes in
         let slice = Int(wanted.lowerBound - frame.plain.lowerBound)..<Int(wanted.upperBound - frame.plain.lowerBound)

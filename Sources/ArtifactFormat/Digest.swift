@@ -21,5 +21,12 @@ package struct Digest: Sendable {
     return digest.hexadecimal
   }
 
+  /// The 32 bytes of a digest.
+  package static func bytes(of bytes: ArraySlice<UInt8>) -> [UInt8] {
+    var hash = SHA256()
+    bytes.withUnsafeBytes { hash.update(bufferPointer: $0) }
+    return Array(hash.finalize())
+  }
+
   private static let pairs: [String] = (0..<256).map { ($0 < 16 ? "0" : "") + String($0, radix: 16) }
 }

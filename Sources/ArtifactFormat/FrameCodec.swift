@@ -9,6 +9,24 @@ package protocol FrameCodec: AnyObject {
   func plainCount(_ stored: UnsafeRawBufferPointer) throws(FrameError) -> Int
 }
 
+extension FrameCodec {
+  /// The plain bytes of a frame. The stored bytes are looked at only if their SHA-256 is the frame's: a decompressor is no place for what
+  /// an adversary has written.
+  ///
+  /// - Throws: `FrameError.damaged` where size or digest differ, or where the frame does not hold what the index says.
+  package func open(_ stored: [UInt8], _ frame: FrameIndex.Frame) throws(FrameError) -> [UInt8] {
+    guard stored.count == frame.stored.count else {
+      throw .damaged(frame: frame.number, reason: "\(stored.count) bytes read of \(frame.stored.count)")
+    }
+    if let digest = frame.digest, Digest.hexadecimal(of: stored) != digest {
+      throw .damaged(frame: frame.number, reason: "its SHA-256 is not the one in the contents")
+    }
+    return try stored.span.withUnsafeBytes { bytes throws(FrameError) in
+      try decode(bytes, plainCount: frame.plain.count, frame: frame.number)
+    }
+  }
+}
+
 /// Bounds what a damaged frame can make us allocate. The largest frame without an index is a contents.json of some hundred
 /// thousand tables.
 let largestClaim = 1 << 30

@@ -5,6 +5,8 @@ package import Faults
 package struct Contents: VersionedRecord, Equatable {
   package static let format = "pgbackupd-contents"
   package static let majorVersion = 1
+  /// 1.1 brought the digests of the frames and of the head.
+  package static let minorVersion = 1
 
   package struct Table: Codable, Sendable, Equatable {
     package var schema: String
@@ -62,10 +64,13 @@ package struct Contents: VersionedRecord, Equatable {
     /// Plain bytes of each frame but the last.
     package var plainBytes: Int
     package var storedSizes: [Int]
+    /// SHA-256 of each frame as it is stored before encryption, in hexadecimal. Nil in version 1.0.
+    package var digests: [String]?
 
-    package init(plainBytes: Int, storedSizes: [Int]) {
+    package init(plainBytes: Int, storedSizes: [Int], digests: [String]?) {
       self.plainBytes = plainBytes
       self.storedSizes = storedSizes
+      self.digests = digests
     }
   }
 
@@ -74,6 +79,8 @@ package struct Contents: VersionedRecord, Equatable {
   package var archiveBytes: UInt64
   /// Header and table of contents: what every slice begins with.
   package var headBytes: UInt64
+  /// SHA-256 of these bytes, in hexadecimal. Nil in version 1.0.
+  package var headDigest: String?
   package var frames: Frames
   /// The session settings under which the COPY text was made: a proof must use the same.
   package var settings: [String: String]
@@ -93,6 +100,10 @@ package struct Contents: VersionedRecord, Equatable {
       return "its sizes"
     }
     guard frames.storedSizes.allSatisfy({ (0...1 << 32).contains($0) }) else { return "its frames" }
+    let digests = (frames.digests ?? []) + (headDigest.map { [$0] } ?? [])
+    guard frames.digests.map({ $0.count == frames.storedSizes.count }) ?? true,
+      digests.allSatisfy({ $0.utf8.count == 64 })
+    else { return "its digests" }
     let blocks = tables.map { ($0.offset, $0.length) } + largeObjects.map { ($0.offset, $0.length) }
     guard blocks.allSatisfy({ $0.0 <= limit && $0.1 <= limit }) else { return "where its blocks lie" }
     let counts = tables.flatMap { [$0.rows, $0.bytes] } + largeObjects.flatMap { [$0.count, $0.bytes] }
@@ -101,13 +112,14 @@ package struct Contents: VersionedRecord, Equatable {
   }
 
   package init(
-    id: BackupID, archiveVersion: String, archiveBytes: UInt64, headBytes: UInt64, frames: Frames,
+    id: BackupID, archiveVersion: String, archiveBytes: UInt64, headBytes: UInt64, headDigest: String?, frames: Frames,
     settings: [String: String], tables: [Table], largeObjects: [LargeObjects]
   ) {
     self.id = id
     self.archiveVersion = archiveVersion
     self.archiveBytes = archiveBytes
     self.headBytes = headBytes
+    self.headDigest = headDigest
     self.frames = frames
     self.settings = settings
     self.tables = tables

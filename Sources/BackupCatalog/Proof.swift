@@ -29,8 +29,11 @@ package struct Proof: VersionedRecord, Equatable {
   package var assertions: Int
   /// Indexes and tables that amcheck found sound; nil where it is not installed.
   package var checkedRelations: Int?
-  /// The SHA-256 of the artifact that was restored; nil from a version that did not say.
+  /// The SHA-256 of the artifact, where all of it was read in one go; nil where its frames were checked one by one, and from a version that
+  /// did not say.
   package var artifact: String?
+  /// What was read, by the digests that were checked. Nil from a version that did not say.
+  package var read: ReadEvidence?
   /// The code of what a drill failed with; nil where it proved the backup. What reads no such field finds nothing proved either.
   package var failure: String?
   /// The ledger's last line when it was signed: the store is its witness.
@@ -55,6 +58,8 @@ package struct Proof: VersionedRecord, Equatable {
     phases = outcome.phases
     self.assertions = assertions
     self.checkedRelations = checkedRelations
+    read = outcome.evidence
+    artifact = outcome.evidence?.artifact
   }
 
   /// That a drill did not prove the backup.
@@ -66,7 +71,6 @@ package struct Proof: VersionedRecord, Equatable {
       outcome: RestoreOutcome(database: ""), assertions: 0, checkedRelations: nil)
     tables = manifest.totals.tables
     unproved = max(1, tables)
-    artifact = manifest.artifact.file.sha256
     failure = code.rawValue
   }
 
@@ -80,12 +84,34 @@ package struct Proof: VersionedRecord, Equatable {
     guard counts.allSatisfy({ (0...1 << 60).contains($0) }), provedTables <= tables else { return "its counts" }
     guard phases.allSatisfy({ (0...1e9).contains($0.seconds) }), phases.count < 100 else { return "its times" }
     guard (failure ?? "").utf8.count <= 100 else { return "what it failed with" }
+    if let read, !(0...read.allFrames).contains(read.frames) { return "what it read" }
     return nil
   }
 
   /// One for each drill: a proof is never overwritten.
   package static func name(at time: Date) -> String { "\(prefix)\(time.stamp).json" }
   package static let prefix = "proof-"
+}
+
+/// What a restore has read of a backup, by the digests that it has computed over the bytes that it used.
+package struct ReadEvidence: Codable, Sendable, Equatable {
+  /// SHA-256 of the contents, as they are stored.
+  package var contents: String
+  /// SHA-256 of the artifact, where it was read whole before it was used; nil where frames were checked one by one.
+  package var artifact: String?
+  /// How many of the artifact's frames were read and had the digest that the contents name.
+  package var frames: Int
+  package var allFrames: Int
+  /// SHA-256 over the hexadecimal digests of these frames, one behind the other, in their order; nil where the contents have none.
+  package var digest: String?
+
+  package init(contents: String, artifact: String?, frames: Int, allFrames: Int, digest: String?) {
+    self.contents = contents
+    self.artifact = artifact
+    self.frames = frames
+    self.allFrames = allFrames
+    self.digest = digest
+  }
 }
 
 /// What came of a drill, for who asked for it.

@@ -40,6 +40,8 @@ package struct RestoreOutcome: Sendable, Codable, Equatable {
   package var downtimeSeconds: Double?
   /// The stores that it was read from, the nearest first.
   package var stores: [String] = []
+  /// The digests of what was read; nil from a version that did not say.
+  package var evidence: ReadEvidence?
   /// Placements that failed on the way.
   package var warnings: [Fault] = []
 

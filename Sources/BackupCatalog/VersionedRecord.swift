@@ -5,11 +5,14 @@ import Foundation
 package protocol VersionedRecord: Codable, Sendable {
   static var format: String { get }
   static var majorVersion: Int { get }
+  /// Grows with each key that is added: older programs ignore it.
+  static var minorVersion: Int { get }
   /// What can't be meant in it, in a few words: a record may come from anybody.
   var flaw: String? { get }
 }
 
 extension VersionedRecord {
+  package static var minorVersion: Int { 0 }
   package var flaw: String? { nil }
 }
 
@@ -73,6 +76,6 @@ private struct Enveloped<Record: VersionedRecord>: Encodable {
     try record.encode(to: encoder)
     var container = encoder.container(keyedBy: Keys.self)
     try container.encode(Record.format, forKey: .format)
-    try container.encode("\(Record.majorVersion).0", forKey: .version)
+    try container.encode("\(Record.majorVersion).\(Record.minorVersion)", forKey: .version)
   }
 }

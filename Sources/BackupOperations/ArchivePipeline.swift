@@ -7,7 +7,7 @@ import QueueExecution
 /// From pg_dump's pipe to frames in order: read, meter, compress in parallel. The order of the stages is written here and
 /// nowhere else.
 ///
-///     pipe → block (4 MiB) → scanner (reads only) → zstd on several threads → frames in order → `write`
+///     pipe → block (4 MiB) → scanner (reads only) → zstd and SHA-256 on several threads → frames in order → `write`
 ///
 /// Encryption and the digest are `write`'s (`FrameDestination`): age's chunks follow each other in one stream.
 ///
@@ -45,7 +45,7 @@ struct ArchivePipeline: Sendable {
       do {
         for try await frame in flow.frames {
           try await write(frame.stored)
-          frames.append(plain: frame.plainCount, stored: frame.stored.count)
+          frames.append(plain: frame.plainCount, stored: frame.stored.count, digest: frame.digest)
           flow.release(frame.block)
         }
       } catch {
@@ -124,7 +124,9 @@ private final class Compressor: @unchecked Sendable {
     queue.async { @Sendable [self] in
       do throws(FrameError) {
         let stored = try codec.encode(UnsafeRawBufferPointer(rebasing: block.bytes[..<count]))
-        flow.deliver(.init(number: number, plainCount: count, stored: stored, block: block))
+        // Here, and not where frames are written one after the other: this thread has the bytes in its cache, and others beside it.
+        let digest = Digest.hexadecimal(of: stored)
+        flow.deliver(.init(number: number, plainCount: count, stored: stored, digest: digest, block: block))
       } catch {
         flow.stop(error)
       }

@@ -8,8 +8,12 @@ import Synchronization
 
 /// A stored backup as its archive: any range of the plain bytes, read from whichever placement gives them.
 ///
-/// Only the frames that hold a range are fetched. A store that fails, or gives bytes that are not what was written, is asked no more;
-/// the next placement takes over in the middle of the reading.
+/// Only the frames that hold a range are fetched, and none is decompressed before its digest was checked: the manifest's signature covers the
+/// contents, and the contents have a SHA-256 for each frame. Contents of version 1.0 have none: then the whole artifact is read first and held
+/// against the manifest's digest, and every later reading against that first one (`EarlierArtifact`).
+///
+/// A store that fails, or gives bytes that are not what was written, is asked no more; the next placement takes over in the middle of the
+/// reading.
 package struct ArchiveSource: Sendable {
   package let manifest: Manifest
   package let contents: Contents
@@ -17,6 +21,9 @@ package struct ArchiveSource: Sendable {
   private let index: FrameIndex
   private let compression: Compression
   private let state = Shared()
+
+  /// Of an artifact whose contents have no digests of frames: what its bytes were when all of it was checked.
+  private let earlier: EarlierArtifact?
 
   private struct Place: Sendable {
     let store: any ObjectStore
@@ -30,13 +37,19 @@ package struct ArchiveSource: Sendable {
     let faults = Mutex<[String: Fault]>([:])
     /// Plain bytes that came from each store, and were right.
     let given = Mutex<[String: Int]>([:])
+    /// The frames that were read and whose digests were right.
+    let checked = Mutex<Set<Int>>([])
     /// The frames that were used last and hold more than was asked for: small tables lie in one frame.
     let recent = Mutex<[(number: Int, plain: [UInt8])]>([])
   }
 
   /// Opens a backup: its contents are read, and its key is tried. Throws the fault of the last placement where none can be opened.
+  ///
+  /// - Parameter onCheck: is called with the stored bytes that were checked so far, and how many there are, while a backup of the earlier
+  ///   format is read whole.
   package init(
-    _ manifest: Manifest, in stores: [any ObjectStore], identities: Keyring
+    _ manifest: Manifest, in stores: [any ObjectStore], identities: Keyring,
+    onCheck: @escaping @Sendable (_ checked: Int64, _ all: Int64) -> Void = { _, _ in }
   ) async throws(Fault) {
     guard let algorithm = Compression.Algorithm(rawValue: manifest.artifact.compression) else {
       throw Fault(
@@ -44,6 +57,7 @@ package struct ArchiveSource: Sendable {
     }
     var places: [Place] = []
     var contents: Contents?
+    var earlier: EarlierArtifact?
     var last: Fault?
     for store in stores {
       do {
@@ -51,12 +65,16 @@ package struct ArchiveSource: Sendable {
           contents = try await ContentsReader(store: store, identities: identities).read(manifest)
         }
         let key = try Backup.key(manifest.layout, manifest.artifact.file.name)
+        if contents?.frames.digests == nil, earlier == nil {
+          earlier = try await EarlierArtifact.check(manifest, in: store, onCheck: onCheck)
+        }
         var age: AgeRangeReader?
         if manifest.encryption != nil {
+          let earlier = earlier
           age = try await AgeRangeReader(
             storedBytes: UInt64(max(0, manifest.artifact.file.size)),
             identities: try await identities.identities(opening: manifest, in: store)
-          ) { try await store.read(key, range: $0) }
+          ) { try await EarlierArtifact.read(key, $0, in: store, heldAgainst: earlier) }
         }
         places.append(Place(store: store, key: key, age: age))
       } catch {
@@ -68,10 +86,7 @@ package struct ArchiveSource: Sendable {
       throw last
         ?? Fault(.objectMissing, "No store has \(manifest.id).", hint: "pgbackupctl show \(shell: manifest.id)")
     }
-    guard
-      let index = FrameIndex(
-        frameBytes: contents.frames.plainBytes, plainBytes: contents.archiveBytes,
-        storedSizes: contents.frames.storedSizes),
+    guard let index = contents.frameIndex,
       index.storedBytes == places[0].age?.plainBytes ?? UInt64(max(0, manifest.artifact.file.size)),
       contents.headBytes <= contents.archiveBytes,
       contents.tables.allSatisfy({ Self.fits($0.offset, $0.length, contents.archiveBytes) }),
@@ -84,6 +99,7 @@ package struct ArchiveSource: Sendable {
     self.manifest = manifest
     self.contents = contents
     self.places = places
+    self.earlier = earlier
     self.index = index
     compression = Compression(algorithm: algorithm)
   }
@@ -93,7 +109,10 @@ package struct ArchiveSource: Sendable {
     return !overflow && end <= whole
   }
 
-  /// Bytes fetched from stores so far, of the artifact alone.
+  /// Whether the contents have no digests of frames, so that all of the artifact had to be read first.
+  package var isEarlierFormat: Bool { earlier != nil }
+
+  /// Bytes fetched from stores so far, of the artifact alone; without those of the whole reading that the earlier format takes.
   package var storedBytesRead: UInt64 { state.storedBytes.withLock { $0 } }
 
   /// What placements failed with so far, by store.
@@ -113,7 +132,22 @@ package struct ArchiveSource: Sendable {
     } catch {
       throw Fault(error)
     }
+    if let digest = contents.headDigest, Digest.hexadecimal(of: bytes) != digest {
+      throw Fault(
+        .artifactDamaged, "The head of \(manifest.id)'s archive is not the one that its contents name.",
+        cause: "its SHA-256 differs", hint: "pgbackupctl show \(shell: manifest.id)")
+    }
     return bytes
+  }
+
+  /// What was read so far, by the digests that were checked: what a proof may claim.
+  package var evidence: ReadEvidence {
+    let checked = state.checked.withLock { $0 }.sorted()
+    var digest = Digest()
+    for number in checked { digest.update(Array((index.digests?[number] ?? "").utf8)) }
+    return ReadEvidence(
+      contents: manifest.contents.sha256, artifact: earlier?.sha256, frames: checked.count,
+      allFrames: index.storedSizes.count, digest: index.digests == nil ? nil : digest.hexadecimal)
   }
 
   /// Reads all of it: every table has to have the rows that the contents tell.
@@ -185,6 +219,7 @@ package struct ArchiveSource: Sendable {
     for place in places where state.faults.withLock({ $0[place.store.name] == nil }) {
       do {
         let plain = try await open(frame, at: place)
+        _ = state.checked.withLock { $0.insert(frame.number) }
         state.given.withLock { $0[place.store.name, default: 0] += plain.count }
         if isShared {
           state.recent.withLock { $0 = Array(($0 + [(frame.number, plain)]).suffix(Self.recentFrames)) }
@@ -202,7 +237,7 @@ package struct ArchiveSource: Sendable {
 
   private func open(_ frame: FrameIndex.Frame, at place: Place) async throws -> [UInt8] {
     let fetch = { (range: Range<UInt64>) async throws -> [UInt8] in
-      let bytes = try await place.store.read(place.key, range: range)
+      let bytes = try await EarlierArtifact.read(place.key, range, in: place.store, heldAgainst: earlier)
       state.storedBytes.withLock { $0 += UInt64(bytes.count) }
       return bytes
     }
@@ -212,13 +247,7 @@ package struct ArchiveSource: Sendable {
     } else {
       stored = try await fetch(frame.stored)
     }
-    guard stored.count == frame.stored.count else {
-      throw FrameError.damaged(frame: frame.number, reason: "\(stored.count) bytes read of \(frame.stored.count)")
-    }
-    let codec = try compression.makeCodec()
-    return try stored.withUnsafeBytes { bytes throws(FrameError) in
-      try codec.decode(bytes, plainCount: frame.plain.count, frame: frame.number)
-    }
+    return try compression.makeCodec().open(stored, frame)
   }
 
   private static func fault(_ error: any Error, _ manifest: Manifest, _ store: any ObjectStore) -> Fault {

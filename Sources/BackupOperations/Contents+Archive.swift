@@ -1,4 +1,4 @@
-import ArtifactFormat
+package import ArtifactFormat
 package import BackupCatalog
 import Foundation
 import PostgresArchive
@@ -9,8 +9,10 @@ extension Contents {
     let ancestors = TableSelection.ancestors(in: index.entries)
     self.init(
       id: id, archiveVersion: index.header.version.description, archiveBytes: index.totalBytes,
-      headBytes: index.headBytes,
-      frames: Contents.Frames(plainBytes: frames.frameBytes, storedSizes: frames.storedSizes), settings: settings,
+      headBytes: index.headBytes, headDigest: Digest.hexadecimal(of: index.head),
+      frames: Contents.Frames(
+        plainBytes: frames.frameBytes, storedSizes: frames.storedSizes, digests: frames.digests),
+      settings: settings,
       tables: index.tables.map { table in
         var described = Contents.Table(
           schema: table.schema, name: table.name, dumpID: table.dumpID, offset: table.offset, length: table.length,
@@ -25,6 +27,13 @@ extension Contents {
           count: block.objects.map { Int64($0.count) },
           bytes: block.objects.map { Int64($0.bytes) }, fingerprint: block.objects?.fingerprint.description)
       })
+  }
+
+  /// Where the artifact's frames lie; nil where the parts don't fit together.
+  package var frameIndex: FrameIndex? {
+    FrameIndex(
+      frameBytes: frames.plainBytes, plainBytes: archiveBytes, storedSizes: frames.storedSizes,
+      digests: frames.digests)
   }
 
   /// What the manifest tells of them.

@@ -214,11 +214,10 @@ package struct Drill: Sendable {
     }
     let later = phases.end().dropFirst(began.count)
     outcome.phases += relations == nil ? later.filter { $0.name != RunProgress.Phase.amcheck.rawValue } : Array(later)
-    var proof = Proof(
+    let proof = Proof(
       backup: manifest.id, finished: context.now().wholeSecond, host: HostName.current, software: Backup.software,
       server: versionText, stores: outcome.stores, outcome: outcome, assertions: assertions.count,
       checkedRelations: relations)
-    proof.artifact = manifest.artifact.file.sha256
     return DrillReport(proof: proof, unproved: outcome.unproved, derived: outcome.derived)
   }
 

@@ -23,6 +23,8 @@ final class FrameFlow: @unchecked Sendable {
     let number: Int
     let plainCount: Int
     let stored: [UInt8]
+    /// SHA-256 of `stored`, in hexadecimal.
+    let digest: String
     let block: Block
   }
 

@@ -63,16 +63,22 @@ struct CheckedReader {
   private let key: ObjectKey
   private let file: Manifest.StoredFile
   private let source: any ObjectStore
+  /// What the bytes have to be, piece by piece, where that is known.
+  private let earlier: EarlierArtifact?
   private var digest = Digest()
   private(set) var position: UInt64 = 0
 
   /// Bytes that are held at once.
   private static let piece: UInt64 = 4 << 20
 
-  init(_ key: ObjectKey, _ file: Manifest.StoredFile, _ source: any ObjectStore) {
+  init(
+    _ key: ObjectKey, _ file: Manifest.StoredFile, _ source: any ObjectStore,
+    heldAgainst earlier: EarlierArtifact? = nil
+  ) {
     self.key = key
     self.file = file
     self.source = source
+    self.earlier = earlier
   }
 
   /// Reads to the end; false where the sum is another one.
@@ -95,7 +101,8 @@ struct CheckedReader {
         .artifactDamaged, "'\(key)' in store '\(source.name)' is not what was written: its SHA-256 differs.",
         hint: "pgbackupctl status")
     }
-    let bytes = try await source.read(key, range: position..<min(size, position + Self.piece))
+    let bytes = try await EarlierArtifact.read(
+      key, position..<min(size, position + Self.piece), in: source, heldAgainst: earlier)
     digest.update(bytes)
     position += UInt64(bytes.count)
     return bytes

@@ -60,6 +60,7 @@ extension RestoreOutcome {
     storedBytesRead = Int64(source.storedBytesRead)
     storedBytes = source.manifest.artifact.file.size
     stores = source.stores
+    evidence = source.evidence
     warnings += source.faults.sorted { $0.key < $1.key }.map(\.value)
   }
 }

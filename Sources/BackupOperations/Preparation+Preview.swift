@@ -15,7 +15,7 @@ extension Preparation {
       backup: manifest.id, type: manifest.type, taken: manifest.started, server: restore.maintenance.summary,
       steps: steps, tables: tables.map { "\($0.schema).\($0.name)" }.sorted(),
       rows: tables.compactMap(\.rows).reduce(0, +), bytes: bytes,
-      readBytes: min(stored, Int64(Double(stored) * share)), storedBytes: stored,
+      readBytes: source.isEarlierFormat ? stored : min(stored, Int64(Double(stored) * share)), storedBytes: stored,
       globals: request.withGlobals ? missingGlobals.map(\.shown) : [], warnings: ties + leftOutSettings)
   }
 
@@ -23,6 +23,11 @@ extension Preparation {
     let live = inventory.databases.first { $0.name == names.live }
     let size = live?.bytes.map { " (\(ByteCount($0)))" } ?? ""
     var steps: [String] = []
+    if source.isEarlierFormat {
+      steps.append(
+        "read all of the artifact (\(ByteCount(restore.manifest.artifact.file.size))) and compare its SHA-256 before any of it is used:"
+          + " this backup has no digest for each frame")
+    }
     if request.withGlobals, !missingGlobals.isEmpty {
       steps.append("create roles and tablespaces that are missing: \(missingGlobals.count) statements")
     }

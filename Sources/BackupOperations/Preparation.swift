@@ -32,7 +32,14 @@ struct Preparation: Sendable {
 
   init(_ restore: Restore, readsGlobals: Bool) async throws(Fault) {
     self.restore = restore
-    source = try await ArchiveSource(restore.manifest, in: restore.stores, identities: restore.identities)
+    let context = restore.context
+    source = try await ArchiveSource(
+      restore.manifest, in: restore.stores, identities: restore.identities
+    ) { checked, all in
+      var progress = RunProgress(phase: .check)
+      (progress.storedBytes, progress.expectedBytes) = (checked, all)
+      context.report(progress)
+    }
     head = try await source.head()
     do throws(ArchiveError) {
       toc = TableOfContents(try ArchiveHead(head).entries)

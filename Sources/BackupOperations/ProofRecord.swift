@@ -73,8 +73,9 @@ package enum ProofRecord {
       }
       if let proof = try? Proof(decoding: bytes, from: "'\(object.key)' in store '\(store.name)'"),
         proof.backup == manifest.id,
-        // Of these very bytes.
-        proof.artifact ?? manifest.artifact.file.sha256 == manifest.artifact.file.sha256
+        // Of these very bytes: the contents have the digests of all frames.
+        proof.artifact ?? manifest.artifact.file.sha256 == manifest.artifact.file.sha256,
+        proof.read?.contents ?? manifest.contents.sha256 == manifest.contents.sha256
       {
         return proof
       }

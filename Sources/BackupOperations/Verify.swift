@@ -6,6 +6,7 @@ import Faults
 package import Foundation
 import PostgresArchive
 package import Storage
+import Synchronization
 import Units
 
 /// Reads one placement back, whole, and compares it with what was signed when it was written.
@@ -149,6 +150,7 @@ package struct Verify: Sendable {
       throw damaged("the contents are those of \(contents.id)")
     }
     guard found.archiveBytes == contents.archiveBytes, found.headBytes == contents.headBytes,
+      found.headDigest == contents.headDigest ?? found.headDigest,
       found.largeObjects == contents.largeObjects, found.tables == contents.tables
     else { throw damaged(Self.difference(found, contents)) }
     guard found.totals == manifest.totals else {
@@ -165,16 +167,16 @@ package struct Verify: Sendable {
       throw Fault(
         .formatTooNew, "\(manifest.id) is compressed with '\(manifest.artifact.compression)', which is not known here.")
     }
-    guard
-      let index = FrameIndex(
-        frameBytes: contents.frames.plainBytes, plainBytes: contents.archiveBytes,
-        storedSizes: contents.frames.storedSizes)
-    else { throw damaged("the contents' frames don't make an archive of its size") }
+    guard let index = contents.frameIndex else {
+      throw damaged("the contents' frames don't make an archive of its size")
+    }
+    let earlier = try await checkWhole(contents)
     let compression = Compression(algorithm: algorithm)
     var frames = FrameSplitter(index: index)
     var decryptor =
       manifest.encryption == nil ? nil : AgeDecryptor(try await identities.identities(opening: manifest, in: store))
-    var reader = CheckedReader(try key(manifest.artifact.file.name), manifest.artifact.file, store)
+    var reader = CheckedReader(
+      try key(manifest.artifact.file.name), manifest.artifact.file, store, heldAgainst: earlier)
     var scanner = ArchiveScanner()
     try await withThrowingTaskGroup(of: (Int, [UInt8]).self) { group in
       var opened = OrderedFrames()
@@ -182,7 +184,7 @@ package struct Verify: Sendable {
       while !isAtEnd {
         var plain: [UInt8] = []
         if let bytes = try await reader.next() {
-          progress(Int64(bytes.count))
+          progress(Int64(earlier == nil ? bytes.count : bytes.count / 2))
           plain = try decryptor?.update(bytes) ?? bytes
         } else {
           isAtEnd = true
@@ -194,7 +196,7 @@ package struct Verify: Sendable {
             try opened.take(next, into: &scanner)
           }
           opened.pending += 1
-          group.addTask { (frame.number, try Self.decode(stored, frame, compression)) }
+          group.addTask { (frame.number, try compression.makeCodec().open(stored, frame)) }
         }
       }
       try frames.finish()
@@ -205,12 +207,17 @@ package struct Verify: Sendable {
 
   private static let parallel = 4
 
-  private static func decode(
-    _ stored: [UInt8], _ frame: FrameIndex.Frame, _ compression: Compression
-  ) throws -> [UInt8] {
-    let codec = try compression.makeCodec()
-    return try stored.withUnsafeBytes { bytes throws(FrameError) in
-      try codec.decode(bytes, plainCount: frame.plain.count, frame: frame.number)
+  /// Contents of version 1.0 have no digests of frames: the artifact is then read twice, and looked into only the second time. Half of its bytes
+  /// count as progress each time.
+  private func checkWhole(_ contents: Contents) async throws -> EarlierArtifact? {
+    guard contents.frames.digests == nil else { return nil }
+    let last = Mutex<Int64>(0)
+    return try await EarlierArtifact.check(manifest, in: store, isRemembered: false) { checked, _ in
+      let piece = last.withLock { last in
+        defer { last = checked }
+        return checked - last
+      }
+      progress(piece / 2)
     }
   }
 

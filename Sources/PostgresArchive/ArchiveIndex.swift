@@ -42,13 +42,15 @@ package struct ArchiveIndex: Sendable {
   package let header: ArchiveHeader
   package let entries: [TocEntry]
   /// Header and table of contents: what every slice begins with.
-  package let headBytes: UInt64
+  package let head: [UInt8]
   package let totalBytes: UInt64
   package let tables: [Table]
   package let largeObjects: [LargeObjects]
 }
 
 extension ArchiveIndex {
+  package var headBytes: UInt64 { UInt64(head.count) }
+
   /// The byte ranges that make a smaller archive with only the wanted blocks, in order, neighbours joined.
   ///
   /// `pg_restore` takes the concatenation of the ranges as an archive: from a pipe with `--data-only` and one `-t` per wanted

@@ -39,7 +39,6 @@ package struct ArchiveScanner {
   private var objects: (count: UInt64, bytes: UInt64, fingerprint: Fingerprint) = (0, 0, Fingerprint())
 
   private var awaited: [Int: TocEntry] = [:]
-  private var headBytes: UInt64 = 0
   private var tables: [ArchiveIndex.Table] = []
   private var largeObjects: [ArchiveIndex.LargeObjects] = []
 
@@ -109,14 +108,13 @@ package struct ArchiveScanner {
     }
     guard let header = head.header else { preconditionFailure("the head was read") }
     return ArchiveIndex(
-      header: header, entries: head.entries, headBytes: headBytes, totalBytes: offset, tables: tables,
+      header: header, entries: head.entries, head: head.bytes, totalBytes: offset, tables: tables,
       largeObjects: largeObjects)
   }
 
   // MARK: - Data blocks
 
   private mutating func beginData() throws(ArchiveError) {
-    headBytes = offset
     for entry in head.entries where entry.hasData {
       guard awaited.updateValue(entry, forKey: entry.dumpID) == nil else {
         throw ArchiveError(.malformed("dump id \(entry.dumpID) stands twice in the table of contents"), at: offset)

@@ -1,7 +1,6 @@
 import AgeEncryption
 import ArtifactFormat
 import BackupCatalog
-import BackupOperations
 import Faults
 import Foundation
 import Logging
@@ -12,6 +11,8 @@ import Synchronization
 import TestSupport
 import Testing
 import Units
+
+@testable import BackupOperations
 
 /// A local store in a folder of its own, and backups into it.
 struct Workshop {
@@ -71,10 +72,7 @@ func connection(_ cluster: PrivateCluster, _ database: String, user: String = "p
     #expect(contents.largeObjects.compactMap(\.count).reduce(0, +) == 3)
     #expect(contents.settings["client_encoding"] == "UTF8")
 
-    let index = try #require(
-      FrameIndex(
-        frameBytes: contents.frames.plainBytes, plainBytes: contents.archiveBytes,
-        storedSizes: contents.frames.storedSizes))
+    let index = try #require(contents.frameIndex)
     let key = try #require(ObjectKey(outcome.manifest.layout.path(outcome.manifest.artifact.file.name)))
     let reader = try ArtifactReader(index: index, compression: compression) {
       try await workshop.store.read(key, range: $0)
@@ -114,10 +112,7 @@ func connection(_ cluster: PrivateCluster, _ database: String, user: String = "p
     let age = try await AgeRangeReader(storedBytes: size, identities: [identity]) {
       try await workshop.store.read(key, range: $0)
     }
-    let index = try #require(
-      FrameIndex(
-        frameBytes: contents.frames.plainBytes, plainBytes: contents.archiveBytes,
-        storedSizes: contents.frames.storedSizes))
+    let index = try #require(contents.frameIndex)
     let reader = try ArtifactReader(index: index, compression: settings.compression) { range in
       try await age.read(range) { try await workshop.store.read(key, range: $0) }
     }

@@ -251,10 +251,10 @@ private struct Forgery {
     for start in stride(from: 0, to: archive.count, by: index.frameBytes) {
       let plain = archive[start..<min(archive.count, start + index.frameBytes)]
       let frame = try plain.withUnsafeBytes { try codec.encode($0) }
-      index.append(plain: plain.count, stored: frame.count)
+      index.append(plain: plain.count, stored: frame.count, digest: Digest.hexadecimal(of: frame))
       stored += frame
     }
-    contents.frames = .init(plainBytes: index.frameBytes, storedSizes: index.storedSizes)
+    contents.frames = .init(plainBytes: index.frameBytes, storedSizes: index.storedSizes, digests: index.digests)
     // What a reader needs to find its way; the tables stay where the lie has them.
     contents.archiveBytes = index.plainBytes
     let artifact = try encryption.encrypt(stored)

@@ -83,31 +83,36 @@ let package = Package(
     .target(name: "CPlatform"),
 
     // Words that every layer speaks
-    room("Faults"),
+    room("Faults", ["Quoting"]),
+    room("Quoting"),
     room("Units", isAlwaysOptimised: true),
     room("QueueExecution"),
 
     // Rules: values in, values out
     room("CronSchedule", ["Units"], isAlwaysOptimised: true),
-    room("PostgresArchive", ["CXXHash", "Units"]),
-    room("BackupCatalog", ["Faults", "Units"]),
-    room("AgeEncryption", [crypto, cryptoExtras]),
-    room("MetricsText", [coreMetrics]),
-    room("ArtifactFormat", ["AgeEncryption", "CZstd", "CZlib", crypto]),
+    room("PostgresArchive", ["CXXHash", "Quoting", "Units"]),
+    room("BackupCatalog", ["Faults", "Quoting", "Units"]),
+    room("AgeEncryption", ["Quoting", crypto, cryptoExtras]),
+    room("MetricsText", ["Quoting", coreMetrics]),
+    room("ArtifactFormat", ["AgeEncryption", "CZstd", "CZlib", "Quoting", crypto]),
 
     // Edges: each hides one thing outside the process
     room("Storage", ["CPlatform", "Faults", "QueueExecution", "Units"]),
     room(
-      "PostgresTools", ["CLibPQ", "CPlatform", "Faults", "QueueExecution", "Units", logging, subprocess, systemPackage]),
-    room("HTTPTransport", ["CCurl", "QueueExecution", "Units"]),
-    room("S3Storage", ["Faults", "HTTPTransport", "OutsidePrograms", "Storage", "Units", coreMetrics, crypto]),
-    room("OutsidePrograms", ["CPlatform", "Faults", "Units", subprocess, systemPackage]),
-    room("Notifications", ["Faults", "HTTPTransport", "OutsidePrograms", "Units", crypto]),
-    room("SystemdSupport", ["CSystemd", "Faults", logging]),
-    room("ControlAPI", ["BackupCatalog", "Faults", "Units"]),
+      "PostgresTools",
+      [
+        "CLibPQ", "CPlatform", "Faults", "QueueExecution", "Quoting", "Units", logging, subprocess, systemPackage,
+      ]),
+    room("HTTPTransport", ["CCurl", "QueueExecution", "Quoting", "Units"]),
+    room(
+      "S3Storage", ["Faults", "HTTPTransport", "OutsidePrograms", "Quoting", "Storage", "Units", coreMetrics, crypto]),
+    room("OutsidePrograms", ["CPlatform", "Faults", "Quoting", "Units", subprocess, systemPackage]),
+    room("Notifications", ["Faults", "HTTPTransport", "OutsidePrograms", "Quoting", "Units", crypto]),
+    room("SystemdSupport", ["CSystemd", "Faults", "Quoting", logging]),
+    room("ControlAPI", ["BackupCatalog", "Faults", "Quoting", "Units"]),
 
     // Pages: reports as HTML
-    room("Pages", ["BackupCatalog", "ControlAPI", "Faults", "Units"]),
+    room("Pages", ["BackupCatalog", "ControlAPI", "Faults", "Quoting", "Units"]),
 
     // Operations: each runs once, given its collaborators
     room(
@@ -115,7 +120,7 @@ let package = Package(
       [
         "AgeEncryption", "ArtifactFormat", "BackupCatalog", "ControlAPI", "CPlatform", "Faults",
         "OutsidePrograms", "PostgresArchive",
-        "PostgresTools", "QueueExecution",
+        "PostgresTools", "QueueExecution", "Quoting",
         "Storage",
         "Units", crypto, logging,
       ]),
@@ -126,7 +131,7 @@ let package = Package(
       [
         "AgeEncryption", "ArtifactFormat", "BackupCatalog", "BackupOperations", "ControlAPI", "CPlatform",
         "CronSchedule", "Faults",
-        "MetricsText", "Notifications", "OutsidePrograms", "Pages", "PostgresTools", "QueueExecution",
+        "MetricsText", "Notifications", "OutsidePrograms", "Pages", "PostgresTools", "QueueExecution", "Quoting",
         "Storage", "SystemdSupport", "Units", heap, httpTypes, hummingbird, hummingbirdCore, lifecycle, logging,
         nioCore,
         nioPosix, unixSignals,
@@ -137,7 +142,7 @@ let package = Package(
       "BackupConfiguration",
       [
         "AgeEncryption", "ArtifactFormat", "BackupCatalog", "CronSchedule", "Faults", "HTTPTransport", "Notifications",
-        "OutsidePrograms", "PostgresTools",
+        "OutsidePrograms", "PostgresTools", "Quoting",
         "S3Storage",
         "Units", yams,
       ]),
@@ -149,8 +154,8 @@ let package = Package(
       [
         "AgeEncryption", "ArtifactFormat", "BackupCatalog", "BackupConfiguration", "BackupDaemon", "BackupOperations",
         "ControlAPI", "CPlatform", "Faults",
-        "CronSchedule", "MetricsText", "OutsidePrograms", "PostgresTools", "Storage", "StoreAssembly", "SystemdSupport",
-        "Units",
+        "CronSchedule", "MetricsText", "OutsidePrograms", "PostgresTools", "Quoting", "Storage", "StoreAssembly",
+        "SystemdSupport", "Units",
         argumentParser, coreMetrics, lifecycle, logging,
         unixSignals,
       ]),
@@ -158,8 +163,8 @@ let package = Package(
       "pgbackupctl",
       [
         "AgeEncryption", "ArtifactFormat", "BackupCatalog", "BackupConfiguration", "BackupOperations", "ControlAPI",
-        "CronSchedule", "Faults", "OutsidePrograms", "Pages", "PostgresTools", "S3Storage", "Storage", "StoreAssembly",
-        "Units",
+        "CronSchedule", "Faults", "OutsidePrograms", "Pages", "PostgresTools", "Quoting", "S3Storage", "Storage",
+        "StoreAssembly", "Units",
         argumentParser,
         logging,
       ]),
@@ -167,11 +172,14 @@ let package = Package(
     // Tests: real servers, real processes; the helpers are a target of their own
     .target(
       name: "TestSupport", dependencies: ["CPlatform", "CronSchedule", "Storage", "Units"], path: "Tests/TestSupport",
-      exclude: ["browser.py", "faults.py", "forward.py", "ledger_year.py", "sinks.py", "tunnels.py"],
+      exclude: [
+        "browser.py", "faults.py", "forward.py", "ledger_year.py", "password_thief.py", "sinks.py", "tunnels.py",
+      ],
       swiftSettings: strict),
     .target(name: "ClockShift", path: "Tests/ClockShift"),
     .target(name: "HangingDisk", path: "Tests/HangingDisk"),
     .target(name: "FullDisk", path: "Tests/FullDisk"),
+    tests("QuotingTests", ["PostgresTools", "Quoting", "TestSupport"]),
     tests("UnitsTests", ["Units", "Faults", "TestSupport"]),
     tests("CronScheduleTests", ["CronSchedule", "TestSupport", "Units", crypto], resources: [.copy("Vectors")]),
     tests("PostgresArchiveTests", ["PostgresArchive"], resources: [.copy("Golden")]),

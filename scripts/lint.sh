@@ -21,6 +21,12 @@ rule "Unstructured tasks belong to the daemon, to the parts of an S3 upload, to 
 rule "Open ends" '\bTO''DO\b|\bFIX''ME\b|\bXX''X\b' --include='*.swift' --include='*.sh' --include='*.c' --include='*.h' Sources Tests scripts
 rule "Tests wait for events" 'Task\.sleep|\busleep\(|Thread\.sleep' --include='*.swift' Tests
 rule "No force, no trap on input" '\btry!|fatalError\(| as! ' --include='*.swift' Sources
+# Characters hide bytes: `'` behind U+0600 is no `'` to Swift, and CR LF is no LF. Cron expressions, sizes and paths of stores have an
+# alphabet of ASCII that is checked, byte by byte, where they come in.
+rule "Text is searched and cut by bytes (Sources/Quoting/ByteText.swift)" '\.replacing\(|replacingOccurrences|\.has(Prefix|Suffix)\(|\.isNewline' \
+  --include='*.swift' --exclude-dir=Quoting --exclude-dir=CronSchedule --exclude-dir=Units --exclude-dir=Storage Sources
+rule "Only Sources/Quoting quotes" "&(amp|lt|gt|quot|#39);|\"''\"|\"\\\\\"\\\\\"\"|'\\\\''" \
+  --include='*.swift' --exclude-dir=Quoting Sources
 
 # The programs are not installed where lint runs; whatever else verify has to say about the unit is a mistake.
 found=$(systemd-analyze verify --man=no systemd/pgbackupd.service 2>&1 |

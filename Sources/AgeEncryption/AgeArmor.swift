@@ -1,4 +1,5 @@
 import Foundation
+import Quoting
 
 /// The text form of an age file (age-encryption.org/v1, "ASCII armor"): PEM with 64 columns, strictly.
 package enum AgeArmor {
@@ -15,9 +16,12 @@ package enum AgeArmor {
 
   /// The bytes; nil where the text is not armored at all.
   package static func decode(_ text: String) throws(AgeError) -> [UInt8]? {
-    let trimmed = text.trimmingCharacters(in: .whitespacesAndNewlines).replacing("\r\n", with: "\n")
-    guard trimmed.hasPrefix("-----BEGIN") else { return nil }
-    let lines = trimmed.split(separator: "\n", omittingEmptySubsequences: false).map(String.init)
+    let trimmed = text.withoutBlanks
+    guard trimmed.starts(withBytes: "-----BEGIN") else { return nil }
+    // A line ends with LF or CR LF: a CR anywhere else stays, and is no Base64.
+    let lines = trimmed.split(atByte: 10, omittingEmptySubsequences: false).map { line in
+      String(line.ends(withBytes: "\r") ? Substring(line.utf8.dropLast()) : line)
+    }
     guard lines.count >= 3, lines.first == begin, lines.last == end else {
       throw .malformedHeader("its armor is incomplete")
     }

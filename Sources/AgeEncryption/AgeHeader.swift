@@ -1,5 +1,6 @@
 import Crypto
 import Foundation
+import Quoting
 
 /// The header of an age file: to whom the file key is wrapped (age-encryption.org/v1, "Header").
 package struct AgeHeader: Sendable, Equatable {
@@ -72,8 +73,8 @@ package struct AgeHeader: Sendable, Equatable {
       guard position < Self.lengthLimit else { throw .malformedHeader("it is too long") }
       let start = position
       guard let text = try line() else { return nil }
-      if text.hasPrefix("---") {
-        guard text.hasPrefix("--- "), let mac = Base64.decode(String(text.dropFirst(4))), mac.count == 32 else {
+      if text.starts(withBytes: "---") {
+        guard text.starts(withBytes: "--- "), let mac = Base64.decode(String(text.dropFirst(4))), mac.count == 32 else {
           throw .malformedHeader("its MAC is no MAC")
         }
         guard !stanzas.isEmpty else { throw .malformedHeader("it has no recipient") }
@@ -83,7 +84,7 @@ package struct AgeHeader: Sendable, Equatable {
         length = position
         return
       }
-      let words = text.split(separator: " ", omittingEmptySubsequences: false).map(String.init)
+      let words = text.split(atByte: 32, omittingEmptySubsequences: false).map(String.init)
       guard words.count >= 2, words[0] == "->", words.dropFirst().allSatisfy({ !$0.isEmpty }) else {
         throw .malformedHeader("a recipient's line is malformed")
       }
@@ -115,10 +116,12 @@ package struct AgeHeader: Sendable, Equatable {
 
 /// Base64 without padding, and only in its canonical form (RFC 4648, section 3.5).
 enum Base64 {
-  static func encode(_ bytes: [UInt8]) -> String { Data(bytes).base64EncodedString().replacing("=", with: "") }
+  static func encode(_ bytes: [UInt8]) -> String {
+    String(decoding: Data(bytes).base64EncodedData().filter { $0 != UInt8(ascii: "=") }, as: UTF8.self)
+  }
 
   static func decode(_ text: String) -> [UInt8]? {
-    guard !text.contains("="), text.utf8.count % 4 != 1 else { return nil }
+    guard !text.contains(byte: UInt8(ascii: "=")), text.utf8.count % 4 != 1 else { return nil }
     let padded = text + String(repeating: "=", count: (4 - text.utf8.count % 4) % 4)
     guard let data = Data(base64Encoded: padded), encode([UInt8](data)) == text else { return nil }
     return [UInt8](data)

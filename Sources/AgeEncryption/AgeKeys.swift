@@ -1,6 +1,7 @@
 import Crypto
 import CryptoExtras
 import Foundation
+import Quoting
 
 /// To whom a file is encrypted.
 package struct AgeRecipient: Sendable, Hashable, CustomStringConvertible {
@@ -23,7 +24,7 @@ package struct AgeRecipient: Sendable, Hashable, CustomStringConvertible {
     }
     guard prefix == "age", bytes.count == 32 else {
       throw .malformedKey(
-        prefix.hasPrefix("age1") && prefix != "age1pq"
+        prefix.starts(withBytes: "age1") && prefix != "age1pq"
           ? "recipients of the kind '\(prefix)' are not supported" : "it is no recipient: they begin with age1")
     }
     kind = .x25519(bytes)
@@ -130,8 +131,8 @@ package struct AgeIdentity: Sendable, Hashable, CustomStringConvertible {
   /// Every identity in the text of a key file: one a line, `#` begins a comment (age-keygen(1)).
   package static func identities(inFile text: String) throws(AgeError) -> [AgeIdentity] {
     var identities: [AgeIdentity] = []
-    for (number, line) in text.split(omittingEmptySubsequences: false, whereSeparator: \.isNewline).enumerated() {
-      if line.isEmpty || line.hasPrefix("#") { continue }
+    for (number, line) in text.lines.enumerated() {
+      if line.isEmpty || line.starts(withBytes: "#") { continue }
       do {
         identities.append(try AgeIdentity(parsing: String(line)))
       } catch {

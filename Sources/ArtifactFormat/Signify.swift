@@ -1,5 +1,6 @@
 import Crypto
 import Foundation
+import Quoting
 
 /// Ed25519 signatures in the files of OpenBSD's signify(1): two lines, a comment and Base64. `signify-openbsd -V` checks them.
 ///
@@ -63,7 +64,7 @@ package struct VerifyingKey: Sendable, Hashable, CustomStringConvertible {
 
   /// Reads a public key file, or its Base64 line alone; nil where the text is neither.
   package init?(parsing text: String) {
-    let whole = text.contains("\n") ? text : "untrusted comment: key\n\(text)\n"
+    let whole = text.contains(byte: 10) ? text : "untrusted comment: key\n\(text)\n"
     guard let bytes = SignifyFile.bytes(whole), bytes.count == 42, bytes.prefix(2).spells("Ed") else { return nil }
     self.init(number: Array(bytes[2..<10]), key: Array(bytes[10...]))
   }
@@ -91,8 +92,8 @@ private enum SignifyFile {
   }
 
   static func bytes(_ text: String) -> [UInt8]? {
-    let lines = text.split(separator: "\n", omittingEmptySubsequences: false)
-    guard lines.count == 3, lines[0].hasPrefix(comment), lines[2].isEmpty,
+    let lines = text.split(atByte: 10, omittingEmptySubsequences: false)
+    guard lines.count == 3, lines[0].starts(withBytes: comment), lines[2].isEmpty,
       // In its canonical form only: else several texts would be one signature.
       let data = Data(base64Encoded: String(lines[1])), data.base64EncodedString() == lines[1]
     else { return nil }

@@ -1,3 +1,4 @@
+import Quoting
 import Units
 
 /// Something about a backup that its history does not explain.
@@ -72,9 +73,9 @@ package struct AnomalyRule: Sendable, Hashable {
 
   private var isIgnored: (String) -> Bool {
     let full = ignored.map(Wildcard.init)
-    let bare = ignored.filter { !$0.contains(".") }.map(Wildcard.init)
+    let bare = ignored.filter { !$0.contains(byte: UInt8(ascii: ".")) }.map(Wildcard.init)
     return { table in
-      let name = table.firstIndex(of: ".").map { String(table[table.index(after: $0)...]) }
+      let name = table.range(ofBytes: ".").map { String(table[$0.upperBound...]) }
       return full.contains { $0.matches(table) } || bare.contains { pattern in name.map(pattern.matches) ?? false }
     }
   }

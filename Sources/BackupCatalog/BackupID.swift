@@ -13,8 +13,8 @@ package struct BackupID: Sendable, Hashable, Comparable {
 
   /// Parses what `description` prints. The database is all before the last `/`.
   package init?(parsing text: String) {
-    guard let slash = text.lastIndex(of: "/"), slash > text.startIndex,
-      let time = Date(stamp: String(text[text.index(after: slash)...]))
+    guard let slash = text.utf8.lastIndex(of: UInt8(ascii: "/")), slash > text.startIndex,
+      let time = Date(stamp: String(text[text.utf8.index(after: slash)...]))
     else { return nil }
     self.init(database: String(text[..<slash]), time: time)
   }

@@ -1,5 +1,6 @@
 package import Faults
 package import Foundation
+import Quoting
 import Units
 
 /// How a person names a backup: `db/20261122T020000Z`, `db/latest`, `db/oldest`, `db/latest:weekly`,
@@ -16,10 +17,10 @@ package struct BackupSelector: Sendable, Equatable {
   package let choice: Choice
 
   package init(parsing text: String) throws(Fault) {
-    let slash = text.lastIndex(of: "/")
+    let slash = text.utf8.lastIndex(of: UInt8(ascii: "/"))
     database = slash.map { String(text[..<$0]) }
-    let word = String(text[(slash.map(text.index(after:)) ?? text.startIndex)...])
-    let parts = word.split(separator: ":", maxSplits: 1).map(String.init)
+    let word = String(text[(slash.map(text.utf8.index(after:)) ?? text.startIndex)...])
+    let parts = word.split(atByte: UInt8(ascii: ":"), maxSplits: 1).map(String.init)
     switch (parts.first, parts.count > 1 ? parts[1] : nil) {
     case ("latest", let type): choice = .latest(type: type)
     case ("oldest", let type): choice = .oldest(type: type)
@@ -45,8 +46,9 @@ package struct BackupSelector: Sendable, Equatable {
   /// What came later must not be in it: of an hour that the clock goes through twice the first one is meant, and a time that it jumps over
   /// counts from before the jump.
   package static func absolute(_ text: String, in zone: TimeZone) -> String {
-    let word = text[(text.lastIndex(of: "/").map(text.index(after:)) ?? text.startIndex)...]
-    guard word.hasPrefix("at:"), let parts = Parts(word.dropFirst(3)), parts.zone.isEmpty,
+    let slash = text.utf8.lastIndex(of: UInt8(ascii: "/"))
+    let word = text[(slash.map(text.utf8.index(after:)) ?? text.startIndex)...]
+    guard word.starts(withBytes: "at:"), let parts = Parts(word.dropFirst(3)), parts.zone.isEmpty,
       let clock = Date(rfc3339: parts.text(zone: "Z"))
     else { return text }
     let offsets = [-86_400.0, 86_400].map { Double(zone.secondsFromGMT(for: clock.addingTimeInterval($0))) }

@@ -1,4 +1,5 @@
 package import Faults
+import Quoting
 
 /// The index of an archive: per table where its block lies and what its rows were, and where each frame of the artifact lies.
 /// With it one table comes back by reading that table's bytes, and a restore is proved row for row.
@@ -136,9 +137,10 @@ extension [Contents.Table] {
     // By their full names: `a.b` may also be the table `b` of a schema `a`, or one of that name in whatever schema.
     let names = Set(flatMap(\.names))
     let exact = names.filter { $0 == text }
-    let found = exact.isEmpty ? names.filter { $0.hasSuffix(".\(text)") && isName(text, in: $0) } : exact
+    let found = exact.isEmpty ? names.filter { $0.ends(withBytes: ".\(text)") && isName(text, in: $0) } : exact
     guard let name = found.first, found.count == 1 else {
-      let schemas = found.map { String($0.dropLast(text.count + 1)) }.sorted()
+      let schemas = found.map { String($0.prefix(upTo: $0.utf8.index($0.endIndex, offsetBy: -text.utf8.count - 1))) }
+        .sorted()
       throw Fault(
         .tableMissing,
         schemas.isEmpty ? missing : "Several schemas have a table \(text): \(schemas.joined(separator: ", ")).",

@@ -1,4 +1,5 @@
 package import Foundation
+import Quoting
 import Units
 
 /// The record that commits a backup. It is written last, so where it stands, everything it names stands too.
@@ -197,7 +198,9 @@ package struct Manifest: VersionedRecord, Equatable {
       BackupLayout.manifestName, BackupLayout.signatureName, BackupLayout.recoverName, BackupLayout.pinName,
     ]
     if Set(names).count != names.count || names.contains(where: reserved.contains) { return "its files' names" }
-    for name in names where name.isEmpty || name.hasPrefix(".") || name.contains("/") || name.utf8.count > 200 {
+    for name in names
+    where name.isEmpty || name.starts(withBytes: ".") || name.contains(byte: UInt8(ascii: "/")) || name.utf8.count > 200
+    {
       return "the file name '\(name.prefix(40))'"
     }
     if let recover,

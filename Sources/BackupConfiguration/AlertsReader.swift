@@ -1,6 +1,7 @@
 import Foundation
 import HTTPTransport
 import Notifications
+import Quoting
 import Units
 
 /// Reads what leads outward: the `alerts`, `hooks` and `metrics` sections.
@@ -159,7 +160,7 @@ struct AlertsReader {
       (values["headers"]?.entries() ?? []).map { ($0.0, $0.1) }, uniquingKeysWith: { first, _ in first })
     for (key, value) in headers {
       // `Authorization_file: /path`, as for all secrets.
-      let name = key.hasSuffix("_file") ? String(key.dropLast(5)) : key
+      let name = key.ends(withBytes: "_file") ? String(key.dropLast(5)) : key
       guard let text = secret(name, headers)?.revealed else { continue }
       let isToken = !name.isEmpty && name.utf8.allSatisfy { $0 > 32 && $0 < 127 && $0 != 58 }
       if !isToken || text.utf8.contains(where: { $0 < 32 }) { value.report("it is no header") }
@@ -214,7 +215,7 @@ struct AlertsReader {
         let isPlain =
           text.range(
             of: "^[A-Za-z0-9._%+'=/-]+@?[A-Za-z0-9._-]*$", options: .regularExpression) != nil
-        return isPlain && !text.hasPrefix("-") && text.count <= 254 ? text : nil
+        return isPlain && !text.starts(withBytes: "-") && text.count <= 254 ? text : nil
       }, "is no mail address")
   }
 
@@ -254,7 +255,9 @@ struct AlertsReader {
     metrics.names =
       values["names"]?.texts()?.compactMap { node in
         node.value(
-          { text in text.isEmpty || text.contains(where: { ":/ ".contains($0) }) && !text.hasPrefix("[") ? nil : text },
+          { text in
+            text.isEmpty || text.contains(where: { ":/ ".contains($0) }) && !text.starts(withBytes: "[") ? nil : text
+          },
           "is no host name: write it without scheme and port")
       } ?? []
     metrics.user = values["user"]?.text()

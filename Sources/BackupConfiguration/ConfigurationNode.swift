@@ -1,4 +1,5 @@
 import Foundation
+import Quoting
 import Units
 import Yams
 
@@ -25,14 +26,14 @@ struct ConfigurationNode {
     guard case .scalar(let scalar) = node, mayBeSecret(scalar.string) else {
       return diagnostics.report(node.mark, path, message)
     }
-    diagnostics.report(node.mark, path, message.replacing("'\(scalar.string)'", with: "a text"))
+    diagnostics.report(node.mark, path, message.replacingBytes(of: "'\(scalar.string)'", with: "a text"))
   }
 
   /// Where secrets are expected, and whatever has a name and a password in front of a host.
   private func mayBeSecret(_ text: String) -> Bool {
     let parts = path.split(separator: ".")
-    if text.contains("://"), parts.first == "alerts" || text.contains("@") { return true }
-    guard let last = parts.last, !last.hasSuffix("_file") else { return false }
+    if text.contains(bytes: "://"), parts.first == "alerts" || text.contains(byte: UInt8(ascii: "@")) { return true }
+    guard let last = parts.last, !last.ends(withBytes: "_file") else { return false }
     return parts.first == "alerts" || Self.secretKeys.contains(String(last))
   }
 
@@ -49,7 +50,7 @@ struct ConfigurationNode {
 
   /// A key as messages may tell it: one that was mistaken for its value may be a secret.
   private func shown(_ key: String) -> String {
-    guard path.hasPrefix("alerts") else { return key }
+    guard path.starts(withBytes: "alerts") else { return key }
     return key.utf8.count <= 63 && key.utf8.allSatisfy { $0 > 32 && $0 < 127 && $0 != 58 && $0 != 64 && $0 != 47 }
       ? key : "…"
   }

@@ -2,6 +2,7 @@ import BackupCatalog
 import CronSchedule
 import Faults
 import Foundation
+import Quoting
 import Units
 
 /// The section `jobs`, and what stands for it where it is missing.
@@ -70,7 +71,7 @@ extension ConfigurationReader {
   }
 
   static func percent(_ text: String) -> Int? {
-    guard text.hasSuffix("%"), let number = Int(text.dropLast()), (0...100).contains(number) else { return nil }
+    guard text.ends(withBytes: "%"), let number = Int(text.dropLast()), (0...100).contains(number) else { return nil }
     return number
   }
 

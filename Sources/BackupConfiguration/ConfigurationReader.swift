@@ -6,6 +6,7 @@ package import Faults
 import Foundation
 import OutsidePrograms
 import PostgresTools
+import Quoting
 import Units
 import Yams
 
@@ -45,7 +46,7 @@ package struct ConfigurationSurroundings: Sendable {
   /// A secret is the first line of its file.
   @Sendable private static func readSecretFile(_ path: String) throws(Fault) -> String {
     let text = try readKeyFile(path)
-    return text.split(omittingEmptySubsequences: false, whereSeparator: \.isNewline).first.map(String.init) ?? ""
+    return text.lines.first.map(String.init) ?? ""
   }
 
   /// Others must not be able to read it.
@@ -162,7 +163,7 @@ package struct ConfigurationReader {
       configuration.drills.jobs = values["jobs"]?.integer(in: 1...64) ?? configuration.drills.jobs
       configuration.drills.from = values["from"]?.word(Configuration.Drills.Order.self) ?? .inTurn
       if let node = values["folder"], let path = node.text() {
-        if path.hasPrefix("/") {
+        if path.starts(withBytes: "/") {
           configuration.drills.folder = path
         } else {
           node.report("'\(path)' is no absolute path")
@@ -294,7 +295,7 @@ package struct ConfigurationReader {
     for name in names {
       guard let node = values[name] else { continue }
       // A dump that rests keeps its snapshot and its locks: that would never end.
-      if name != "replica_lag", node.isScalar, node.text()?.hasPrefix("pause") == true {
+      if name != "replica_lag", node.isScalar, node.text()?.starts(withBytes: "pause") == true {
         node.report("only replica_lag can pause a dump: a pause keeps the snapshot and the locks")
       }
       load.rules[name] = .some(
@@ -323,7 +324,7 @@ package struct ConfigurationReader {
         recipients.append(try AgeRecipient(parsing: text))
       } catch {
         // An identity here would be a secret in a file that many may read, and in the error.
-        node.report(text.uppercased().hasPrefix("AGE-SECRET") ? "an identity is no recipient" : "\(error)")
+        node.report(text.uppercased().starts(withBytes: "AGE-SECRET") ? "an identity is no recipient" : "\(error)")
       }
     }
     dump.gpg = values["gpg"].flatMap(gpg)
@@ -359,7 +360,7 @@ package struct ConfigurationReader {
     }
     func path(_ name: String) -> String? {
       guard let node = values[name], let path = node.text() else { return nil }
-      guard path.hasPrefix("/") else {
+      guard path.starts(withBytes: "/") else {
         node.report("'\(path)' is no absolute path")
         return nil
       }
@@ -390,10 +391,14 @@ package struct ConfigurationReader {
     }
     for (key, target) in [("state", \Configuration.Daemon.state), ("socket", \Configuration.Daemon.socket)] {
       guard let node = values[key], let path = node.text() else { continue }
-      if path.hasPrefix("/") { daemon[keyPath: target] = path } else { node.report("'\(path)' is no absolute path") }
+      if path.starts(withBytes: "/") {
+        daemon[keyPath: target] = path
+      } else {
+        node.report("'\(path)' is no absolute path")
+      }
     }
     if let node = values["monitor_socket"], let path = node.text() {
-      if !path.hasPrefix("/") { node.report("'\(path)' is no absolute path") }
+      if !path.starts(withBytes: "/") { node.report("'\(path)' is no absolute path") }
       if NSString(string: path).standardizingPath == NSString(string: daemon.socket).standardizingPath {
         node.report("it is the control socket's path")
       }
@@ -432,7 +437,7 @@ package struct ConfigurationReader {
     let isPlain = name.utf8.allSatisfy {
       ($0 >= 48 && $0 <= 57) || ($0 >= 65 && $0 <= 90) || ($0 >= 97 && $0 <= 122) || $0 == 45 || $0 == 95
     }
-    if !isPlain || name.isEmpty || name.count > 63 || name.hasPrefix("-") {
+    if !isPlain || name.isEmpty || name.count > 63 || name.starts(withBytes: "-") {
       node.report("\(kind) has a name of letters, digits, '-' and '_', 63 at most")
     }
   }

@@ -1,5 +1,6 @@
 import Faults
 import Foundation
+import Quoting
 import S3Storage
 import Units
 
@@ -38,7 +39,8 @@ struct StoreReader {
   private func rate(_ node: ConfigurationNode) -> ByteCount? {
     node.value(
       { text in
-        guard text.hasSuffix("/s"), let bytes = ByteCount(parsing: String(text.dropLast(2))), bytes.bytes >= 1024 else {
+        guard text.ends(withBytes: "/s"), let bytes = ByteCount(parsing: String(text.dropLast(2))), bytes.bytes >= 1024
+        else {
           return nil
         }
         return bytes
@@ -147,7 +149,7 @@ struct StoreReader {
 
     mutating func local(_ place: ConfigurationNode, _ name: String) -> String? {
       guard let path = place.text() else { return nil }
-      guard path.hasPrefix("/") else {
+      guard path.starts(withBytes: "/") else {
         place.report("'\(path)' is no absolute path")
         return nil
       }
@@ -155,7 +157,7 @@ struct StoreReader {
       for (other, otherPath) in paths.sorted(by: { $0.key < $1.key }) {
         if otherPath == plain {
           place.report("store '\(other)' has the same path")
-        } else if plain.hasPrefix(otherPath + "/") || otherPath.hasPrefix(plain + "/") {
+        } else if plain.starts(withBytes: otherPath + "/") || otherPath.starts(withBytes: plain + "/") {
           place.report("it and store '\(other)' lie one in the other")
         }
       }
@@ -167,7 +169,7 @@ struct StoreReader {
       let place = [settings.endpoint ?? settings.region, settings.bucket, settings.prefix].filter { !$0.isEmpty }
         .joined(separator: "/")
       for (other, otherPlace) in buckets.sorted(by: { $0.key < $1.key })
-      where (place + "/").hasPrefix(otherPlace + "/") || (otherPlace + "/").hasPrefix(place + "/") {
+      where (place + "/").starts(withBytes: otherPlace + "/") || (otherPlace + "/").starts(withBytes: place + "/") {
         node.report("it and store '\(other)' lie one in the other")
       }
       buckets[name] = place

@@ -2,6 +2,7 @@ package import CronSchedule
 package import Faults
 import Foundation
 import Glibc
+import Quoting
 import Synchronization
 
 /// The zone files of this machine (tzdata, tzfile(5)). What was read is kept until its file changes, so that asking again costs
@@ -40,7 +41,7 @@ package final class SystemZones: Sendable {
     // `Etc/UTC` and the like are files too; this one must not depend on any.
     if identifier == "UTC" { return .utc }
     let parts = identifier.split(separator: "/", omittingEmptySubsequences: false)
-    guard parts.allSatisfy({ !$0.isEmpty && !$0.hasPrefix(".") }), identifier.utf8.count < 100 else {
+    guard parts.allSatisfy({ !$0.isEmpty && !$0.starts(withBytes: ".") }), identifier.utf8.count < 100 else {
       throw Self.missing(identifier)
     }
     guard let path = Self.realPath("\(directory)/\(identifier)") else { throw Self.missing(identifier) }
@@ -49,14 +50,14 @@ package final class SystemZones: Sendable {
 
   /// The zone that this machine's clock shows: `TZ`, `/etc/localtime`, or UTC where neither says.
   package func local() -> ZoneRules {
-    let name = variable.map { $0.hasPrefix(":") ? String($0.dropFirst()) : $0 }
+    let name = variable.map { $0.starts(withBytes: ":") ? String($0.dropFirst()) : $0 }
     if let name, !name.isEmpty {
       // localtime(3) takes a TZ that it can't read for UTC, too.
       return (try? zone(name)) ?? .utc
     }
     guard let path = Self.realPath(localTime) else { return .utc }
     let root = (Self.realPath(directory) ?? directory) + "/"
-    let identifier = path.hasPrefix(root) ? String(path.dropFirst(root.count)) : "localtime"
+    let identifier = path.starts(withBytes: root) ? String(path.dropFirst(root.count)) : "localtime"
     return (try? read(path, as: identifier)) ?? .utc
   }
 

@@ -5,6 +5,7 @@ import Foundation
 import Glibc
 import Logging
 import Notifications
+import Quoting
 import SystemdSupport
 import Units
 
@@ -272,6 +273,6 @@ actor AlertCourier {
   /// In the order that they were posted.
   private func waiting(_ name: String) -> [String] {
     ((try? FileManager.default.contentsOfDirectory(atPath: path(name))) ?? [])
-      .filter { $0.hasSuffix(".json") && $0.count == 17 }.sorted()
+      .filter { $0.ends(withBytes: ".json") && $0.count == 17 }.sorted()
   }
 }

@@ -5,6 +5,7 @@ import Foundation
 import HTTPTypes
 import Hummingbird
 import NIOCore
+import Quoting
 
 /// The control API's paths: each is one call on the core. A fault becomes a reply of its HTTP status with the fault as JSON.
 struct ControlRoutes {
@@ -78,7 +79,7 @@ struct ControlRoutes {
         throw Fault(
           .usage, "The query needs 'table', and 'format' is copy, csv or json.", hint: "pgbackupctl extract --help")
       }
-      let columns = query["columns"].map { $0.split(separator: ",").map(String.init) } ?? []
+      let columns = query["columns"].map { $0.split(atByte: UInt8(ascii: ",")).map(String.init) } ?? []
       let source = try await core.source(
         Self.identifier(request), acceptUntrusted: query["accept_untrusted"].map(String.init) == "true")
       // A misspelt table, and damage where it begins, are told before the reply does.

@@ -5,6 +5,7 @@ import Faults
 import Foundation
 import Logging
 import PostgresTools
+import Quoting
 import Storage
 import SystemdSupport
 import Units
@@ -46,7 +47,7 @@ extension DaemonCore {
 
   /// The files of a folder, or the one file; a folder that is an archive itself is one.
   private static func files(at path: String) throws(Fault) -> [String] {
-    guard path.hasPrefix("/") else {
+    guard path.starts(withBytes: "/") else {
       throw Fault(.usage, "'\(path)' is no absolute path.", hint: "the daemon has a working directory of its own")
     }
     var isFolder: ObjCBool = false
@@ -58,8 +59,8 @@ extension DaemonCore {
     let isArchive = FileManager.default.fileExists(atPath: "\(path)/toc.dat")
     guard isFolder.boolValue, !isArchive else { return [path] }
     do {
-      return try FileManager.default.contentsOfDirectory(atPath: path).filter { !$0.hasPrefix(".") }.sorted()
-        .map { path.hasSuffix("/") ? path + $0 : "\(path)/\($0)" }
+      return try FileManager.default.contentsOfDirectory(atPath: path).filter { !$0.starts(withBytes: ".") }.sorted()
+        .map { path.ends(withBytes: "/") ? path + $0 : "\(path)/\($0)" }
     } catch {
       throw Fault(.adoptRefused, "'\(path)' can't be read.", cause: error.localizedDescription)
     }

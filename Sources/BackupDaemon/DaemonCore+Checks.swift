@@ -5,6 +5,7 @@ import Faults
 import Foundation
 import Logging
 import PostgresTools
+import Quoting
 import Storage
 import SystemdSupport
 import Units
@@ -151,7 +152,7 @@ extension DaemonPlan {
   /// A database that there are backups of, also where it is not configured any more.
   func database(inCatalog name: String) -> Database {
     if let database = databases.first(where: { $0.name == name && $0.includes == nil }) { return database }
-    for entry in databases where entry.includes != nil && name.hasPrefix(entry.name + ".") {
+    for entry in databases where entry.includes != nil && name.starts(withBytes: entry.name + ".") {
       return entry.member(String(name.dropFirst(entry.name.count + 1)))
     }
     return Database(

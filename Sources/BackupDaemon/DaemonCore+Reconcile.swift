@@ -4,6 +4,7 @@ import ControlAPI
 import Faults
 import Foundation
 import Logging
+import Quoting
 import Storage
 import SystemdSupport
 import Units
@@ -86,7 +87,8 @@ extension DaemonCore {
     // What nobody wants any more is no trouble any more.
     let wanted = Set(made.steps.map(\.name))
     failedSteps = failedSteps.filter {
-      wanted.contains($0.key) || !withUnfinished && $0.key.hasPrefix("abort ") || $0.key.hasPrefix(Self.finishing)
+      wanted.contains($0.key) || !withUnfinished && $0.key.starts(withBytes: "abort ")
+        || $0.key.starts(withBytes: Self.finishing)
     }
     return made
   }
@@ -201,7 +203,7 @@ extension DaemonCore {
 
   /// Takes away what is left of deletions that somebody died in, or that failed half-way. One whose manifest is still there had not begun.
   private func finishDeletions() async {
-    failedSteps = failedSteps.filter { !$0.key.hasPrefix(Self.finishing) }
+    failedSteps = failedSteps.filter { !$0.key.starts(withBytes: Self.finishing) }
     for (place, folder) in await ledger.history.deleting.sorted(by: { $0.value < $1.value }) {
       guard let store = plan.stores.first(where: { $0.name == place.store }),
         let manifest = ObjectKey("\(folder)/\(BackupLayout.manifestName)")

@@ -5,6 +5,7 @@ import Faults
 import Foundation
 import Logging
 import PostgresTools
+import Quoting
 import Storage
 import SystemdSupport
 import Units
@@ -280,7 +281,7 @@ extension DaemonCore {
       }
     }
     keptDatabases = found
-    standingProblems = standingProblems.filter { !$0.key.hasPrefix("drop ") }
+    standingProblems = standingProblems.filter { !$0.key.starts(withBytes: "drop ") }
     for (name, fault) in undroppable { standingProblems["drop \(name)"] = fault }
   }
 
@@ -300,7 +301,7 @@ extension DaemonCore {
 
   /// The databases of a pattern that restores were made of.
   private func members(of database: DaemonPlan.Database) -> [String] {
-    board.lastOfEach.filter { $0.job == Self.restoreJob && $0.database.hasPrefix(database.name + ".") }
+    board.lastOfEach.filter { $0.job == Self.restoreJob && $0.database.starts(withBytes: database.name + ".") }
       .map { String($0.database.dropFirst(database.name.count + 1)) }
   }
 
@@ -337,7 +338,7 @@ extension DaemonCore {
   /// Also a database that is not there any more: that is what restores are for.
   func restoreDatabase(_ name: String) throws(Fault) -> DaemonPlan.Database {
     if let database = plan.databases.first(where: { $0.name == name && $0.includes == nil }) { return database }
-    for entry in plan.databases where entry.includes != nil && name.hasPrefix(entry.name + ".") {
+    for entry in plan.databases where entry.includes != nil && name.starts(withBytes: entry.name + ".") {
       return entry.member(String(name.dropFirst(entry.name.count + 1)))
     }
     throw Fault(

@@ -6,6 +6,7 @@ import Faults
 import Foundation
 import Logging
 import PostgresTools
+import Quoting
 import SystemdSupport
 import Units
 
@@ -263,7 +264,7 @@ extension DaemonCore {
     for entry in entries {
       if let catalog, entry.includes != nil {
         // A check is of what there are backups of, whatever the server has now.
-        members += Set(catalog.backups.map(\.id.database)).filter { $0.hasPrefix(entry.name + ".") }.sorted()
+        members += Set(catalog.backups.map(\.id.database)).filter { $0.starts(withBytes: entry.name + ".") }.sorted()
           .map { entry.member(String($0.dropFirst(entry.name.count + 1))) }
         continue
       }
@@ -378,7 +379,7 @@ extension DaemonCore {
   private func database(named name: String) async throws(Fault) -> DaemonPlan.Database {
     if let database = plan.databases.first(where: { $0.name == name && $0.includes == nil }) { return database }
     // `server.database`, of a pattern.
-    for entry in plan.databases where entry.includes != nil && name.hasPrefix(entry.name + ".") {
+    for entry in plan.databases where entry.includes != nil && name.starts(withBytes: entry.name + ".") {
       if let member = try await entry.resolve().first(where: { $0.name == name }) { return member }
     }
     if let entry = plan.databases.first(where: { $0.name == name && $0.includes != nil }) {

@@ -6,6 +6,7 @@ import Faults
 import Foundation
 package import Notifications
 package import PostgresTools
+import Quoting
 package import Storage
 import Units
 
@@ -188,7 +189,7 @@ package struct DaemonPlan: Sendable {
 extension DaemonPlan.Database {
   /// Whether it stands for a database of that name: its own, or one that its pattern may find.
   func covers(_ database: String) -> Bool {
-    database == name || includes != nil && database.hasPrefix(name + ".")
+    database == name || includes != nil && database.starts(withBytes: name + ".")
   }
 
   /// How long a server may take to name its databases.
@@ -320,7 +321,7 @@ extension DaemonPlan {
     }
     if quorum != new.quorum { changes.append("quorum is now \(new.quorum)") }
     for (key, value) in new.fixed.sorted(by: { $0.key < $1.key }) where fixed[key] != value {
-      let former = key.hasSuffix("password") ? "the former one" : fixed[key] ?? "none"
+      let former = key.ends(withBytes: "password") ? "the former one" : fixed[key] ?? "none"
       changes.append("\(key) needs a restart: \(former) is still in force")
     }
     return changes

@@ -8,6 +8,7 @@ import Hummingbird
 import MetricsText
 import NIOCore
 import Pages
+import Quoting
 package import Units
 
 /// The port for browsers and Prometheus: where it is, and who may look.
@@ -33,7 +34,7 @@ package struct PageAccess: Sendable, Hashable {
   func isOwn(_ authority: String?) -> Bool {
     guard var name = authority?.lowercased() else { return false }
     if let colon = name.lastIndex(of: ":"), name[name.index(after: colon)...].allSatisfy(\.isNumber),
-      !name.hasSuffix("]")
+      !name.ends(withBytes: "]")
     {
       name = String(name[..<colon])
     }
@@ -121,7 +122,7 @@ struct PageRoutes {
   }
 
   private static func event(_ name: String, _ data: String) -> ByteBuffer {
-    let lines = data.split(separator: "\n", omittingEmptySubsequences: false).map { "data: \($0)\n" }.joined()
+    let lines = data.lines.map { "data: \($0)\n" }.joined()
     return ByteBuffer(string: "event: \(name)\n\(lines)\n")
   }
 }

@@ -2,6 +2,7 @@ package import BackupCatalog
 import ControlAPI
 package import Faults
 package import Foundation
+import Quoting
 
 /// What the ledger says about schedules: which due instant each job was last told of, which of its databases still lack their
 /// run, and which runs never ended. The same rule reads an old ledger and follows the growing one.
@@ -185,7 +186,7 @@ package struct RunHistory: Sendable {
       jobs[name] = job
       // A pattern that could not be asked stood for its databases until they were known.
       last = last.filter { key, _ in
-        key.job != name || !databases.contains { $0.hasPrefix(key.database + ".") }
+        key.job != name || !databases.contains { $0.starts(withBytes: key.database + ".") }
       }
     case .jobSkipped:
       guard let name = record.job, let due = record.due else { return }
@@ -266,14 +267,16 @@ package struct RunHistory: Sendable {
       guard let databases = record.databases else { return }
       isConfigurationTold = true
       // What was taken out and comes back begins anew.
-      func isThere(_ name: String) -> Bool { databases.contains { name == $0 || name.hasPrefix($0 + ".") } }
+      func isThere(_ name: String) -> Bool { databases.contains { name == $0 || name.starts(withBytes: $0 + ".") } }
       configured = configured.filter { isThere($0.key) }
       firstBackups = firstBackups.filter { isThere($0.key) }
       for name in databases where configured[name] == nil { configured[name] = record.time }
     case .jobDue:
       // Members of a pattern. A job may take what is configured no more, too.
       for name in record.databases ?? [] where configured[name] == nil {
-        guard !isConfigurationTold || configured.keys.contains(where: { name.hasPrefix($0 + ".") }) else { continue }
+        guard !isConfigurationTold || configured.keys.contains(where: { name.starts(withBytes: $0 + ".") }) else {
+          continue
+        }
         configured[name] = record.time
       }
     default: break
@@ -362,7 +365,7 @@ extension RecoveryMeasure {
       let bytes = detail["loaded_bytes"].flatMap({ Int64($0) }), bytes > 0
     else { return nil }
     let phases = detail.compactMap { key, value -> (String, Double)? in
-      guard key.hasSuffix("_s"), let seconds = Double(value), key != "downtime_s" else { return nil }
+      guard key.ends(withBytes: "_s"), let seconds = Double(value), key != "downtime_s" else { return nil }
       return (String(key.dropLast(2)), seconds)
     }
     self.init(

@@ -7,6 +7,7 @@ import Faults
 import Foundation
 import Logging
 import PostgresTools
+import Quoting
 import Storage
 import Synchronization
 import SystemdSupport
@@ -458,7 +459,8 @@ extension RunOutcome {
     fault = Fault(
       first.code, sentence,
       cause: (bad + unread).prefix(12).map { result in
-        "\(result.backup) in '\(result.store)': \(result.fault?.message ?? "") \(result.fault?.cause ?? "")"
+        TerminalText.line(
+          "\(result.backup) in '\(result.store)': \(result.fault?.message ?? "") \(result.fault?.cause ?? "")")
       }.joined(separator: "\n"),
       hint: bad.isEmpty ? first.hint : "pgbackupctl reconcile: what another store has whole is mended from there")
   }

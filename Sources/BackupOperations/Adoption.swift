@@ -4,6 +4,7 @@ package import Foundation
 package import Logging
 import PostgresArchive
 import PostgresTools
+import Quoting
 package import Storage
 import Units
 
@@ -115,7 +116,7 @@ package struct Adoption: Sendable {
     on maintenance: ConnectionSettings, _ programs: ClientPrograms, _ major: Int
   ) async throws -> ConnectionSettings {
     var progress = RunProgress(phase: .load)
-    progress.table = dump.path.split(separator: "/").last.map(String.init)
+    progress.table = dump.path.split(atByte: UInt8(ascii: "/")).last.map(String.init)
     report(progress)
     let name = dump.database ?? database
     try await PostgresSession.connect(maintenance).use { session throws(Fault) in
@@ -124,7 +125,7 @@ package struct Adoption: Sendable {
       // The name may be that of a database which every server has.
       guard !["postgres", "template1"].contains(name) else { return }
       try await session.execute(
-        "CREATE DATABASE \(SQLName.quoted(name)) TEMPLATE template0 ENCODING '\(dump.encoding.filter { $0.isLetter || $0.isNumber || $0 == "_" })'"
+        "CREATE DATABASE \(SQLName.quoted(name)) TEMPLATE template0 ENCODING \(SQLName.literal(dump.encoding))"
       )
     }
     let connection = maintenance.database(name)

@@ -2,6 +2,7 @@ import ArtifactFormat
 import BackupCatalog
 import Faults
 import Foundation
+import Quoting
 import Storage
 import Units
 
@@ -85,7 +86,7 @@ struct BackupCopy {
   }
 
   private func write(_ record: Record, _ present: [StoredObject]) async throws {
-    if !record.name.hasPrefix(BackupLayout.manifestName) { try await delete(record.name, from: present) }
+    if !record.name.starts(withBytes: BackupLayout.manifestName) { try await delete(record.name, from: present) }
     let end = record.name == BackupLayout.pinName ? nil : term.end(in: target.name)
     try await target.put(key(record.name), record.bytes, retainUntil: end)
   }

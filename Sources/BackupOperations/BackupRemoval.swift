@@ -1,4 +1,5 @@
 import BackupCatalog
+import Quoting
 package import Storage
 
 /// Takes a backup out of a store.
@@ -9,7 +10,7 @@ package enum BackupRemoval {
     let objects = try await store.list(prefix: folder + "/")
     let manifests = objects.filter { $0.key.name == BackupLayout.manifestName }
     let signatures = objects.filter { $0.key.name == BackupLayout.signatureName }
-    let rest = objects.filter { !$0.key.name.hasPrefix(BackupLayout.manifestName) }
+    let rest = objects.filter { !$0.key.name.starts(withBytes: BackupLayout.manifestName) }
     for object in manifests + signatures + rest { try await store.delete(object.key) }
   }
 }

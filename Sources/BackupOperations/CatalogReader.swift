@@ -2,6 +2,7 @@ package import ArtifactFormat
 package import BackupCatalog
 import Faults
 import Foundation
+import Quoting
 package import Storage
 import Units
 
@@ -129,7 +130,7 @@ package struct CatalogReader: Sendable {
     _ objects: [StoredObject], of manifest: Manifest, in store: any ObjectStore,
     _ known: [ProofIdentity: Proof]
   ) async -> Proof? {
-    let own = Set(objects.filter { $0.key.name.hasPrefix(Proof.prefix) })
+    let own = Set(objects.filter { $0.key.name.starts(withBytes: Proof.prefix) })
     guard !own.isEmpty else { return nil }
     let identity = ProofIdentity(store: store.name, objects: own)
     var proof = known[identity]

@@ -2,6 +2,7 @@ import Faults
 import Foundation
 import PostgresArchive
 import PostgresTools
+import Quoting
 import Synchronization
 import Units
 

@@ -3,6 +3,7 @@ package import Foundation
 import Glibc
 import PostgresArchive
 package import PostgresTools
+import Quoting
 
 /// A dump that something else made with pg_dump: one file, or a directory-format archive, packed or not. What can be told of it without
 /// loading it.
@@ -66,13 +67,13 @@ package struct DumpFile: Sendable, Equatable {
         throw Self.refused(path, "is a folder without toc.dat: no archive of pg_dump's directory format", nil)
       }
       kind = .directory
-    } else if head.hasPrefix("PGDMP") {
+    } else if head.starts(withBytes: "PGDMP") {
       kind = .custom
-    } else if head.hasPrefix("toc.dat\0") {
+    } else if head.starts(withBytes: "toc.dat\0") {
       kind = .tar
-    } else if head.prefix(400).contains("-- PostgreSQL database dump\n") {
+    } else if Self.title(of: head) == "-- PostgreSQL database dump" {
       kind = .plain
-    } else if head.prefix(400).contains("-- PostgreSQL database cluster dump") {
+    } else if Self.title(of: head) == "-- PostgreSQL database cluster dump" {
       throw Self.refused(path, "is pg_dumpall's text of a whole server", "load it into a server, and back that up")
     } else {
       throw Self.refused(path, "is no dump that pg_dump makes", nil)
@@ -86,7 +87,7 @@ package struct DumpFile: Sendable, Equatable {
       // psql takes the end of a file for the end of a COPY: half a dump would load well.
       if !isQuick || unpacker == nil {
         let end = try await Self.shell("\(Self.reading(unpacker, seeking: true)) tail -c 4096", path)
-        guard end.contains("\n-- PostgreSQL database dump complete\n") else {
+        guard end.lines.contains("-- PostgreSQL database dump complete") else {
           throw Self.refused(path, "is not whole", "its last line, 'PostgreSQL database dump complete', is missing")
         }
       }
@@ -94,7 +95,7 @@ package struct DumpFile: Sendable, Equatable {
       taken = Self.value(after: "-- Started on ", in: head).flatMap(Self.time) ?? outerTime
       var scanner = PlainDumpScanner()
       _ = scanner.pass(Array(head.utf8))
-      database = scanner.commands.first { $0.hasPrefix("\\connect ") }.flatMap(Self.connected)
+      database = scanner.commands.first { $0.starts(withBytes: "\\connect ") }.flatMap(Self.connected)
       var findings = PlainDump.Findings()
       if !isQuick {
         let text = PlainDump(path: path, reading: Self.reading(unpacker), isOfOurName: true)
@@ -139,7 +140,7 @@ package struct DumpFile: Sendable, Equatable {
   }
 
   private static func restoring(_ program: String, _ arguments: String, _ unpacker: String?) -> String {
-    unpacker == nil ? "'\(program)' \(arguments) \"$1\"" : "\(reading(unpacker)) | '\(program)' \(arguments)"
+    unpacker == nil ? "\(shell: program) \(arguments) \"$1\"" : "\(reading(unpacker)) | \(shell: program) \(arguments)"
   }
 
   var reading: String { Self.reading(unpacker) }
@@ -147,19 +148,19 @@ package struct DumpFile: Sendable, Equatable {
   // MARK: - Reading text
 
   private static func value(after prefix: String, in text: String) -> String? {
-    guard let start = text.range(of: prefix)?.upperBound else { return nil }
-    let value = text[start...].prefix { !$0.isNewline }.trimmingCharacters(in: .whitespaces)
-    return value.isEmpty ? nil : String(value.prefix(200))
+    guard var line = text.lines.first(where: { $0.starts(withBytes: prefix) }), line.skip(prefix) else { return nil }
+    let value = line.withoutBlanks
+    return value.isEmpty ? nil : String(value.unicodeScalars.prefix(200))
   }
 
   /// `\connect name`, of a dump with `--create`.
   private static func connected(_ command: String) -> String? {
-    let line = command.dropFirst("\\connect ".count)
-    if let quoted = line.range(of: "dbname='") {
-      return String(line[quoted.upperBound...].prefix { $0 != "'" })
-    }
-    var rest = line
-    return SQLName.read(&rest)
+    var rest = command[...]
+    guard rest.skip("\\connect ") else { return nil }
+    // `-reuse-previous=on "dbname='name'"` (`appendPsqlMetaConnect` of string_utils.c).
+    guard rest.skip("-reuse-previous=on ") else { return SQLName.read(&rest) }
+    guard let words = SQLName.read(&rest) else { return nil }
+    return try? ConnectionSettings(parsing: words)["dbname"]
   }
 
   /// `2026-11-20 02:00:01 UTC`: what stands for the zone is that of the machine which prints, and not of the one which dumped.
@@ -174,38 +175,46 @@ package struct DumpFile: Sendable, Equatable {
     return seconds < 0 ? nil : Date(timeIntervalSince1970: Double(seconds))
   }
 
+  /// The first comment of a plain dump that says something.
+  private static func title(of head: String) -> Substring? {
+    head.lines.prefix(10).first { $0.starts(withBytes: "-- PostgreSQL database ") }
+  }
+
   /// The roles that statements give things to, or take them from.
   static func roles(in statements: [String]) -> Set<String> {
     var found: Set<String> = []
-    for line in statements {
-      let marks: [String] =
-        if line.hasPrefix("ALTER DEFAULT PRIVILEGES ") {
-          [" FOR ROLE ", " TO ", " FROM "]
-        } else if line.hasPrefix("ALTER ") {
-          [" OWNER TO "]
-        } else if line.hasPrefix("GRANT ") || line.hasPrefix("CREATE POLICY ") {
-          [" TO "]
-        } else if line.hasPrefix("REVOKE ") {
-          [" FROM "]
-        } else if line.hasPrefix("SET SESSION AUTHORIZATION ") {
-          ["SET SESSION AUTHORIZATION "]
-        } else {
-          []
-        }
-      for mark in marks {
-        guard let range = mark == " FOR ROLE " ? line.firstRange(of: mark) : line.ranges(of: mark).last else {
-          continue
-        }
-        var rest = line[range.upperBound...]
-        while let name = SQLName.read(&rest) {
-          found.insert(name)
-          guard rest.hasPrefix(", ") else { break }
-          rest = rest.dropFirst(2)
-        }
+    for statement in statements.map({ SQLTokens($0) }) {
+      for position in positions(in: statement) {
+        var next = position
+        repeat {
+          // PUBLIC, CURRENT_USER and the like are no names where they stand without quotes.
+          guard let name = statement.name(at: next) else { break }
+          if !keywords.contains(where: { statement.isWord($0, at: next) }) { found.insert(name) }
+          next += 2
+        } while statement.isSymbol(",", at: next - 1)
       }
     }
-    let none: Set<String> = ["PUBLIC", "public", "CURRENT_USER", "SESSION_USER", "DEFAULT", "postgres"]
-    return found.subtracting(none).filter { !$0.hasPrefix("pg_") }
+    return found.subtracting(["postgres"]).filter { !$0.starts(withBytes: "pg_") }
+  }
+
+  private static let keywords = ["PUBLIC", "CURRENT_USER", "SESSION_USER", "DEFAULT"]
+
+  /// Where lists of roles begin.
+  private static func positions(in statement: SQLTokens) -> [Int] {
+    func behind(_ position: Int?) -> [Int] { position.map { [$0 + 1] } ?? [] }
+    if statement.begins(with: "ALTER", "DEFAULT", "PRIVILEGES") {
+      return (statement.isWord("FOR", at: 3) ? [5] : []) + behind(statement.lastWord("TO"))
+        + behind(statement.lastWord("FROM"))
+    }
+    if statement.isWord("ALTER", at: 0) {
+      return behind(
+        statement.tokens.indices.last { statement.isWord("TO", at: $0) && statement.isWord("OWNER", at: $0 - 1) })
+    }
+    if statement.isWord("GRANT", at: 0) { return behind(statement.lastWord("TO")) }
+    // An expression may stand behind a policy's roles, and can't have this key word before them.
+    if statement.begins(with: "CREATE", "POLICY") { return behind(statement.firstWord("TO")) }
+    if statement.isWord("REVOKE", at: 0) { return behind(statement.lastWord("FROM")) }
+    return statement.begins(with: "SET", "SESSION", "AUTHORIZATION") ? [3] : []
   }
 
   // MARK: - Files and programs

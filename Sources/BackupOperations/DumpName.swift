@@ -1,5 +1,6 @@
 package import Foundation
 import Glibc
+import Quoting
 
 /// The time that a dump's file name tells: `crm_2024-03-01_0200.sql`, `crm-20240301.dump`.
 package struct DumpName: Sendable, Equatable {
@@ -8,7 +9,7 @@ package struct DumpName: Sendable, Equatable {
   private let hasHour: Bool
 
   package init(_ path: String) {
-    let name = path.split(separator: "/").last ?? ""
+    let name = path.split(atByte: UInt8(ascii: "/")).last ?? ""
     let pattern =
       /(?:^|[^0-9])((?:19|20)[0-9]{2})[-_.]?([0-9]{2})[-_.]?([0-9]{2})(?:[-_.Tt ]?([0-9]{2})[-_.:h]?([0-9]{2})(?:[-_.:m]?([0-9]{2}))?)?(?![0-9])/
     guard let found = name.firstMatch(of: pattern) else {

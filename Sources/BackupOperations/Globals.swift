@@ -4,6 +4,7 @@ import BackupCatalog
 import Faults
 import PostgresArchive
 import PostgresTools
+import Quoting
 import Storage
 
 /// Roles and tablespaces of a backup's server, as `pg_dumpall --globals-only` wrote them.
@@ -14,10 +15,11 @@ struct Globals: Sendable {
     let shown: String
   }
 
-  private let lines: [String]
+  /// Independent of `standard_conforming_strings`, whatever the text itself sets: they run in sessions of ours.
+  private let statements: [SQLTokens]
 
   init(_ text: String) {
-    lines = SQLText.statements(text)
+    statements = SQLText.statements(text)
   }
 
   static func read(
@@ -37,16 +39,13 @@ struct Globals: Sendable {
     throw last ?? Fault(.objectMissing, "No store has the globals of \(manifest.id).")
   }
 
-  var roles: Set<String> { Set(lines.compactMap { Self.name($0, after: "CREATE ROLE ") }) }
-  var tablespaces: Set<String> { Set(lines.compactMap { Self.name($0, after: "CREATE TABLESPACE ") }) }
+  var roles: Set<String> { Set(statements.compactMap { Self.name($0, after: "CREATE", "ROLE") }) }
+  var tablespaces: Set<String> { Set(statements.compactMap { Self.name($0, after: "CREATE", "TABLESPACE") }) }
 
   /// The role that the server was made with, as far as it shows: PostgreSQL 16 and later name it as who has granted memberships.
   var firstRole: String {
-    let grantors = lines.compactMap { line in
-      line.ranges(of: " GRANTED BY ").last.flatMap { range -> String? in
-        var rest = line[range.upperBound...]
-        return SQLName.read(&rest)
-      }
+    let grantors = statements.compactMap { grant in
+      grant.lastWord("GRANTED").flatMap { grant.isWord("BY", at: $0 + 1) ? grant.name(at: $0 + 2) : nil }
     }
     return Dictionary(grantors.map { ($0, 1) }, uniquingKeysWith: +).max { ($0.value, $1.key) < ($1.value, $0.key) }?
       .key
@@ -56,50 +55,53 @@ struct Globals: Sendable {
   /// The statements that make what a server lacks, and nothing that changes what it has.
   ///
   /// - Parameter withGrantors: whether they name who has granted a membership. Up to PostgreSQL 15 that was anybody, and nothing hung on it;
-  ///   from 16 on it has to be somebody who has the group with ADMIN OPTION (`check_role_grantor` of user.c).
+  ///   from 16 on it has to be a role that has the group with ADMIN OPTION (`check_role_grantor` of user.c).
   func missing(
     from inventory: PostgresSession.ServerInventory, withTablespaces: Bool, withGrantors: Bool = true
   ) -> [Statement] {
     let newRoles = roles.subtracting(inventory.roles)
     let newSpaces = withTablespaces ? tablespaces.subtracting(inventory.tablespaces) : []
-    let wanted = lines.filter { line in
-      if !withTablespaces, line.contains(" ON TABLESPACE ") { return false }
-      for word in ["CREATE ROLE ", "ALTER ROLE "] {
-        if let name = Self.name(line, after: word) { return newRoles.contains(name) && !line.contains(" IN DATABASE ") }
+    let wanted = statements.filter { statement in
+      for word in ["CREATE", "ALTER"] {
+        if let name = Self.name(statement, after: word, "ROLE") {
+          let isOfDatabase = statement.isWord("IN", at: 3) && statement.isWord("DATABASE", at: 4)
+          return newRoles.contains(name) && !isOfDatabase
+        }
+        if let name = Self.name(statement, after: word, "TABLESPACE") { return newSpaces.contains(name) }
       }
-      for word in ["CREATE TABLESPACE ", "ALTER TABLESPACE "] {
-        if let name = Self.name(line, after: word) { return newSpaces.contains(name) }
-      }
-      // GRANT a TO b …: memberships of new roles, and in them.
-      if line.hasPrefix("GRANT ") {
-        var granted = line.dropFirst("GRANT ".count)
-        let group = SQLName.read(&granted)
-        // Of a membership the group's name stands before it, whatever words that has in it.
-        let isMembership = granted.hasPrefix(" TO ")
-        guard let to = isMembership ? granted.firstRange(of: " TO ") : line.firstRange(of: " TO ") else { return false }
-        var member = isMembership ? granted[to.upperBound...] : line[to.upperBound...]
-        guard let name = SQLName.read(&member) else { return false }
-        let isNewGroup = isMembership && group.map(newRoles.contains) == true
-        return newRoles.contains(name) || isNewGroup && inventory.roles.contains(name)
-      }
-      return false
+      return statement.isWord("GRANT", at: 0)
+        && isWanted(grant: statement, newRoles, inventory.roles, withTablespaces: withTablespaces)
     }
-    return wanted.map { withGrantors ? $0 : Self.withoutGrantor($0) }.map { line in
-      guard let range = line.firstRange(of: " PASSWORD '") else { return Statement(statement: line, shown: line) }
-      return Statement(statement: line, shown: line[..<range.lowerBound] + " PASSWORD '…';")
+    return wanted.map { statement in
+      let text = withGrantors ? statement.text : Self.withoutGrantor(statement)
+      // A password is the only constant that is secret: the text before it is shown.
+      guard let secret = statement.firstWord("PASSWORD", from: 3) else {
+        return Statement(statement: text, shown: text)
+      }
+      return Statement(statement: text, shown: statement.text(before: secret) + " PASSWORD '…';")
     }
   }
 
-  private static func withoutGrantor(_ line: String) -> String {
-    // A name in quotes may have the words in it: of an even number of quotes before them, none is open.
-    let last = line.ranges(of: " GRANTED BY ").last { line[..<$0.lowerBound].count { $0 == "\"" }.isMultiple(of: 2) }
-    guard line.hasPrefix("GRANT "), let last else { return line }
-    return line[..<last.lowerBound] + ";"
+  /// `GRANT a TO b …`: memberships of new roles, and in them. `GRANT … ON … TO b`: privileges of new roles.
+  private func isWanted(
+    grant: SQLTokens, _ newRoles: Set<String>, _ oldRoles: Set<String>, withTablespaces: Bool
+  ) -> Bool {
+    let isMembership = grant.isWord("TO", at: 2)
+    let object = grant.firstWord("ON").map { $0 + 1 }
+    if !withTablespaces, let object, grant.isWord("TABLESPACE", at: object) { return false }
+    guard let position = isMembership ? 2 : grant.firstWord("TO"), let member = grant.name(at: position + 1)
+    else { return false }
+    let isNewGroup = isMembership && grant.name(at: 1).map(newRoles.contains) == true
+    return newRoles.contains(member) || isNewGroup && oldRoles.contains(member)
   }
 
-  private static func name(_ line: String, after word: String) -> String? {
-    guard line.hasPrefix(word) else { return nil }
-    var rest = line.dropFirst(word.count)
-    return SQLName.read(&rest)
+  private static func withoutGrantor(_ grant: SQLTokens) -> String {
+    guard grant.isWord("GRANT", at: 0), let position = grant.lastWord("GRANTED"), grant.isWord("BY", at: position + 1)
+    else { return grant.text }
+    return grant.text(before: position) + ";"
+  }
+
+  private static func name(_ statement: SQLTokens, after first: String, _ second: String) -> String? {
+    statement.begins(with: first, second) ? statement.name(at: 2) : nil
   }
 }

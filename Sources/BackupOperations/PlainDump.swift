@@ -2,6 +2,7 @@ import Faults
 import PostgresArchive
 import PostgresTools
 import QueueExecution
+import Quoting
 
 /// The text of a plain dump, unpacked and scanned on its way.
 struct PlainDump: Sendable {
@@ -71,10 +72,13 @@ private actor PlainDumpReader {
     let passed = isAtEnd ? scanner.finish() : scanner.pass(Array(buffer.prefix(count)))
     let statements = scanner.takeStatements()
     findings.roles.formUnion(DumpFile.roles(in: statements))
-    for statement in statements where statement.hasPrefix("SET client_encoding = '") {
-      findings.encoding = String(statement.dropFirst("SET client_encoding = '".count).prefix { $0 != "'" })
+    for statement in statements where statement.starts(withBytes: "SET ") {
+      let setting = SQLTokens(statement)
+      guard setting.isWord("client_encoding", at: 1), let value = setting.tokens.first(where: { $0.kind == .string })
+      else { continue }
+      findings.encoding = value.text
     }
-    findings.connect = findings.connect ?? scanner.commands.first { $0.hasPrefix("\\connect ") }
+    findings.connect = findings.connect ?? scanner.commands.first { $0.starts(withBytes: "\\connect ") }
     return passed
   }
 }

@@ -2,6 +2,7 @@ import BackupCatalog
 import Faults
 import PostgresArchive
 import PostgresTools
+import Quoting
 
 extension TableOfContents {
   /// Told at the backup already, and refused before a restore touches anything.

@@ -3,6 +3,7 @@ import Faults
 import Foundation
 import PostgresArchive
 import PostgresTools
+import Quoting
 import Units
 
 /// What a restore finds out before it changes anything, with every check that can refuse it.
@@ -163,7 +164,8 @@ struct Preparation: Sendable {
     if !replacesRows, !inventory.canCreateDatabases {
       throw Fault(
         .restoreRefused, "The role '\(role)' may not create databases, and a restore needs a new one.",
-        hint: "ALTER ROLE \(role) CREATEDB, or set 'restore_connect' of the database to a role that may")
+        hint: "ALTER ROLE \(SQLName.quoted(role)) CREATEDB, or set 'restore_connect' of the database to a role that may"
+      )
     }
     if case .beside(let name) = request.target {
       guard name.utf8.count <= 63, !name.isEmpty else {
@@ -184,8 +186,9 @@ struct Preparation: Sendable {
           ? "The role '\(role)' may not end other connections to '\(names.live)'."
           : "The role '\(role)' does not own '\(names.live)' and so can't rename it.",
         hint: live.isOurs
-          ? "GRANT pg_signal_backend TO \(role)"
-          : "GRANT \(live.owner) TO \(role), or set 'restore_connect' of the database to a role that may")
+          ? "GRANT pg_signal_backend TO \(SQLName.quoted(role))"
+          : "GRANT \(SQLName.quoted(live.owner)) TO \(SQLName.quoted(role)), or set 'restore_connect' of the database to a role that may"
+      )
     }
   }
 
@@ -214,7 +217,7 @@ struct Preparation: Sendable {
     if request.options.withPrivileges { roles.formUnion(toc.grantees) }
     if request.options.withOwners, request.options.withPrivileges { roles.formUnion(toc.settingRoles) }
     if let role = request.options.role { roles.insert(role) }
-    let strangers = roles.subtracting(inventory.roles).filter { !$0.hasPrefix("pg_") }
+    let strangers = roles.subtracting(inventory.roles).filter { !$0.starts(withBytes: "pg_") }
       .subtracting(request.withGlobals ? globals?.roles ?? [] : []).sorted()
     guard strangers.isEmpty else {
       let isNeeded = !toc.beneficiaries.isDisjoint(with: strangers)
@@ -286,11 +289,13 @@ struct Preparation: Sendable {
   func makeGlobals() async throws(Fault) -> [String] {
     // All roles or none; a tablespace can't be made in a transaction (CREATE TABLESPACE of the manual).
     let (settings, statements) = apart(missingGlobals.map(\.statement))
-    let inside = statements.filter { !$0.hasPrefix("CREATE TABLESPACE ") }
-    let outside = statements.filter { $0.hasPrefix("CREATE TABLESPACE ") }
-    let roles = inside.filter { !$0.contains(" TABLESPACE ") }
+    let outside = statements.filter { SQLTokens($0).begins(with: "CREATE", "TABLESPACE") }
+    let inside = statements.filter { !SQLTokens($0).begins(with: "CREATE", "TABLESPACE") }
+    // ALTER TABLESPACE, and GRANT … ON TABLESPACE.
+    let later = inside.filter { SQLTokens($0).firstWord("TABLESPACE") != nil }
+    let roles = inside.filter { SQLTokens($0).firstWord("TABLESPACE") == nil }
     do throws(Fault) {
-      try await run(["BEGIN"] + roles + ["COMMIT"] + outside + inside.filter { $0.contains(" TABLESPACE ") })
+      try await run(["BEGIN"] + roles + ["COMMIT"] + outside + later)
     } catch {
       throw Fault(
         error.code, "'\(inventory.role)' could not create the roles and tablespaces that are missing.",
@@ -322,10 +327,9 @@ struct Preparation: Sendable {
   /// Makes an empty database with the archive's encoding and locale. The session that it returns holds the database: as long as somebody
   /// is connected, no daemon takes it for what a dead restore has left.
   func create(_ name: String) async throws(Fault) -> PostgresSession {
-    var options = toc.databaseOptions ?? "WITH TEMPLATE = template0 ENCODING = '\(source.manifest.server.encoding)'"
-    if !request.options.withTablespaces, let range = options.range(of: " TABLESPACE = ") {
-      options = String(options[..<range.lowerBound])
-    }
+    var options =
+      toc.databaseOptions ?? "WITH TEMPLATE = template0 ENCODING = \(SQLName.literal(source.manifest.server.encoding))"
+    if !request.options.withTablespaces { options = Self.withoutTablespace(options) }
     do throws(Fault) {
       // Who makes what is in it must be able to: nobody else could grant that, since the database is new.
       let owner = request.options.role.map { " OWNER \(SQLName.quoted($0))" } ?? ""
@@ -353,6 +357,12 @@ struct Preparation: Sendable {
     return hold
   }
 
+  /// `TABLESPACE` is the last of the options that pg_dump writes (`dumpDatabase` of pg_dump.c).
+  static func withoutTablespace(_ options: String) -> String {
+    let tokens = SQLTokens(options)
+    return tokens.text(before: tokens.firstWord("TABLESPACE"))
+  }
+
   /// Drops what was begun, also where the restore is being ended.
   private func takeAway(_ name: String) async {
     _ = try? await uncancelled { () async throws(Fault) in try await drop(name) }
@@ -364,7 +374,7 @@ struct Preparation: Sendable {
 
   /// What the database itself had: owner, settings, comment, privileges. Returns the settings that a drill's server did not take.
   func dress(_ name: String) async throws(Fault) -> [String] {
-    let (settings, statements) = apart(clothes(of: name))
+    let (settings, statements) = apart(try clothes(of: name))
     try await run(statements)
     return try await runLeniently(settings)
   }
@@ -374,8 +384,9 @@ struct Preparation: Sendable {
   func rehearse(_ name: String) async throws(Fault) {
     // A server of our own takes it from us, or nobody misses it.
     guard !request.isConfined else { return }
+    let statements = try clothes(of: name)
     do throws(Fault) {
-      try await run(["BEGIN"] + clothes(of: name) + ["ROLLBACK"])
+      try await run(["BEGIN"] + statements + ["ROLLBACK"])
     } catch {
       throw Fault(
         error.code,
@@ -385,10 +396,17 @@ struct Preparation: Sendable {
     }
   }
 
-  private func clothes(of name: String) -> [String] {
+  private func clothes(of name: String) throws(Fault) -> [String] {
     guard selection == nil else { return [] }
-    var statements = toc.databaseStatements(
-      for: name, withPrivileges: request.options.withPrivileges, roles: knownRoles)
+    var statements: [String]
+    do throws(ArchiveError) {
+      statements = try toc.databaseStatements(
+        for: name, withPrivileges: request.options.withPrivileges, roles: knownRoles)
+    } catch {
+      throw Fault(
+        .restoreRefused, "What the archive of \(restore.manifest.id) says of its database is not understood.",
+        cause: error.description, hint: "pgbackupctl show \(shell: restore.manifest.id)")
+    }
     if request.options.withOwners, let owner = toc.databaseOwner, inventory.roles.contains(owner) {
       statements.append("ALTER DATABASE \(SQLName.quoted(name)) OWNER TO \(SQLName.quoted(owner))")
     }
@@ -417,7 +435,10 @@ struct Preparation: Sendable {
 
   /// Of a database or a role (`ALTER … SET`).
   private static func isSetting(_ statement: String) -> Bool {
-    (statement.hasPrefix("ALTER DATABASE ") || statement.hasPrefix("ALTER ROLE ")) && statement.contains(" SET ")
+    let tokens = SQLTokens(statement)
+    let isOfDatabase = tokens.isWord("IN", at: 3) && tokens.isWord("DATABASE", at: 4)
+    return (tokens.begins(with: "ALTER", "DATABASE") || tokens.begins(with: "ALTER", "ROLE"))
+      && tokens.isWord("SET", at: isOfDatabase ? 6 : 3)
   }
 
   /// What a drill's server may refuse, and what it must take.
@@ -436,9 +457,10 @@ struct Preparation: Sendable {
           try await session.execute(setting)
         } catch {
           if error.code == .runAborted || Task.isCancelled { throw error }
-          let words = (error.cause ?? error.message).split(separator: "\n").first ?? ""
+          let words = (error.cause ?? error.message).lines.first { !$0.isEmpty } ?? ""
           // Without its value, which may be a secret.
-          let name = setting.firstRange(of: " TO ").map { String(setting[..<$0.lowerBound]) } ?? setting
+          let tokens = SQLTokens(setting)
+          let name = tokens.text(before: tokens.firstWord("TO"))
           refused.append("\(name) (not taken here: \(words))")
         }
       }

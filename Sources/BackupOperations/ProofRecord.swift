@@ -2,6 +2,7 @@ package import ArtifactFormat
 package import BackupCatalog
 package import Faults
 import Foundation
+import Quoting
 package import Storage
 import Units
 
@@ -83,7 +84,7 @@ package enum ProofRecord {
     return nil
   }
 
-  static func isProof(_ name: String) -> Bool { name.hasPrefix(Proof.prefix) && name.hasSuffix(".json") }
+  static func isProof(_ name: String) -> Bool { name.starts(withBytes: Proof.prefix) && name.ends(withBytes: ".json") }
 
   private static let signatureSuffix = ".sig"
   private static let limit = ByteCount.mebibytes(1)

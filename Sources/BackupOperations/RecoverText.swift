@@ -1,6 +1,7 @@
 import ArtifactFormat
 import BackupCatalog
 import Faults
+import Quoting
 import Units
 
 /// The short file beside each backup that says how to get the data back with stock tools alone. A test does what it says.
@@ -18,8 +19,8 @@ struct RecoverText {
     let artifact = manifest.artifact
     let database = manifest.server.database
     return """
-      Backup \(manifest.id) of the PostgreSQL database "\(database)"
-      taken \(manifest.started.rfc3339) from PostgreSQL \(manifest.server.version), \(manifest.totals.rows) rows in \
+      Backup \(line: manifest.id) of the PostgreSQL database "\(line: database)"
+      taken \(manifest.started.rfc3339) from PostgreSQL \(line: manifest.server.version), \(manifest.totals.rows) rows in \
       \(manifest.totals.tables) tables.
 
       Everything here opens with stock tools; pgbackupd is not needed. In this folder:
@@ -48,10 +49,10 @@ struct RecoverText {
 
   private var create: String {
     guard var options = manifest.server.databaseOptions else {
-      return "createdb --template=template0 --encoding=\(manifest.server.encoding) restored"
+      return "createdb --template=template0 --encoding=\(shell: manifest.server.encoding) restored"
     }
     // A place on the disk of another machine.
-    if let range = options.firstRange(of: " TABLESPACE = ") { options = String(options[..<range.lowerBound]) }
+    options = Preparation.withoutTablespace(options)
     return "psql --dbname=postgres --command=\(shell: "CREATE DATABASE restored \(options)")"
   }
 
@@ -60,7 +61,7 @@ struct RecoverText {
     let note =
       globals.hasRolePasswords ? "" : " The role's rights did not suffice to read the passwords: set them anew."
     return """
-      2. Roles and tablespaces of the whole server are in \(globals.file.name); read it before you run it: where a role is there
+      2. Roles and tablespaces of the whole server are in \(line: globals.file.name); read it before you run it: where a role is there
       already, psql says so and goes on, and sets what the file says of it.\(note)
 
       \(decode(globals.compression, globals.file.name)) | psql --dbname=postgres
@@ -89,7 +90,7 @@ struct RecoverText {
       The files are encrypted with age. Set KEY to the file that holds the identity (AGE-SECRET-KEY-1...) of one of these
       recipients, as in: export KEY=/root/key.txt
 
-      \(encryption.recipients.map { "  \($0)\n" }.joined())\(needsNewAge ? "\nThese are post-quantum recipients: age 1.3 or later opens them (age --version).\n" : "")
+      \(encryption.recipients.map { "  \(line: $0)\n" }.joined())\(needsNewAge ? "\nThese are post-quantum recipients: age 1.3 or later opens them (age --version).\n" : "")
       """
   }
 
@@ -99,23 +100,26 @@ struct RecoverText {
     let escrow =
       others.isEmpty
       ? ""
-      : "\nThe identity (AGE-SECRET-KEY-1...) of one of these opens them as well; then set KEY to its file:\n\n\(others.map { "  \($0)\n" }.joined())"
+      : "\nThe identity (AGE-SECRET-KEY-1...) of one of these opens them as well; then set KEY to its file:\n\n\(others.map { "  \(line: $0)\n" }.joined())"
     return """
 
-      The files are encrypted with age, to a key of this backup alone. That key is in \(key.file.name), sealed with GnuPG to
+      The files are encrypted with age, to a key of this backup alone. That key is in \(line: key.file.name), sealed with GnuPG to
 
-      \(key.recipients.map { "  \($0)\n" }.joined())
+      \(key.recipients.map { "  \(line: $0)\n" }.joined())
       Whoever has one of those secret keys opens it, into memory here (take it away in the end: rm "$KEY"):
 
       export KEY=/dev/shm/backup-key-$$
-      (umask 077 && gpg --decrypt \(key.file.name) > "$KEY")
+      (umask 077 && gpg --decrypt \(shell: key.file.name) > "$KEY")
       \(escrow)
       """
   }
 
-  private var needsNewAge: Bool { manifest.encryption?.recipients.contains { $0.hasPrefix("age1pq1") } ?? false }
+  private var needsNewAge: Bool {
+    manifest.encryption?.recipients.contains { $0.starts(withBytes: "age1pq1") } ?? false
+  }
 
   private func decode(_ compression: String, _ name: String) -> String {
+    let name = ShellWord.quoted(name)
     let plain: String? =
       switch Compression.Algorithm(rawValue: compression) {
       case .zstd: "zstd -dc"

@@ -2,6 +2,7 @@ import BackupCatalog
 import Faults
 import PostgresArchive
 import PostgresTools
+import Quoting
 
 /// The chosen tables as the live database has them, whose rows are to be replaced: what is truncated, in which order rows come, and
 /// which foreign keys wait for the end. Reads the catalog and changes nothing.

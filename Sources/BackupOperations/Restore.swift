@@ -4,6 +4,7 @@ import Foundation
 package import Logging
 import PostgresArchive
 package import PostgresTools
+import Quoting
 package import Storage
 import Units
 
@@ -410,7 +411,7 @@ struct RestoreRun: Sendable {
           try await connection.execute(entry.definition ?? "")
         } catch {
           // One over another that was not filled.
-          let isBehind = !failed.isEmpty && error.cause?.contains("has not been populated") == true
+          let isBehind = !failed.isEmpty && error.cause?.contains(bytes: "has not been populated") == true
           guard Self.isOfConfinement(error) || isBehind else { throw error }
           failed.append(
             "\(entry.schema ?? "").\(entry.tag ?? "") (materialized view, left empty: it asks another server, which a drill does not reach)"
@@ -425,7 +426,7 @@ struct RestoreRun: Sendable {
   /// Whether it failed because the kernel lets it connect to nobody (EPERM, EAFNOSUPPORT; our servers speak English).
   private static func isOfConfinement(_ fault: Fault) -> Bool {
     let words = fault.cause ?? ""
-    return words.contains("Operation not permitted") || words.contains("Address family not supported")
+    return words.contains(bytes: "Operation not permitted") || words.contains(bytes: "Address family not supported")
   }
 
   private struct Block {

@@ -2,6 +2,7 @@ import BackupCatalog
 import Faults
 import PostgresArchive
 import PostgresTools
+import Quoting
 import Synchronization
 
 /// Loads tables from an archive into a database whose schema is there, over several connections and without a temporary file. A large table
@@ -319,8 +320,36 @@ private final class WorkQueue<Item: Sendable>: Sendable {
 enum CopyStatement {
   private static let tail = "FROM stdin;"
 
+  /// `COPY [schema.]table [(columns)] FROM stdin;`, as pg_dump writes it (`dumpTableData`).
+  private struct Parts {
+    let tokens: SQLTokens
+    /// Behind the table's name.
+    let end: Int
+    /// The word that begins the tail.
+    let from: Int
+
+    init?(_ statement: String) {
+      tokens = SQLTokens(statement)
+      guard tokens.isWord("COPY", at: 0), tokens.name(at: 1) != nil, let last = tokens.lastWord("FROM"),
+        tokens.isWord("stdin", at: last + 1)
+      else { return nil }
+      end = tokens.isSymbol(".", at: 2) && tokens.name(at: 3) != nil ? 4 : 2
+      from = last
+      guard end <= from else { return nil }
+    }
+
+    /// The column list without its parentheses; nil where there is none.
+    var columns: Range<Int>? {
+      guard tokens.isSymbol("(", at: end), tokens.isSymbol(")", at: from - 1) else { return nil }
+      return end + 1..<from - 1
+    }
+  }
+
   /// The same columns of the same table, out.
-  static func out(_ statement: String) -> String { replacing(statement, "TO STDOUT;") }
+  static func out(_ statement: String) -> String {
+    guard let parts = Parts(statement) else { return statement }
+    return parts.tokens.text(before: parts.from) + " TO STDOUT;"
+  }
 
   /// Of the rows that a condition chooses: pg_dump's own way with an extension's tables.
   static func out(_ statement: String, from table: String, where condition: String) -> String {
@@ -330,10 +359,8 @@ enum CopyStatement {
   /// The table that it loads, schema and name: not always the one whose rows they are (`pg_dump --load-via-partition-root`, which pg_dump
   /// also does by itself where a table is partitioned by the hash of an enumeration).
   static func target(_ statement: String) -> [String]? {
-    var rest = statement.dropFirst("COPY ".count)
-    guard let schema = SQLName.read(&rest), rest.first == "." else { return nil }
-    rest = rest.dropFirst()
-    return SQLName.read(&rest).map { [schema, $0] }
+    guard let parts = Parts(statement), parts.end == 4, let schema = parts.tokens.name(at: 1) else { return nil }
+    return parts.tokens.name(at: 3).map { [schema, $0] }
   }
 
   /// The same columns of another table, out, without what inherits from it.
@@ -343,36 +370,20 @@ enum CopyStatement {
 
   /// `a, "B c"`, as it stands between the parentheses; nil for a table without columns.
   static func columns(_ statement: String) -> String? {
-    guard let end = statement.ranges(of: ") \(tail)").last else { return nil }
-    var rest = statement.dropFirst("COPY ".count)
-    guard SQLName.read(&rest) != nil else { return nil }
-    if rest.first == "." {
-      rest = rest.dropFirst()
-      guard SQLName.read(&rest) != nil else { return nil }
-    }
-    guard let start = rest.firstIndex(of: "("), start < end.lowerBound else { return nil }
-    return String(rest[rest.index(after: start)..<end.lowerBound])
+    guard let parts = Parts(statement), let range = parts.columns, let first = range.first, let last = range.last
+    else { return nil }
+    let tokens = parts.tokens.tokens
+    return String(statement[tokens[first].range.lowerBound..<tokens[last].range.upperBound])
   }
 
   /// The columns' names, without quotes.
   static func columnNames(_ statement: String) -> [String] {
-    guard let text = columns(statement) else { return [] }
-    var rest = text[...]
-    var names: [String] = []
-    while let name = SQLName.read(&rest) {
-      names.append(name)
-      rest = rest.drop { $0 == "," || $0 == " " }
-    }
-    return names
+    guard let parts = Parts(statement), let range = parts.columns else { return [] }
+    return range.compactMap { parts.tokens.name(at: $0) }
   }
 
   /// The same columns of another table, in.
   static func into(_ table: String, _ statement: String) -> String {
     "COPY \(table) \(columns(statement).map { "(\($0)) " } ?? "")\(tail)"
-  }
-
-  private static func replacing(_ statement: String, _ new: String) -> String {
-    guard let range = statement.ranges(of: tail).last else { return statement }
-    return statement[..<range.lowerBound] + new
   }
 }

@@ -2,6 +2,7 @@ import BackupCatalog
 import Faults
 import PostgresArchive
 import PostgresTools
+import Quoting
 
 /// Compares a restored database with what the backup says of it: every table's rows and fingerprint, every sequence, every large object.
 /// What can't be compared is named, and never counts as proved.
@@ -40,7 +41,7 @@ struct RestoreProof: Sendable {
     guard differences.isEmpty else {
       throw Fault(
         .proofFailed, "The restored data is not what was backed up: \(differences.count) differences.",
-        cause: differences.sorted().prefix(12).joined(separator: "\n"),
+        cause: differences.sorted().prefix(12).map { TerminalText.line($0) }.joined(separator: "\n"),
         hint: "report it; the live database was not touched")
     }
     result.derived = try await derived()

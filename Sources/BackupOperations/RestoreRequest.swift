@@ -1,6 +1,7 @@
 package import BackupCatalog
 package import Foundation
 package import PostgresTools
+import Quoting
 import Units
 
 /// What is to be restored, where to and how.
@@ -83,7 +84,7 @@ package struct RestoreNames: Sendable, Equatable {
 
   /// Whether a restore of `live` gives this name to what it loads.
   static func isWork(_ name: String, of live: String) -> Bool {
-    guard let range = name.ranges(of: "_restore_").last,
+    guard let range = name.lastRange(ofBytes: "_restore_"),
       let time = Date(stamp: name[range.upperBound...].uppercased())
     else { return false }
     return RestoreNames(live: live, stamp: time.stamp.lowercased()).work == name
@@ -91,7 +92,7 @@ package struct RestoreNames: Sendable, Equatable {
 
   /// Whether a restore or a rollback of `live` gives this name to what it puts aside.
   static func isKept(_ name: String, of live: String) -> Bool {
-    guard let range = name.ranges(of: "_before_").last,
+    guard let range = name.lastRange(ofBytes: "_before_"),
       let time = Date(stamp: name[range.upperBound...].uppercased())
     else { return false }
     return RestoreNames(live: live, stamp: time.stamp.lowercased()).kept == name
@@ -101,14 +102,14 @@ package struct RestoreNames: Sendable, Equatable {
   /// say so.
   package static func isOurs(_ name: String, comment: String?) -> Bool {
     guard let comment else { return false }
-    if comment.hasPrefix(Preparation.unfinishedMark) { return true }
+    if comment.starts(withBytes: Preparation.unfinishedMark) { return true }
     return KeptDatabase(name: name, comment: comment, bytes: nil) != nil
   }
 
   private func name(_ what: String) -> String {
     let suffix = "_\(what)_\(stamp)"
     var base = live
-    while base.utf8.count + suffix.utf8.count > 63 { base.removeLast() }
+    while base.utf8.count + suffix.utf8.count > 63 { base.unicodeScalars.removeLast() }
     return base + suffix
   }
 }
@@ -134,12 +135,12 @@ package struct KeptDatabase: Sendable, Equatable {
   }
 
   init?(name: String, comment: String?, bytes: Int64?) {
-    guard let line = comment?.split(separator: "\n", omittingEmptySubsequences: false).first,
-      line.hasPrefix("\(Self.mark)'"), let end = line.lastRange(of: "' until "),
+    guard let line = comment?.split(atByte: 10, omittingEmptySubsequences: false).first,
+      line.starts(withBytes: "\(Self.mark)'"), let end = line.lastRange(ofBytes: "' until "),
       let time = Date(rfc3339: String(line[end.upperBound...].prefix { $0 != " " }.dropLast()))
     else { return nil }
     self.name = name
-    live = String(line[line.index(line.startIndex, offsetBy: Self.mark.count + 1)..<end.lowerBound])
+    live = String(line[line.utf8.index(line.startIndex, offsetBy: Self.mark.utf8.count + 1)..<end.lowerBound])
     // A dump of a kept database carries its comment: the name has to say the same.
     guard RestoreNames.isKept(name, of: live) else { return nil }
     replaced = time
@@ -148,12 +149,8 @@ package struct KeptDatabase: Sendable, Equatable {
 
   /// The comment that a kept database had before; nil where it had none.
   package static func originalComment(_ comment: String?) -> String? {
-    guard let comment, comment.hasPrefix(mark) else { return comment }
-    let rest = comment.split(separator: "\n", maxSplits: 1, omittingEmptySubsequences: false).dropFirst().first ?? ""
+    guard let comment, comment.starts(withBytes: mark) else { return comment }
+    let rest = comment.split(atByte: 10, maxSplits: 1, omittingEmptySubsequences: false).dropFirst().first ?? ""
     return rest.isEmpty ? nil : String(rest)
   }
-}
-
-extension Substring {
-  fileprivate func lastRange(of text: String) -> Range<Index>? { ranges(of: text).last }
 }

@@ -3,6 +3,7 @@ package import Faults
 import Foundation
 import PostgresArchive
 package import PostgresTools
+import Quoting
 
 /// Undoes the last restore of a database by the same swap: the kept one takes its place again, and the present one is kept. So a rollback
 /// can be undone too.
@@ -74,7 +75,7 @@ package struct Rollback: Sendable {
   package func sweepUnfinished(of live: String) async throws(Fault) -> Removal {
     let left = try await databases().filter { database in
       database.connections == 0 && database.isOurs && RestoreNames.isWork(database.name, of: live)
-        && database.comment?.hasPrefix(Preparation.unfinishedMark) == true
+        && database.comment?.starts(withBytes: Preparation.unfinishedMark) == true
     }
     return try await drop(left.map(\.name), withSubscriptions: true)
   }

@@ -2,6 +2,7 @@ import BackupCatalog
 import Faults
 import PostgresArchive
 import PostgresTools
+import Quoting
 import Synchronization
 
 /// Chosen tables into the live database, in one transaction: either all of them are there and proved, or nothing has changed.
@@ -126,7 +127,7 @@ struct TableRestore: Sendable {
     guard differences.isEmpty else {
       throw Fault(
         .proofFailed, "The tables are not what was backed up, and nothing was changed.",
-        cause: differences.sorted().prefix(12).joined(separator: "\n"),
+        cause: differences.sorted().prefix(12).map { TerminalText.line($0) }.joined(separator: "\n"),
         hint: "has a trigger, a rule or a column's type of '\(names.live)' changed the rows? Try --into NAME")
     }
     outcome.loadedBytes = targets.map { Int64($0.table.length) }.reduce(0, +)

@@ -1,5 +1,6 @@
 import Faults
 import Foundation
+import Quoting
 
 /// Reads one HTTP/1.1 reply (RFC 9112) as its bytes arrive: status, then a body by Content-Length, by chunks, or to the end
 /// of the connection. It is just what our own server sends; anything else is an error.
@@ -67,14 +68,14 @@ struct HTTPReplyParser {
   }
 
   private mutating func readHead(_ text: String) throws(Fault) {
-    let lines = text.components(separatedBy: "\r\n")
-    let words = lines[0].split(separator: " ")
-    guard words.count >= 2, words[0].hasPrefix("HTTP/1."), let code = Int(words[1]) else { throw malformed() }
+    let lines = text.lines
+    let words = lines[0].split(atByte: 32)
+    guard words.count >= 2, words[0].starts(withBytes: "HTTP/1."), let code = Int(words[1]) else { throw malformed() }
     status = code
     var headers: [String: String] = [:]
     for line in lines.dropFirst() {
-      guard let colon = line.firstIndex(of: ":") else { throw malformed() }
-      headers[line[..<colon].lowercased()] = line[line.index(after: colon)...].trimmingCharacters(in: .whitespaces)
+      guard let colon = line.range(ofBytes: ":") else { throw malformed() }
+      headers[line[..<colon.lowerBound].lowercased()] = String(line[colon.upperBound...].withoutBlanks)
     }
     if headers["transfer-encoding"]?.lowercased() == "chunked" {
       state = .chunkSize

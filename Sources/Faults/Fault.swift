@@ -1,3 +1,5 @@
+import Quoting
+
 /// One failure as an operator sees it: a stable code, one plain sentence, what lies behind it, and what to type next.
 ///
 /// Leaves throw their own small typed errors (`ArchiveError`, `CronParseError`); where a failure leaves a room it becomes a
@@ -31,13 +33,13 @@ package struct Fault: Error, Sendable, Codable, Equatable {
 }
 
 extension Fault: CustomStringConvertible {
-  /// `E-CODE: sentence`, then the cause and the hint on lines of their own.
+  /// `E-CODE: sentence`, then the cause and the hint on lines of their own. Only the cause may have several; names that would move a
+  /// cursor or begin a line are shown as escapes (`TerminalText`).
   package var description: String {
-    var lines = ["\(code.rawValue): \(message)"]
-    if let cause, !cause.isEmpty {
-      lines.append("  cause: " + cause.split(separator: "\n").joined(separator: "\n         "))
-    }
-    if let hint { lines.append("  next:  \(hint)") }
+    var lines = ["\(code.rawValue): \(line: message)"]
+    let cause = (cause ?? "").lines.filter { !$0.isEmpty }.map { TerminalText.line($0) }
+    if !cause.isEmpty { lines.append("  cause: " + cause.joined(separator: "\n         ")) }
+    if let hint { lines.append("  next:  \(line: hint)") }
     return lines.joined(separator: "\n")
   }
 }

@@ -1,6 +1,7 @@
 import CCurl
 import Dispatch
 import QueueExecution
+import Quoting
 import Synchronization
 package import Units
 
@@ -147,7 +148,7 @@ private final class CurlMail {
     let line = UnsafeRawBufferPointer(start: bytes, count: count)
     if line[0] == UInt8(ascii: "4") || line[0] == UInt8(ascii: "5"), line[3] != UInt8(ascii: "-"), refusals.count < 100
     {
-      let text = String(decoding: line, as: UTF8.self).filter { !$0.isNewline }
+      let text = String(decoding: line, as: UTF8.self).withoutBlanks
       refusals.append(String(text.prefix(300)))
     }
     return count

@@ -1,4 +1,5 @@
 import CCurl
+import Quoting
 import Synchronization
 import Units
 
@@ -121,11 +122,11 @@ final class CurlTransfer {
 
   private func takeHeader(_ bytes: UnsafeMutablePointer<CChar>?, _ count: Int) -> Int {
     let line = String(decoding: UnsafeRawBufferPointer(start: bytes, count: count), as: UTF8.self)
-    if line.hasPrefix("HTTP/") {
+    if line.starts(withBytes: "HTTP/") {
       // Of several answers (100 Continue, a proxy's) the last one counts.
       headers = [:]
-    } else if headers.count < 200, let colon = line.firstIndex(of: ":") {
-      headers[line[..<colon].lowercased()] = line[line.index(after: colon)...].trimmed
+    } else if headers.count < 200, let colon = line.range(ofBytes: ":") {
+      headers[line[..<colon.lowerBound].lowercased()] = String(line[colon.upperBound...].withoutBlanks)
     }
     return count
   }
@@ -136,7 +137,7 @@ final class CurlTransfer {
     if isCancelled.value.load(ordering: .relaxed) { return HTTPError(.cancelled, "cancelled") }
     var reason = words.isEmpty ? String(cString: curl_easy_strerror(code)) : words
     // A password may be in it.
-    if let proxy = settings.proxy, !proxy.isEmpty { reason = reason.replacing(proxy, with: "•••") }
+    if let proxy = settings.proxy, !proxy.isEmpty { reason = reason.replacingBytes(of: proxy, with: "•••") }
     let kind: HTTPError.Kind =
       switch code {
       // Among them a line that is cut while TLS begins: what is wrong with a certificate has a code of its own.
@@ -163,13 +164,4 @@ final class CurlTransfer {
   private func set(_ option: CURLoption, offset: curl_off_t) { ccurl_set_offset(handle, option, offset) }
   private func set(_ option: CURLoption, text: String) { ccurl_set_text(handle, option, text) }
   private func set(_ option: CURLoption, pointer: UnsafeRawPointer?) { ccurl_set_pointer(handle, option, pointer) }
-}
-
-extension Substring {
-  fileprivate var trimmed: String {
-    var bytes = utf8[...]
-    while let first = bytes.first, first == 32 || first == 9 { bytes.removeFirst() }
-    while let last = bytes.last, last == 32 || last == 9 || last == 13 || last == 10 { bytes.removeLast() }
-    return String(decoding: bytes, as: UTF8.self)
-  }
 }

@@ -1,3 +1,5 @@
+import Quoting
+
 /// One metric with all its series.
 package struct MetricFamily: Sendable, Equatable {
   package enum Kind: String, Sendable {
@@ -50,7 +52,7 @@ package enum MetricsText {
 
     /// - Parameter accept: the request's Accept header.
     package init(accept: String?) {
-      self = accept?.contains("application/openmetrics-text") == true ? .openMetrics : .prometheus
+      self = accept?.contains(bytes: "application/openmetrics-text") == true ? .openMetrics : .prometheus
     }
 
     package var contentType: String {
@@ -67,10 +69,10 @@ package enum MetricsText {
     for family in families where !family.series.isEmpty {
       let suffix = family.kind == .counter ? "_total" : ""
       let name = format == .openMetrics ? family.name : family.name + suffix
-      text += "# HELP \(name) \(escaped(family.help, quotes: format == .openMetrics))\n"
+      text += "# HELP \(name) \(MetricsLabel.help(family.help, escapingQuotes: format == .openMetrics))\n"
       text += "# TYPE \(name) \(family.kind.rawValue)\n"
       for series in family.series {
-        let labels = series.labels.map { "\($0.name)=\"\(escaped($0.value, quotes: true))\"" }.joined(separator: ",")
+        let labels = series.labels.map { "\($0.name)=\"\(MetricsLabel.value($0.value))\"" }.joined(separator: ",")
         text += "\(family.name)\(suffix)\(labels.isEmpty ? "" : "{\(labels)}") \(number(series.value))\n"
       }
     }
@@ -81,10 +83,5 @@ package enum MetricsText {
     if value.isNaN { return "NaN" }
     if value.isInfinite { return value < 0 ? "-Inf" : "+Inf" }
     return value == value.rounded() && abs(value) < 1e15 ? "\(Int64(value))" : "\(value)"
-  }
-
-  private static func escaped(_ text: String, quotes: Bool) -> String {
-    let text = text.replacing("\\", with: "\\\\").replacing("\n", with: "\\n")
-    return quotes ? text.replacing("\"", with: "\\\"") : text
   }
 }

@@ -1,5 +1,6 @@
 import Faults
 import Foundation
+import Quoting
 import Units
 
 /// A notice as Slack's incoming webhooks take it: blocks in a coloured attachment, and a text for notifications.
@@ -8,28 +9,24 @@ enum SlackBody {
   static func make(_ notice: Notice) throws -> [UInt8] {
     let text = NoticeText(notice)
     var blocks: [[String: Any]] = [
-      ["type": "section", "text": mark("*\(text.word)*\n\(escaped(notice.sentence))", 3000)]
+      ["type": "section", "text": mark("*\(text.word)*\n\(SlackText.escaped(text.sentence))", 3000)]
     ]
     for fact in text.facts where fact.name != "Host" {
-      let value = fact.name == "Next" && Hint.isCommand(fact.value) ? "`\(escaped(fact.value))`" : escaped(fact.value)
+      let value =
+        fact.name == "Next" && Hint.isCommand(fact.value) ? SlackText.code(fact.value) : SlackText.escaped(fact.value)
       blocks.append(["type": "section", "text": mark("*\(fact.name)*\n\(value)", 3000)])
     }
     blocks.append([
-      "type": "context", "elements": [mark(text.facts.last.map { escaped($0.value) } ?? notice.host, 2000)],
+      "type": "context", "elements": [mark(SlackText.escaped(text.facts.last?.value ?? notice.host), 2000)],
     ])
     return try bytes([
-      "text": escaped(text.subject),
-      "attachments": [["color": text.color, "fallback": escaped(text.subject), "blocks": blocks]],
+      "text": SlackText.escaped(text.subject),
+      "attachments": [["color": text.color, "fallback": SlackText.escaped(text.subject), "blocks": blocks]],
     ])
   }
 
   private static func mark(_ text: String, _ limit: Int) -> [String: Any] {
     ["type": "mrkdwn", "text": NoticeText.cut(text, limit)]
-  }
-
-  /// The three characters that mean something to Slack.
-  private static func escaped(_ text: String) -> String {
-    text.replacing("&", with: "&amp;").replacing("<", with: "&lt;").replacing(">", with: "&gt;")
   }
 }
 
@@ -41,30 +38,20 @@ enum DiscordBody {
     let fields = text.facts.filter { $0.name != "Host" }.map { fact -> [String: Any] in
       let value =
         fact.name == "Next" && Hint.isCommand(fact.value)
-        ? "`\(fact.value.replacing("`", with: "'"))`" : escaped(fact.value)
+        ? DiscordText.code(fact.value) : DiscordText.escaped(fact.value)
       return ["name": fact.name, "value": NoticeText.cut(value, 1024), "inline": false]
     }
     return try bytes([
       "username": "pgbackupd", "allowed_mentions": ["parse": [String]()],
       "embeds": [
         [
-          "title": NoticeText.cut("\(text.word): \(notice.host)", 256),
-          "description": NoticeText.cut(escaped(notice.sentence), 4096),
+          "title": NoticeText.cut("\(text.word): \(line: notice.host)", 256),
+          "description": NoticeText.cut(DiscordText.escaped(text.sentence), 4096),
           "color": Int(text.color.dropFirst(), radix: 16) ?? 0, "fields": fields, "timestamp": notice.time.rfc3339,
           "footer": ["text": "pgbackupd on \(notice.host)"],
         ]
       ],
     ])
-  }
-
-  /// Markdown's own characters, literally.
-  private static func escaped(_ text: String) -> String {
-    var result = ""
-    for character in text {
-      if "\\*_~`|>[]#@".contains(character) { result.append("\\") }
-      result.append(character)
-    }
-    return result
   }
 }
 

@@ -1,4 +1,5 @@
 import Foundation
+import Quoting
 
 /// A mail with a text and an HTML part (RFC 5322, RFC 2046 multipart/alternative).
 package struct MailMessage: Sendable {
@@ -40,18 +41,21 @@ package struct MailMessage: Sendable {
     return Array(lines.joined(separator: "\r\n").utf8)
   }
 
-  /// RFC 2047 encoded words where the text is not plain ASCII or too long for a line; each holds whole characters.
+  /// RFC 2047 encoded words where the text is not plain ASCII or too long for a line; each holds whole code points.
   static func encodedHeader(_ text: String) -> String {
-    let text = text.split(whereSeparator: \.isNewline).joined(separator: " ")
-    if text.utf8.count <= 66, text.utf8.allSatisfy({ $0 >= 32 && $0 < 127 }), !text.contains("=?") { return text }
+    let text = TerminalText.line(text)
+    if text.utf8.count <= 66, text.utf8.allSatisfy({ $0 >= 32 && $0 < 127 }), !text.contains(bytes: "=?") {
+      return text
+    }
     var words: [String] = []
     var part = ""
-    for character in text {
-      if (part + String(character)).utf8.count > 42 {
+    for scalar in text.unicodeScalars {
+      // 42 bytes are 56 of base64, and an encoded word takes 75 at most.
+      if part.utf8.count + String(scalar).utf8.count > 42 {
         words.append(part)
         part = ""
       }
-      part.append(character)
+      part.unicodeScalars.append(scalar)
     }
     words.append(part)
     return words.map { "=?UTF-8?B?\(Data($0.utf8).base64EncodedString())?=" }.joined(separator: "\r\n ")
@@ -65,7 +69,7 @@ package struct MailMessage: Sendable {
   }
 
   private static func domain(_ address: String) -> String {
-    address.split(separator: "@").last.map(String.init) ?? "localhost"
+    address.split(atByte: UInt8(ascii: "@")).last.map(String.init) ?? "localhost"
   }
 
   private static func plain(_ text: String) -> String {

@@ -3,6 +3,7 @@ package import Faults
 package import Foundation
 package import HTTPTransport
 import OutsidePrograms
+import Quoting
 import Units
 
 /// Takes a notice to people, or says why it could not. Nothing here waits longer than a minute, and nothing it throws tells a secret.
@@ -85,15 +86,15 @@ package struct NoticeChannel: Sendable {
         "it answers with a redirect (\(response.status)), which is not followed: configure the URL that it leads to")
     }
     let words = String(decoding: response.body.prefix(300), as: UTF8.self)
-      .split(whereSeparator: \.isNewline).joined(separator: " ")
+      .lines.filter { !$0.isEmpty }.joined(separator: " ")
     throw fault("it answers \(response.status)\(words.isEmpty ? "" : ": \(words)")")
   }
 
   /// Before the query, where there is one.
   private static func appending(_ path: String, to url: String) -> String {
     guard !path.isEmpty else { return url }
-    let parts = url.split(separator: "?", maxSplits: 1, omittingEmptySubsequences: false)
-    let base = parts[0].hasSuffix("/") ? parts[0].dropLast() : parts[0]
+    let parts = url.split(atByte: UInt8(ascii: "?"), maxSplits: 1, omittingEmptySubsequences: false)
+    let base = parts[0].ends(withBytes: "/") ? parts[0].dropLast() : parts[0]
     return base + path + (parts.count > 1 ? "?\(parts[1])" : "")
   }
 
@@ -105,7 +106,7 @@ package struct NoticeChannel: Sendable {
       let encoder = JSONEncoder()
       encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
       encoder.dateEncodingStrategy = .iso8601
-      body = Array(try encoder.encode(notice))
+      body = Array(JSONText.shown(String(decoding: try encoder.encode(notice), as: UTF8.self)).utf8)
     }
     var headers = webhook.headers.sorted { $0.key < $1.key }.map { (name: $0.key, value: $0.value.revealed) }
     headers.append(
@@ -154,7 +155,7 @@ package struct NoticeChannel: Sendable {
           from: mail.from, to: mail.to, message: message))
     case .sendmail(let program):
       // sendmail(8): -i, a line with a single dot is no end; the message has lines of this system.
-      let lines = String(decoding: message, as: UTF8.self).replacing("\r\n", with: "\n")
+      let lines = String(decoding: message, as: UTF8.self).replacingBytes(of: "\r\n", with: "\n")
       try await OutsideCommand([program, "-i", "-f", mail.from, "--"] + mail.to, timeout: .seconds(60)).run(
         input: Array(lines.utf8))
       return []
@@ -173,7 +174,7 @@ package struct NoticeChannel: Sendable {
         "PGBACKUPD_TITLE": text.title, "PGBACKUPD_CODE": notice.code ?? "",
         "PGBACKUPD_DATABASE": notice.database ?? "", "PGBACKUPD_JOB": notice.job ?? "",
       ], timeout: .seconds(60)
-    ).run(input: Array(try encoder.encode(notice)))
+    ).run(input: Array(JSONText.shown(String(decoding: try encoder.encode(notice), as: UTF8.self)).utf8))
   }
 
   // MARK: - Secrets
@@ -185,7 +186,7 @@ package struct NoticeChannel: Sendable {
       let url = address.url.revealed
       secrets.append(url)
       // Tokens are parts of the path, or of the query.
-      let rest = url.split(separator: "/", omittingEmptySubsequences: true).dropFirst(2)
+      let rest = url.split(atByte: UInt8(ascii: "/")).dropFirst(2)
       secrets.append(rest.joined(separator: "/"))
       secrets += rest.flatMap { $0.split { "?&=".contains($0) } }.map(String.init).filter { $0.count >= 8 }
     }
@@ -200,6 +201,7 @@ package struct NoticeChannel: Sendable {
       if case .smtp(_, _, _, _, let password?, _) = mail.route { secrets.append(password.revealed) }
     case .command: break
     }
-    return secrets.filter { !$0.isEmpty }.sorted { $0.count > $1.count }.reduce(text) { $0.replacing($1, with: "•••") }
+    return secrets.filter { !$0.isEmpty }.sorted { $0.count > $1.count }
+      .reduce(text) { $0.replacingBytes(of: $1, with: "•••") }
   }
 }

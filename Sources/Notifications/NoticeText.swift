@@ -1,4 +1,5 @@
 import Foundation
+import Quoting
 import Units
 
 /// A notice in words: what all channels have in common.
@@ -37,19 +38,22 @@ package struct NoticeText: Sendable {
     }
   }
 
+  /// One line, whatever names are in it.
+  package var sentence: String { TerminalText.line(notice.sentence) }
+
   /// One line: `FAILED: …`, cut where it is long.
-  package var title: String { "\(word): \(Self.cut(notice.sentence, 180))" }
+  package var title: String { "\(word): \(Self.cut(sentence, 180))" }
 
   /// For a mail's subject: the host first, by which people sort.
-  package var subject: String { "[pgbackupd \(notice.host)] \(title)" }
+  package var subject: String { "[pgbackupd \(line: notice.host)] \(title)" }
 
-  /// Everything else, as pairs.
+  /// Everything else, as pairs; what was said elsewhere may have several lines.
   package var facts: [(name: String, value: String)] {
     var facts: [(String, String)] = []
-    if let cause = notice.cause, !cause.isEmpty { facts.append(("Cause", Self.cut(cause, 900))) }
+    if let cause = notice.cause, !cause.isEmpty { facts.append(("Cause", Self.cut(Self.lines(cause.lines), 900))) }
     if !notice.more.isEmpty {
       let rest = notice.more.count > 5 ? ["and \(notice.more.count - 5) more"] : []
-      facts.append(("Also", (notice.more.prefix(5) + rest).joined(separator: "\n")))
+      facts.append(("Also", Self.lines(notice.more.prefix(5) + rest)))
     }
     if let since = notice.since {
       let length = Duration.seconds(max(0, notice.time.timeIntervalSince(since))).spoken
@@ -61,10 +65,10 @@ package struct NoticeText: Sendable {
             : notice.kind == .recovered ? "\(length), from \(since.rfc3339)" : "\(since.rfc3339), \(length)"
         ))
     }
-    if !notice.holds.isEmpty { facts.append(("What still holds", notice.holds.joined(separator: "\n"))) }
-    if let next = notice.next { facts.append(("Next", next)) }
-    if let code = notice.code { facts.append(("Code", code)) }
-    facts.append(("Host", "\(notice.host), \(notice.time.rfc3339)"))
+    if !notice.holds.isEmpty { facts.append(("What still holds", Self.lines(notice.holds))) }
+    if let next = notice.next { facts.append(("Next", TerminalText.line(next))) }
+    if let code = notice.code { facts.append(("Code", TerminalText.line(code))) }
+    facts.append(("Host", "\(line: notice.host), \(notice.time.rfc3339)"))
     return facts
   }
 
@@ -72,7 +76,7 @@ package struct NoticeText: Sendable {
   package var plain: String {
     var lines = [title, ""]
     for fact in facts {
-      let parts = fact.value.split(separator: "\n", omittingEmptySubsequences: false)
+      let parts = fact.value.lines
       if parts.count == 1 {
         lines.append("\(fact.name): \(fact.value)")
       } else {
@@ -86,7 +90,7 @@ package struct NoticeText: Sendable {
   /// One HTML page without scripts, images or links to anywhere.
   package var html: String {
     let rows = facts.map { fact in
-      let value = Self.escaped(fact.value).replacing("\n", with: "<br>")
+      let value = fact.value.lines.map { HTMLText.escaped($0) }.joined(separator: "<br>")
       let cell = fact.name == "Next" ? "<code style=\"font-size:14px\">\(value)</code>" : value
       return
         "<tr><th style=\"text-align:left;vertical-align:top;padding:4px 16px 4px 0;font-weight:600;white-space:nowrap\">\(fact.name)</th>"
@@ -94,10 +98,10 @@ package struct NoticeText: Sendable {
     }
     return """
       <!doctype html>
-      <html lang="en"><head><meta charset="utf-8"><title>\(Self.escaped(subject))</title></head>
+      <html lang="en"><head><meta charset="utf-8"><title>\(HTMLText.escaped(subject))</title></head>
       <body style="font:15px/1.5 system-ui,sans-serif;color:#1b2733;background:#ffffff;margin:0;padding:24px">
       <div style="border-left:4px solid \(color);padding:4px 16px;margin-bottom:16px">
-      <strong style="color:\(color)">\(word)</strong><br>\(Self.escaped(notice.sentence))</div>
+      <strong style="color:\(color)">\(word)</strong><br>\(HTMLText.escaped(sentence))</div>
       <table style="border-collapse:collapse">\(rows.joined(separator: "\n"))</table>
       </body></html>
 
@@ -114,13 +118,12 @@ package struct NoticeText: Sendable {
     }
   }
 
-  package static func escaped(_ text: String) -> String {
-    text.replacing("&", with: "&amp;").replacing("<", with: "&lt;").replacing(">", with: "&gt;")
-      .replacing("\"", with: "&quot;")
+  private static func lines(_ lines: some Sequence<some StringProtocol>) -> String {
+    lines.map { TerminalText.line($0) }.joined(separator: "\n")
   }
 
-  /// Whole characters, and a mark where something was left out.
+  /// Whole code points, by which receivers count, and a mark where something was left out.
   package static func cut(_ text: String, _ limit: Int) -> String {
-    text.count <= limit ? text : text.prefix(limit - 1) + "…"
+    text.unicodeScalars.count <= limit ? text : String(text.unicodeScalars.prefix(limit - 1)) + "…"
   }
 }

@@ -1,4 +1,5 @@
 import Foundation
+import Quoting
 import Units
 
 /// A text with `{{name}}` in it, each replaced by what a notice says, escaped as the inside of a JSON string.
@@ -27,10 +28,10 @@ package struct WebhookTemplate: Sendable, Hashable {
       "store": notice.store ?? "",
       "holds": notice.holds.joined(separator: "\n"), "next": notice.next ?? "", "text": words.plain,
     ]
-    let filled = try Self.pieces(text).map { piece in
+    let filled = Self.pieces(text).map { piece in
       switch piece {
       case .text(let text): text
-      case .name(let name): try Self.inString(values[name] ?? "")
+      case .name(let name): JSONText.inside(values[name] ?? "")
       }
     }
     return Array(filled.joined().utf8)
@@ -49,16 +50,11 @@ package struct WebhookTemplate: Sendable, Hashable {
   private static func pieces(_ text: String) -> [Piece] {
     var pieces: [Piece] = []
     var rest = text[...]
-    while let start = rest.firstRange(of: "{{"), let end = rest[start.upperBound...].firstRange(of: "}}") {
+    while let start = rest.range(ofBytes: "{{"), let end = rest[start.upperBound...].range(ofBytes: "}}") {
       pieces.append(.text(String(rest[..<start.lowerBound])))
-      pieces.append(.name(rest[start.upperBound..<end.lowerBound].trimmingCharacters(in: .whitespaces)))
+      pieces.append(.name(String(rest[start.upperBound..<end.lowerBound].withoutBlanks)))
       rest = rest[end.upperBound...]
     }
     return pieces + [.text(String(rest))]
-  }
-
-  private static func inString(_ text: String) throws -> String {
-    let data = try JSONSerialization.data(withJSONObject: [text], options: [.withoutEscapingSlashes])
-    return String(String(decoding: data, as: UTF8.self).dropFirst(2).dropLast(2))
   }
 }

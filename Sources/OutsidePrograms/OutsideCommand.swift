@@ -1,6 +1,7 @@
 import CPlatform
 package import Faults
 import Glibc
+import Quoting
 import Subprocess
 import Synchronization
 import SystemPackage
@@ -176,7 +177,7 @@ private final class Printed: Sendable {
   /// Of standard output, then of standard error.
   var lastLines: [String] {
     state.withLock(\.ends).flatMap {
-      String(decoding: $0.suffix(Self.kept), as: UTF8.self).split(whereSeparator: \.isNewline).suffix(20).map(
+      String(decoding: $0.suffix(Self.kept), as: UTF8.self).lines.filter { !$0.isEmpty }.suffix(20).map(
         String.init)
     }
   }

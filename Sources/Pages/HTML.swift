@@ -1,11 +1,11 @@
 import Faults
 import Foundation
+import Quoting
 
 /// What all pages share: they need nothing else, no outside file, and look right in light and dark, and on paper.
 enum HTML {
   static func escaped(_ text: String) -> String {
-    text.replacing("&", with: "&amp;").replacing("<", with: "&lt;").replacing(">", with: "&gt;")
-      .replacing("\"", with: "&quot;")
+    HTMLText.escaped(text)
   }
 
   /// A command to be pasted, or words.

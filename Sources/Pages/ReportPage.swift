@@ -2,6 +2,7 @@ import BackupCatalog
 package import ControlAPI
 import Faults
 import Foundation
+import Quoting
 import Units
 
 /// The verification report as one HTML page that needs nothing else: no script, no outside file, light and dark, on paper too.
@@ -49,7 +50,7 @@ package struct ReportPage {
       return "<p class=\"verdict good\">No problems are known.</p>"
     }
     let items = report.problems.map {
-      "<li><code>\($0.fault.code.rawValue)</code> \(HTML.escaped($0.fault.message)) (\($0.basis))"
+      "<li><code>\($0.fault.code.rawValue)</code> \(HTML.escaped($0.fault.message)) (\(HTML.escaped($0.basis)))"
         + "\($0.fault.hint.map { "<br>Next: \(HTML.hint($0))" } ?? "")</li>"
     }
     let ledger = report.ledger.isWhole ? "" : "<li>\(HTML.escaped(report.ledger.sentences))</li>"
@@ -189,7 +190,9 @@ package struct ReportPage {
       head,
       lines.map { line in
         line.map {
-          .init($0, ["DAMAGED", "NOT WHOLE", "not run", "never"].contains($0) || $0.hasPrefix("FAILED") ? "open" : nil)
+          .init(
+            $0,
+            ["DAMAGED", "NOT WHOLE", "not run", "never"].contains($0) || $0.starts(withBytes: "FAILED") ? "open" : nil)
         }
       }, label: label)
   }

@@ -2,6 +2,7 @@ import BackupCatalog
 package import ControlAPI
 import Faults
 package import Foundation
+import Quoting
 import Units
 
 /// Everything at a glance: what is wrong, how old the newest backup and the newest proof of each database are, what a restore would take,
@@ -135,7 +136,7 @@ package struct StatusPage {
       return byte < 128 && (character.isLetter || character.isNumber) ? String(character) : "_\(byte)"
     }.joined()
     let isCrowded = status.databases.count > 8
-    let isOpen = !isCrowded || status.problems.contains { $0.message.contains("'\(database.name)'") }
+    let isOpen = !isCrowded || status.problems.contains { $0.message.contains(bytes: "'\(database.name)'") }
     return """
       <section id="of-\(id)" aria-labelledby="db-\(id)"><h2 id="db-\(id)">\(name)</h2>
       <div class="gauges">\(newest.html)\(proved.html)\(recovery.html)
@@ -150,7 +151,7 @@ package struct StatusPage {
 
   private func next(_ database: StatusReport.Database) -> String {
     let coming = jobs.filter { job in
-      job.databases.contains { $0 == database.name || database.name.hasPrefix($0 + ".") }
+      job.databases.contains { $0 == database.name || database.name.starts(withBytes: $0 + ".") }
     }.compactMap { job in job.next.map { (job.name, $0) } }.sorted { $0.1 < $1.1 }.prefix(4)
     guard !coming.isEmpty else { return "on demand only" }
     return coming.map { job, due in

@@ -1,3 +1,5 @@
+import Quoting
+
 /// COPY's text format, read back into values ("Text Format" of COPY's manual page).
 package enum CopyText {
   /// The values of one row, without its newline; NULL is nil.
@@ -47,21 +49,7 @@ package enum CopyText {
     var line: [UInt8] = []
     for (position, value) in values.enumerated() {
       if position > 0 { line.append(UInt8(ascii: ",")) }
-      guard let value else { continue }
-      // `\.` alone on a line would be taken for the end of the data.
-      let needsQuotes =
-        value.isEmpty || value.contains { [UInt8(ascii: ","), UInt8(ascii: "\""), 10, 13].contains($0) }
-        || values.count == 1 && value == Array("\\.".utf8)
-      guard needsQuotes else {
-        line += value
-        continue
-      }
-      line.append(UInt8(ascii: "\""))
-      for byte in value {
-        if byte == UInt8(ascii: "\"") { line.append(byte) }
-        line.append(byte)
-      }
-      line.append(UInt8(ascii: "\""))
+      if let value { CSVField.append(value, to: &line, isAlone: values.count == 1) }
     }
     return line + [10]
   }
@@ -71,29 +59,10 @@ package enum CopyText {
     var line: [UInt8] = [UInt8(ascii: "{")]
     for (position, value) in values.enumerated() {
       if position > 0 { line.append(UInt8(ascii: ",")) }
-      string(position < columns.count ? Array(columns[position].utf8) : [], &line)
+      JSONText.append(position < columns.count ? Array(columns[position].utf8) : [], to: &line)
       line.append(UInt8(ascii: ":"))
-      if let value { string(value, &line) } else { line += Array("null".utf8) }
+      if let value { JSONText.append(value, to: &line) } else { line += Array("null".utf8) }
     }
     return line + [UInt8(ascii: "}"), 10]
-  }
-
-  /// RFC 8259, section 7.
-  private static func string(_ value: [UInt8], _ line: inout [UInt8]) {
-    line.append(UInt8(ascii: "\""))
-    // Bytes that are no UTF-8 (a SQL_ASCII database) are replaced: JSON has no way to hold them.
-    for byte in String(decoding: value, as: UTF8.self).utf8 {
-      switch byte {
-      case UInt8(ascii: "\""), UInt8(ascii: "\\"): line += [UInt8(ascii: "\\"), byte]
-      case 10: line += Array("\\n".utf8)
-      case 9: line += Array("\\t".utf8)
-      case 13: line += Array("\\r".utf8)
-      case 0..<32:
-        let digits = Array("0123456789abcdef".utf8)
-        line += Array("\\u00".utf8) + [digits[Int(byte >> 4)], digits[Int(byte & 15)]]
-      default: line.append(byte)
-      }
-    }
-    line.append(UInt8(ascii: "\""))
   }
 }

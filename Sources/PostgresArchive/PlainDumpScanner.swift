@@ -1,4 +1,5 @@
 import Glibc
+import Quoting
 
 /// Reads a plain dump as psql does, piece by piece, and lets everything through but what a dump says of the database itself and to psql.
 ///
@@ -7,7 +8,7 @@ import Glibc
 package struct PlainDumpScanner: Sendable {
   /// psql's own lines that were left out: `\connect name`.
   package private(set) var commands: [String] = []
-  /// Statements that were let through and that may name roles or the encoding, in one line each, since they were taken last.
+  /// Statements that were let through and that may name roles or the encoding, since they were taken last.
   package private(set) var statements: [String] = []
 
   private enum Place {
@@ -24,6 +25,8 @@ package struct PlainDumpScanner: Sendable {
   private var inStatement = false
   private var isLeftOut = false
   private var escapes = false
+  /// What `standard_conforming_strings` is at this place of the dump: where it is off, every constant has escapes.
+  private var standardStrings = true
   private var isEscaped = false
   private var previous: (UInt8, UInt8) = (0, 0)
   private var tag: [UInt8] = []
@@ -239,7 +242,7 @@ package struct PlainDumpScanner: Sendable {
     case UInt8(ascii: "'"):
       emit(byte, &output)
       let isMarked = previous.1 | 0x20 == UInt8(ascii: "e") && !Self.isWord(previous.0)
-      (escapes, isEscaped, place) = (isMarked, false, .string)
+      (escapes, isEscaped, place) = (isMarked || !standardStrings, false, .string)
     case UInt8(ascii: "\""):
       emit(byte, &output)
       place = .name
@@ -264,11 +267,15 @@ package struct PlainDumpScanner: Sendable {
     defer { (inStatement, isLeftOut, keepsHead, head) = (false, false, false, []) }
     place = .start
     guard keepsHead else { return }
-    let text = String(decoding: head, as: UTF8.self)
-    if text.hasPrefix("COPY "), text.hasSuffix(" FROM stdin;") {
+    if head.starts(with: "COPY ".utf8), head.reversed().starts(with: " FROM stdin;".utf8.reversed()) {
       place = .copyLine
-    } else if Self.told.contains(where: text.hasPrefix) {
-      statements.append(text.replacing("\n", with: " "))
+    } else if Self.told.contains(where: { head.starts(with: $0.utf8) }) {
+      let text = String(decoding: head, as: UTF8.self)
+      statements.append(text)
+      let setting = SQLTokens(text, standardStrings: standardStrings)
+      if setting.begins(with: "SET", "standard_conforming_strings") {
+        standardStrings = setting.tokens.dropLast().last?.text.lowercased() != "off"
+      }
     }
   }
 
@@ -306,9 +313,9 @@ package struct PlainDumpScanner: Sendable {
   private mutating func readCommand(_ byte: UInt8, _ output: inout [UInt8]) {
     held.append(byte)
     guard byte == 10 else { return }
-    let text = String(decoding: held, as: UTF8.self)
-    if Self.leftOutCommands.contains(where: text.hasPrefix) {
-      commands.append(String(text.dropLast()))
+    if Self.leftOutCommands.contains(where: { held.starts(with: $0.utf8) }) {
+      let isOfWindows = held.dropLast().last == 13
+      commands.append(String(decoding: held.dropLast(isOfWindows ? 2 : 1), as: UTF8.self))
     } else {
       output += held
     }

@@ -1,3 +1,5 @@
+import Quoting
+
 /// What a restore has to know of an archive's entries before it begins: whom and what they need on the server, and what of them
 /// `pg_restore` does not do by itself.
 package struct TableOfContents: Sendable {
@@ -30,7 +32,7 @@ package struct TableOfContents: Sendable {
     entries.filter { entry in
       entry.kind == "EVENT TRIGGER"
         || (entry.kind == "COMMENT" || entry.kind == "SECURITY LABEL")
-          && entry.tag?.hasPrefix("EVENT TRIGGER ") == true
+          && entry.tag?.starts(withBytes: "EVENT TRIGGER ") == true
     }
   }
 
@@ -49,83 +51,78 @@ package struct TableOfContents: Sendable {
     Set(entries.filter { $0.kind != "DATABASE" }.compactMap(\.owner).filter { !$0.isEmpty })
   }
 
+  /// What `standard_conforming_strings` was when the archive's text was written (the entry STDSTRINGS); its constants are read so.
+  var standardStrings: Bool {
+    guard let statement = entries.first(where: { $0.kind == "STDSTRINGS" })?.definition else { return true }
+    return SQLTokens(statement).tokens.last { $0.kind == .string || $0.kind == .word }?.text != "off"
+  }
+
+  /// The statements of some entries, which mean the same in any session.
+  private func statements(of entries: [TocEntry]) -> [SQLTokens] {
+    entries.compactMap(\.definition).flatMap { SQLText.statements($0, standardStrings: standardStrings) }
+  }
+
   /// Who is granted something.
   package var grantees: Set<String> {
-    let grants = entries.filter { $0.kind == "ACL" || $0.kind == "DEFAULT ACL" }.compactMap(\.definition)
-      .flatMap { $0.split(separator: "\n") }
+    let grants = statements(of: entries.filter { $0.kind == "ACL" || $0.kind == "DEFAULT ACL" })
     return Set(grants.compactMap(Self.grantee) + grants.compactMap(Self.grantor))
   }
 
   /// Whose new objects the grant is on: `ALTER DEFAULT PRIVILEGES FOR ROLE name …`.
-  private static func grantor(_ line: Substring) -> String? {
-    var rest = line
-    return rest.skip("ALTER DEFAULT PRIVILEGES FOR ROLE ") ? SQLName.read(&rest) : nil
+  private static func grantor(_ grant: SQLTokens) -> String? {
+    grant.begins(with: "ALTER", "DEFAULT", "PRIVILEGES", "FOR", "ROLE") ? grant.name(at: 5) : nil
   }
 
   /// The role behind the last `TO` of a GRANT; a REVOKE's needs no role that no grant needs.
-  private static func grantee(_ line: Substring) -> String? {
-    // A name in quotes may have the word in it: of an even number of quotes before it, none is open.
-    let last = line.ranges(of: " TO ").last { line[..<$0.lowerBound].count { $0 == "\"" }.isMultiple(of: 2) }
-    guard line.contains("GRANT "), let range = last else { return nil }
-    var rest = line[range.upperBound...]
-    if rest.hasPrefix("GROUP ") { rest = rest.dropFirst(6) }
-    let isQuoted = rest.first == "\""
-    guard let name = SQLName.read(&rest), isQuoted || name != "PUBLIC" else { return nil }
-    return name
+  private static func grantee(_ grant: SQLTokens) -> String? {
+    guard grant.firstWord("GRANT") != nil, let position = grant.lastWord("TO") else { return nil }
+    return role(grant, at: grant.isWord("GROUP", at: position + 1) ? position + 2 : position + 1)
+  }
+
+  /// A role's name; nil where the key word PUBLIC stands there, which no role has.
+  private static func role(_ statement: SQLTokens, at position: Int) -> String? {
+    statement.isWord("PUBLIC", at: position) ? nil : statement.name(at: position)
   }
 
   /// Whom row-level security policies and user mappings are for: they can't be made without these roles, whatever owners and grants are
   /// left out.
   package var beneficiaries: Set<String> {
-    Set(
-      entries.flatMap { entry -> [String] in
-        switch entry.kind {
-        case "POLICY": entry.definition.map(Self.policyRoles) ?? []
-        case "USER MAPPING": entry.definition.map(Self.mappedRole) ?? []
-        default: []
-        }
-      })
+    let policies = statements(of: entries.filter { $0.kind == "POLICY" })
+    let mappings = statements(of: entries.filter { $0.kind == "USER MAPPING" })
+    return Set(policies.flatMap(Self.policyRoles) + mappings.compactMap(Self.mappedRole))
   }
 
   /// `CREATE POLICY name ON schema.table [AS RESTRICTIVE] [FOR command] TO role, … USING (…)` (`dumpPolicy` of pg_dump.c); an expression
   /// may have any text, but stands behind the roles.
-  private static func policyRoles(_ definition: String) -> [String] {
-    var rest = definition[...]
-    guard rest.skip("CREATE POLICY "), SQLName.read(&rest) != nil, rest.skip(" ON "), SQLName.read(&rest) != nil else {
-      return []
-    }
-    while rest.skip(".") { _ = SQLName.read(&rest) }
-    _ = rest.skip(" AS RESTRICTIVE")
-    if rest.skip(" FOR ") { _ = SQLName.read(&rest) }
-    guard rest.skip(" TO ") else { return [] }
+  private static func policyRoles(_ policy: SQLTokens) -> [String] {
+    guard policy.begins(with: "CREATE", "POLICY"), policy.isWord("ON", at: 3) else { return [] }
+    var position = 5
+    while policy.isSymbol(".", at: position) { position += 2 }
+    if policy.isWord("AS", at: position) { position += 2 }
+    if policy.isWord("FOR", at: position) { position += 2 }
+    guard policy.isWord("TO", at: position) else { return [] }
     var roles: [String] = []
     repeat {
-      guard let role = SQLName.read(&rest) else { break }
-      roles.append(role)
-    } while rest.skip(", ")
+      guard let name = policy.name(at: position + 1) else { break }
+      roles.append(name)
+      position += 2
+    } while policy.isSymbol(",", at: position)
     return roles
   }
 
-  /// Who has settings of his own in the database.
+  /// Who has settings of its own in the database.
   package var settingRoles: Set<String> {
-    Set(
-      entries.filter { $0.kind == "DATABASE PROPERTIES" }.compactMap(\.definition).flatMap(SQLText.statements)
-        .compactMap { Self.settingsRole($0[...]) })
+    Set(statements(of: entries.filter { $0.kind == "DATABASE PROPERTIES" }).compactMap(Self.settingsRole))
   }
 
   /// `ALTER ROLE name IN DATABASE …` (`dumpDatabaseConfig` of pg_dump.c).
-  private static func settingsRole(_ line: Substring) -> String? {
-    var rest = line
-    guard rest.skip("ALTER ROLE "), let role = SQLName.read(&rest), rest.hasPrefix(" IN DATABASE ") else { return nil }
-    return role
+  private static func settingsRole(_ statement: SQLTokens) -> String? {
+    guard statement.begins(with: "ALTER", "ROLE"), statement.isWord("IN", at: 3) else { return nil }
+    return statement.name(at: 2)
   }
 
-  private static func mappedRole(_ definition: String) -> [String] {
-    var rest = definition[...]
-    guard rest.skip("CREATE USER MAPPING FOR ") else { return [] }
-    let isQuoted = rest.first == "\""
-    guard let role = SQLName.read(&rest), isQuoted || role.lowercased() != "public" else { return [] }
-    return [role]
+  private static func mappedRole(_ mapping: SQLTokens) -> String? {
+    mapping.begins(with: "CREATE", "USER", "MAPPING", "FOR") ? role(mapping, at: 4) : nil
   }
 
   // MARK: - The database itself
@@ -136,56 +133,70 @@ package struct TableOfContents: Sendable {
 
   /// What follows the name in the database's CREATE DATABASE: template, encoding, locale, tablespace.
   package var databaseOptions: String? {
-    guard let database, let name = database.tag, let definition = database.definition else { return nil }
-    for text in [name, SQLName.quoted(name)] where definition.hasPrefix("CREATE DATABASE \(text) ") {
-      let options = definition.dropFirst("CREATE DATABASE \(text) ".count)
-      return String(options.prefix { $0 != ";" })
-    }
-    return nil
+    guard let database,
+      let statement = statements(of: [database]).first(where: { $0.begins(with: "CREATE", "DATABASE") }),
+      statement.tokens.count > 4
+    else { return nil }
+    let end = statement.text(before: statement.tokens.count - 1)
+    return String(end[statement.tokens[3].range.lowerBound...])
   }
 
   /// The comment on the database, as its COMMENT statement has it.
   package var databaseComment: String? {
-    guard let old = database?.tag else { return nil }
-    let tags = ["DATABASE \(old)", "DATABASE \(SQLName.quoted(old))"]
-    let statement = entries.first { $0.kind == "COMMENT" && tags.contains($0.tag ?? "") }?.definition
-    guard let text = statement, let start = text.ranges(of: " IS '").first,
-      let end = text.ranges(of: "'").last, start.upperBound <= end.lowerBound
+    let comments = statements(of: entries.filter { $0.kind == "COMMENT" })
+    guard let comment = comments.first(where: { $0.begins(with: "COMMENT", "ON", "DATABASE") }),
+      comment.name(at: 3) == database?.tag
     else { return nil }
-    return String(text[start.upperBound..<end.lowerBound]).replacing("''", with: "'")
+    return comment.tokens.last { $0.kind == .string }?.text
   }
 
   /// The statements that give a database of another name what the archived one had: settings, connection limit, and the privileges
   /// on it. `pg_restore` runs them only with `--create`, under the old name.
   ///
   /// - Parameter roles: whose settings come along.
-  package func databaseStatements(for name: String, withPrivileges: Bool, roles: Set<String>) -> [String] {
+  /// - Throws: where one of them is about something else: run as it is, it would change the live database.
+  package func databaseStatements(
+    for name: String, withPrivileges: Bool, roles: Set<String>
+  ) throws(ArchiveError) -> [String] {
     guard let old = database?.tag else { return [] }
+    func isOfDatabase(_ entry: TocEntry) -> Bool {
+      entry.tag == "DATABASE \(old)" || entry.tag == "DATABASE \(SQLName.quoted(old))"
+    }
     let wanted = entries.filter { entry in
       switch entry.kind {
       case "DATABASE PROPERTIES": true
-      case "SECURITY LABEL": entry.tag == "DATABASE \(old)" || entry.tag == "DATABASE \(SQLName.quoted(old))"
-      case "ACL":
-        withPrivileges && (entry.tag == "DATABASE \(old)" || entry.tag == "DATABASE \(SQLName.quoted(old))")
+      case "SECURITY LABEL": isOfDatabase(entry)
+      case "ACL": withPrivileges && isOfDatabase(entry)
       default: false
       }
     }
-    return wanted.compactMap(\.definition).flatMap(SQLText.statements).compactMap { statement in
-      if let role = Self.settingsRole(statement[...]), !roles.contains(role) { return nil }
-      return Self.renamed(statement, from: old, to: name)
+    var renamed: [String] = []
+    for statement in statements(of: wanted) {
+      if let role = Self.settingsRole(statement), !roles.contains(role) { continue }
+      if statement.begins(with: "SET", "SESSION", "AUTHORIZATION")
+        || statement.begins(with: "RESET", "SESSION", "AUTHORIZATION")
+      {
+        renamed.append(statement.text)
+        continue
+      }
+      guard let position = Self.databaseName(statement), statement.name(at: position) == old else {
+        throw ArchiveError(.malformed("a statement about the database names another object"), at: 0)
+      }
+      renamed.append(statement.text(with: [position: SQLName.quoted(name)]))
     }
+    return renamed
   }
 
-  /// The statement about a database of another name: where it names the old one, and not where a setting's value or a role looks like that.
-  private static func renamed(_ statement: String, from old: String, to name: String) -> String {
-    var rest = statement[...]
-    if rest.skip("ALTER ROLE ") { _ = SQLName.read(&rest) }
-    for text in [SQLName.quoted(old), old] {
-      if let range = rest.firstRange(of: "DATABASE \(text) ") {
-        return statement[..<range.lowerBound] + "DATABASE \(SQLName.quoted(name)) " + statement[range.upperBound...]
-      }
+  /// Where a statement names the database that it is about: in its head, and not where a setting's value or a role looks like that.
+  private static func databaseName(_ statement: SQLTokens) -> Int? {
+    if statement.begins(with: "ALTER", "DATABASE") { return 2 }
+    if statement.begins(with: "ALTER", "ROLE"), statement.isWord("IN", at: 3), statement.isWord("DATABASE", at: 4) {
+      return 5
     }
-    return statement
+    guard ["GRANT", "REVOKE", "SECURITY"].contains(where: { statement.isWord($0, at: 0) }),
+      let position = statement.firstWord("ON"), statement.isWord("DATABASE", at: position + 1)
+    else { return nil }
+    return position + 2
   }
 
   // MARK: - Sequences
@@ -199,33 +210,21 @@ package struct TableOfContents: Sendable {
     package let statement: String
   }
 
-  /// Where each sequence stands, from its `setval`.
+  /// Where each sequence stands, from its `SELECT pg_catalog.setval('name', value, is_called);`.
   package var sequences: [SequenceState] {
-    entries.compactMap { entry in
-      guard entry.kind == "SEQUENCE SET", let statement = entry.definition,
-        let last = statement.lastIndex(of: ")")
+    entries.filter { $0.kind == "SEQUENCE SET" }.compactMap { entry in
+      guard let statement = statements(of: [entry]).first,
+        let call = statement.tokens.lastIndex(where: { $0.kind == .string }),
+        statement.isSymbol(",", at: call + 1)
       else { return nil }
-      let parts = statement[..<last].split(separator: ",").suffix(2).map { $0.trimming(" ") }
-      guard parts.count == 2, Int64(parts[0]) != nil else { return nil }
+      let isNegative = statement.isSymbol("-", at: call + 2)
+      let position = isNegative ? call + 3 : call + 2
+      guard let number = statement.name(at: position), Int64(number) != nil, statement.isSymbol(",", at: position + 1)
+      else { return nil }
       return SequenceState(
-        dumpID: entry.dumpID, schema: entry.schema ?? "", name: entry.tag ?? "", value: parts[0],
-        isCalled: parts[1] == "true", statement: statement)
+        dumpID: entry.dumpID, schema: entry.schema ?? "", name: entry.tag ?? "",
+        value: (isNegative ? "-" : "") + number,
+        isCalled: statement.isWord("true", at: position + 2), statement: statement.text)
     }
-  }
-}
-
-extension Substring {
-  /// Whether the text begins so; then that is taken away.
-  fileprivate mutating func skip(_ text: String) -> Bool {
-    guard hasPrefix(text) else { return false }
-    removeFirst(text.count)
-    return true
-  }
-
-  fileprivate func trimming(_ character: Character) -> String {
-    var rest = self
-    while rest.first == character { rest.removeFirst() }
-    while rest.last == character { rest.removeLast() }
-    return String(rest)
   }
 }

@@ -1,3 +1,4 @@
+import Quoting
 import Units
 
 /// A choice of an archive's tables, with all that these need: types, schemas, parents, sequences, indexes.
@@ -161,22 +162,25 @@ package struct TableSelection: Sendable {
     let name = entry.tag ?? ""
     if Wildcard(pattern).matches(name) { return true }
     // Names may have dots as well: each of them may be the one between the two.
-    return pattern.indices.contains { dot in
-      pattern[dot] == "." && Wildcard(String(pattern[..<dot])).matches(entry.schema ?? "")
-        && Wildcard(String(pattern[pattern.index(after: dot)...])).matches(name)
+    let bytes = pattern.utf8
+    return bytes.indices.contains { dot in
+      bytes[dot] == UInt8(ascii: ".") && Wildcard(String(pattern[..<dot])).matches(entry.schema ?? "")
+        && Wildcard(String(pattern[bytes.index(after: dot)...])).matches(name)
     }
   }
 }
 
 extension TocEntry {
   /// `ADD CONSTRAINT … EXCLUDE …` (`dumpConstraint` of pg_dump.c).
-  fileprivate var isExclusion: Bool { kind == "CONSTRAINT" && definition?.contains(" EXCLUDE ") == true }
+  fileprivate var isExclusion: Bool {
+    kind == "CONSTRAINT" && definition.map { SQLTokens($0).firstWord("EXCLUDE") != nil } == true
+  }
 
   /// Whether a foreign key is one of these tables: its tag begins with the table's name.
   fileprivate func belongs(to tables: Set<Int>, _ byID: [Int: TocEntry]) -> Bool {
     dependencies.contains { id in
       guard tables.contains(id), let table = byID[id], table.schema == schema else { return false }
-      return tag?.hasPrefix("\(table.tag ?? "") ") == true
+      return tag?.starts(withBytes: "\(table.tag ?? "") ") == true
     }
   }
 }

@@ -3,6 +3,7 @@ import Dispatch
 import Faults
 import Glibc
 import QueueExecution
+import Quoting
 import Subprocess
 import SystemPackage
 package import Units
@@ -42,19 +43,20 @@ package struct ClientProcess: Sendable {
 
   private let path: String
   private let arguments: [String]
-  private let password: Secret?
+  private let login: ConnectionSettings?
 
-  package init(path: String, arguments: [String], password: Secret? = nil) {
+  /// - Parameter login: whose password the program gets, for this server and user alone.
+  package init(path: String, arguments: [String], login: ConnectionSettings? = nil) {
     self.path = path
     self.arguments = arguments
-    self.password = password
+    self.login = login
   }
 
   /// Runs the program with `body` reading its standard output, and returns what `body` returned once both have ended.
   package func stream<Value: Sendable>(
     stallDeadline: Duration, _ body: @Sendable (ProgramOutput) async throws -> Value
   ) async throws -> Outcome<Value> {
-    let passwordFile = try PasswordFile(password)
+    let passwordFile = try PasswordFile(login)
     defer { passwordFile?.close() }
     var ends: [Int32] = [0, 0]
     guard cplatform_pipe(&ends, Self.pipeBytes) == 0 else {
@@ -84,7 +86,7 @@ package struct ClientProcess: Sendable {
 
   /// Runs the program and returns what it printed. More than `limit` bytes is a failure.
   package func capture(limit: Int) async throws -> Captured {
-    let passwordFile = try PasswordFile(password)
+    let passwordFile = try PasswordFile(login)
     defer { passwordFile?.close() }
     let result = try await Subprocess.run(
       .path(FilePath(path)), arguments: Arguments(arguments), environment: environment(passwordFile),
@@ -97,7 +99,7 @@ package struct ClientProcess: Sendable {
   /// Runs the program with `body` writing its standard input. Where the program ends before it has read all, `body`'s writes fail and
   /// the program's own words tell why.
   package func feed(_ body: @Sendable (ProgramInput) async throws -> Void) async throws -> Outcome<Bool> {
-    let passwordFile = try PasswordFile(password)
+    let passwordFile = try PasswordFile(login)
     defer { passwordFile?.close() }
     var ends: [Int32] = [0, 0]
     // A socket and no pipe: writing to a program that is gone must be an error, and no signal.
@@ -186,9 +188,9 @@ package struct ClientProcess: Sendable {
   }
 
   private static func lastLines(_ text: String) -> String {
-    let lines = text.split(separator: "\n")
+    let lines = text.lines.filter { !$0.isEmpty }
     // PostgreSQL's programs quote the command behind the error, which may be long.
-    let error = lines.lastIndex { $0.contains(": error: ") } ?? lines.endIndex
+    let error = lines.lastIndex { $0.contains(bytes: ": error: ") } ?? lines.endIndex
     return (lines.endIndex - error > 8 ? lines[error...].prefix(8) : lines.suffix(8)).joined(separator: "\n")
   }
 }
@@ -245,15 +247,13 @@ private struct PasswordFile {
   /// Our own descriptor, opened by the child through /proc: a fresh open, at the beginning of the file.
   var path: String { "/proc/\(getpid())/fd/\(descriptor)" }
 
-  init?(_ password: Secret?) throws(Fault) {
-    guard let password else { return nil }
+  init?(_ login: ConnectionSettings?) throws(Fault) {
+    guard let login, login.password != nil else { return nil }
+    let line = Array(try login.passwordFile().utf8)
     descriptor = cplatform_memory_file("pgbackupd-pgpass")
     guard descriptor >= 0 else {
       throw Fault(.internal, "No memory file for a password.", cause: String(cString: strerror(errno)))
     }
-    // The file format of libpq's manual: colons and backslashes are escaped.
-    let escaped = password.revealed.replacing("\\", with: "\\\\").replacing(":", with: "\\:")
-    let line = Array("*:*:*:*:\(escaped)\n".utf8)
     guard write(descriptor, line, line.count) == line.count else {
       Glibc.close(descriptor)
       throw Fault(.internal, "A password could not be handed over.", cause: String(cString: strerror(errno)))

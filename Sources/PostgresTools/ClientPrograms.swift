@@ -1,6 +1,7 @@
 package import Faults
 import Foundation
 import Glibc
+import Quoting
 
 /// A PostgreSQL client program of a known version.
 package struct ClientProgram: Sendable, Hashable {
@@ -24,7 +25,7 @@ package struct ClientPrograms: Sendable {
   private var folders: [String] {
     let versioned = ["/usr/lib/postgresql", "/usr"].flatMap { root in
       ((try? FileManager.default.contentsOfDirectory(atPath: root)) ?? []).filter {
-        root != "/usr" || $0.hasPrefix("pgsql-")
+        root != "/usr" || $0.starts(withBytes: "pgsql-")
       }.sorted().map {
         "\(root)/\($0)/bin"
       }

@@ -1,6 +1,7 @@
 import CLibPQ
 package import Faults
 import Glibc
+import Quoting
 package import Units
 
 /// How to reach a database: libpq's own parameters, with the password kept apart.
@@ -25,12 +26,13 @@ package struct ConnectionSettings: Sendable, Hashable {
   package init(parsing text: String, password: Secret? = nil) throws(Fault) {
     var message: UnsafeMutablePointer<CChar>?
     guard let options = PQconninfoParse(text, &message) else {
-      let reason = message.map { String(cString: $0).split(separator: "\n").joined(separator: " ") } ?? "out of memory"
+      let reason =
+        message.map { String(cString: $0).lines.filter { !$0.isEmpty }.joined(separator: " ") } ?? "out of memory"
       PQfreemem(message)
       // libpq quotes the text in some messages, and the text may hold a password.
       throw Fault(
         .configInvalid, "The connection text is no libpq URI and no list of key=value words.",
-        cause: text.contains("password") || text.contains("@") ? nil : reason,
+        cause: text.contains(bytes: "password") || text.contains(byte: UInt8(ascii: "@")) ? nil : reason,
         hint: "see 'Connection Strings' in PostgreSQL's libpq manual")
     }
     defer { PQconninfoFree(options) }
@@ -82,12 +84,7 @@ package struct ConnectionSettings: Sendable, Hashable {
 
   /// `key='value'` words with libpq's quoting; nothing secret is in them.
   package var conninfo: String {
-    parameters.map { "\($0.keyword)=\(Self.quoted($0.value))" }.joined(separator: " ")
-  }
-
-  /// A value as libpq's connection texts quote it.
-  static func quoted(_ value: String) -> String {
-    "'" + value.replacing("\\", with: "\\\\").replacing("'", with: "\\'") + "'"
+    parameters.map { "\($0.keyword)=\(ConnectionValue.quoted($0.value))" }.joined(separator: " ")
   }
 
   /// For people: `backup@db.example:5432/shop`.
@@ -102,7 +99,9 @@ package struct ConnectionSettings: Sendable, Hashable {
   /// the list has no time limit for each of them when it is driven from outside. `prefer-standby` is two rounds, as in libpq.
   var candidates: [ConnectionSettings] {
     let lists = ["host", "hostaddr", "port"].compactMap { keyword in
-      self[keyword].map { (keyword, $0.split(separator: ",", omittingEmptySubsequences: false).map(String.init)) }
+      self[keyword].map {
+        (keyword, $0.split(atByte: UInt8(ascii: ","), omittingEmptySubsequences: false).map(String.init))
+      }
     }
     let count = lists.filter { $0.0 != "port" }.map(\.1.count).max() ?? 1
     guard count > 1 else { return [self] }

@@ -1,4 +1,5 @@
 package import Faults
+import Quoting
 import Units
 
 /// pg_dump as this product runs it: custom format, uncompressed, one snapshot, bounded lock waits.
@@ -31,7 +32,7 @@ package struct DumpProgram: Sendable {
         "--format=custom", "--compress=0", "--no-password", "--encoding=\(encoding)",
         "--snapshot=\(snapshot.identifier)",
         "--lock-wait-timeout=\(Int64(lockWait.inSeconds * 1000))", "--dbname=\(connection.conninfo)",
-      ], password: connection.password)
+      ], login: connection)
     let outcome = try await process.stream(stallDeadline: stallAfter, body)
     guard outcome.status.isSuccess else { throw fault(outcome.status, outcome.complaint) }
     return outcome.value
@@ -40,17 +41,17 @@ package struct DumpProgram: Sendable {
   private func fault(_ status: ClientProcess.Status, _ complaint: String) -> Fault {
     let place = connection.summary
     // pg_dump bounds its wait for locks by a statement timeout, and sets none for anything else.
-    if complaint.contains("statement timeout") || complaint.contains("lock timeout") {
+    if complaint.contains(bytes: "statement timeout") || complaint.contains(bytes: "lock timeout") {
       return Fault(
         .dumpLockTimeout, "A table of \(place) stayed locked, and pg_dump did not wait longer.", cause: complaint,
         hint: "find the holder in pg_locks, or raise 'lock_wait'; then run the job again")
     }
-    if complaint.contains("row-level security") {
+    if complaint.contains(bytes: "row-level security") {
       return Fault(
         .databaseRowSecurity, "Row-level security hides rows of \(place) from the role.", cause: complaint,
         hint: "ALTER ROLE … BYPASSRLS; then run the job again")
     }
-    if complaint.contains("permission denied") {
+    if complaint.contains(bytes: "permission denied") {
       return Fault(
         .databasePrivilege, "The role may not read all of \(place).", cause: complaint,
         hint: "GRANT pg_read_all_data TO the role; then run the job again")
@@ -84,11 +85,11 @@ package struct GlobalsProgram: Sendable {
     var arguments = ["--globals-only", "--no-password", "--dbname=\(connection.conninfo)"]
     // As a connection text: libpq would read a bare name with `=` in it as one.
     if let database = connection["dbname"] {
-      arguments.append("--database=dbname=\(ConnectionSettings.quoted(database))")
+      arguments.append("--database=dbname=\(ConnectionValue.quoted(database))")
     }
     if !withRolePasswords { arguments.append("--no-role-passwords") }
     do {
-      let process = ClientProcess(path: program.path, arguments: arguments, password: connection.password)
+      let process = ClientProcess(path: program.path, arguments: arguments, login: connection)
       let output = try await process.capture(limit: 256 << 20)
       guard output.status.isSuccess else {
         throw Fault(

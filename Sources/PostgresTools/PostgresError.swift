@@ -1,4 +1,5 @@
 import Faults
+import Quoting
 
 /// What the server or libpq said, with the SQLSTATE where there is one.
 package struct PostgresError: Error, Sendable, Equatable {
@@ -8,13 +9,13 @@ package struct PostgresError: Error, Sendable, Equatable {
   var needsPassword = false
 
   init(message: String, state: String?) {
-    self.message = message.split(separator: "\n").joined(separator: "\n")
+    self.message = message.lines.filter { !$0.isEmpty }.joined(separator: "\n")
     self.state = state
   }
 
   /// A failed connection has no result to ask for the SQLSTATE: it stands in the verbose message, `FATAL:  28P01: …`.
   init(connectionMessage text: String, needsPassword: Bool) {
-    let lines = text.split(separator: "\n").filter { !$0.hasPrefix("LOCATION:") }
+    let lines = text.lines.filter { !$0.isEmpty && !$0.starts(withBytes: "LOCATION:") }
     var state: String?
     var cleaned: [String] = []
     for line in lines {
@@ -31,14 +32,14 @@ package struct PostgresError: Error, Sendable, Equatable {
   }
 
   private static func isState(_ word: Substring) -> Bool {
-    word.count == 6 && word.hasSuffix(":")
+    word.count == 6 && word.ends(withBytes: ":")
       && word.dropLast().allSatisfy { $0.isASCII && ($0.isNumber || $0.isUppercase) } && word.first?.isNumber == true
   }
 
   /// A connection that failed.
   func fault(connecting settings: ConnectionSettings) -> Fault {
     let place = settings.summary
-    if needsPassword || state?.hasPrefix("28") == true {
+    if needsPassword || state?.starts(withBytes: "28") == true {
       return Fault(
         .databaseAuthentication, "The server refused the login to \(place).", cause: message,
         hint: "check 'password_file' or the passfile, and pg_hba.conf on the server; then: pgbackupctl status")

@@ -1,4 +1,5 @@
 package import Faults
+import Quoting
 
 /// pg_restore as this product runs it: the first error ends it, and its words are told.
 package struct RestoreProgram: Sendable {
@@ -59,7 +60,7 @@ package struct RestoreProgram: Sendable {
       let list = try entries.map { try MemoryFile(Self.list($0)) }
       let process = ClientProcess(
         path: program.path, arguments: arguments(section, list) + ["--jobs=\(jobs)", head.path],
-        password: connection.password)
+        login: connection)
       let output = try await process.capture(limit: 1 << 20)
       _ = list
       if output.status.isSuccess { return nil }
@@ -79,7 +80,7 @@ package struct RestoreProgram: Sendable {
     do {
       let list = try MemoryFile(Self.list(entries))
       let process = ClientProcess(
-        path: program.path, arguments: arguments(.data, list), password: connection.password)
+        path: program.path, arguments: arguments(.data, list), login: connection)
       let outcome = try await process.feed(body)
       guard !outcome.status.isSuccess else { return }
       let fault = fault(outcome.status, outcome.complaint)
@@ -103,14 +104,14 @@ package struct RestoreProgram: Sendable {
 
   /// What it says of errors, without the commands behind them, in however many lines those are.
   static func withoutCommands(_ words: String) -> String {
-    var lines = words.split(separator: "\n", omittingEmptySubsequences: false).map(String.init)
+    var lines = words.split(atByte: 10, omittingEmptySubsequences: false).map(String.init)
     // The end of a command whose beginning has been cut away.
-    if let first = lines.firstIndex(where: { $0.hasPrefix("pg_restore: ") }) { lines.removeFirst(first) }
+    if let first = lines.firstIndex(where: { $0.starts(withBytes: "pg_restore: ") }) { lines.removeFirst(first) }
     var isCommand = false
     return lines.compactMap { line -> String? in
-      if line.hasPrefix("pg_restore: ") { isCommand = false }
+      if line.starts(withBytes: "pg_restore: ") { isCommand = false }
       guard !isCommand else { return nil }
-      guard let command = line.firstRange(of: "Command was:") else { return line }
+      guard let command = line.range(ofBytes: "Command was:") else { return line }
       isCommand = true
       return command.lowerBound == line.startIndex ? nil : String(line[..<command.lowerBound])
     }.joined(separator: "\n")
@@ -119,7 +120,7 @@ package struct RestoreProgram: Sendable {
   private func fault(_ status: ClientProcess.Status, _ words: String) -> Fault {
     // The command behind an error may hold a password: that of a subscription, or of a user mapping.
     let complaint = Self.withoutCommands(words)
-    if complaint.contains("unrecognized configuration parameter") {
+    if complaint.contains(bytes: "unrecognized configuration parameter") {
       return Fault(
         .toolMissing, "\(program.versionText) speaks to a server that is older than itself.", cause: complaint,
         hint: "install the client programs of the server's own version")

@@ -1,4 +1,5 @@
 import Faults
+import Quoting
 
 /// What fails because the server lacks something, or was told to end it: that says nothing about the data.
 enum ServerTrouble {
@@ -16,7 +17,7 @@ enum ServerTrouble {
 
   private static func tells(_ words: String, _ phrases: [String]) -> Bool {
     // Not what stands behind an error: a DETAIL may hold a row's own words.
-    words.split(separator: "\n").filter { line in
+    words.lines.filter { line in
       ["error:", "ERROR:", "FATAL:", "PANIC:"].contains(where: line.contains)
     }.contains { line in phrases.contains(where: line.contains) }
   }

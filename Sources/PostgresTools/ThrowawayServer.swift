@@ -1,6 +1,7 @@
 package import Faults
 import Foundation
 import Glibc
+import Quoting
 import Units
 
 /// A PostgreSQL server of our own, for one drill: made by `initdb`, reached through a Unix socket in a folder that only its account
@@ -49,7 +50,7 @@ package struct ThrowawayServer: Sendable {
     let lock = hold("\(folder)/lock") ?? -1
     let server = ThrowawayServer(
       folder, lock, String(initdb.path.dropLast("/initdb".count)),
-      initdb.versionText.replacing("initdb (PostgreSQL)", with: "PostgreSQL"), superuser)
+      initdb.versionText.replacingBytes(of: "initdb (PostgreSQL)", with: "PostgreSQL"), superuser)
     do throws(Fault) {
       try await server.begin(connections, major)
       try await server.checkIdentity()
@@ -87,8 +88,8 @@ package struct ThrowawayServer: Sendable {
     // One that fires at each login would have a say in every connection of the proof.
     if major >= 17 { settings.append("event_triggers=off") }
     let lines = settings.map { line in
-      let parts = line.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false)
-      return "\(parts[0]) = '\(parts[1].replacing("'", with: "''"))'"
+      let parts = line.split(atByte: UInt8(ascii: "="), maxSplits: 1, omittingEmptySubsequences: false)
+      return "\(parts[0]) = \(ServerFileValue.quoted(parts[1]))"
     }
     do {
       let path = "\(data)/postgresql.conf"
@@ -104,7 +105,8 @@ package struct ThrowawayServer: Sendable {
       let log = (try? String(contentsOfFile: "\(folder)/log", encoding: .utf8)) ?? ""
       throw Fault(
         .drillFailed, "The drill's server did not start.",
-        cause: ([error.cause ?? ""] + log.split(separator: "\n").suffix(6).map(String.init)).joined(separator: "\n"),
+        cause: ([error.cause ?? ""] + log.lines.filter { !$0.isEmpty }.suffix(6).map(String.init)).joined(
+          separator: "\n"),
         hint: "look at the memory and the disk of this machine")
     }
   }
@@ -133,7 +135,9 @@ package struct ThrowawayServer: Sendable {
 
   /// Ends and removes what drills of a dead process have left; returns how many there were.
   package static func sweep(root: String, programs: ClientPrograms) async -> Int {
-    let names = ((try? FileManager.default.contentsOfDirectory(atPath: root)) ?? []).filter { $0.hasPrefix(prefix) }
+    let names = ((try? FileManager.default.contentsOfDirectory(atPath: root)) ?? []).filter {
+      $0.starts(withBytes: prefix)
+    }
     var swept = 0
     for name in names {
       let folder = "\(root)/\(name)"

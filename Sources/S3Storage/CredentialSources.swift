@@ -1,5 +1,6 @@
 import Foundation
 import HTTPTransport
+import Quoting
 import Units
 
 /// Where the AWS tools look for credentials, in their order (AWS SDKs and Tools Reference Guide, "Standardized credential
@@ -126,7 +127,7 @@ struct InstanceCredentials: CredentialSource {
         .sent(over: transport, from: "instance metadata")
     }
     let roles = try await ask(path)
-    let role = String(decoding: roles.body, as: UTF8.self).split(whereSeparator: \.isNewline).first
+    let role = String(decoding: roles.body, as: UTF8.self).lines.first { !$0.isEmpty }
     guard roles.status == 200, let role else {
       throw CredentialsError(reason: "instance metadata: this instance has no role")
     }

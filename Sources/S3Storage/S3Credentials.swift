@@ -1,4 +1,5 @@
 package import Foundation
+import Quoting
 package import Units
 
 /// What signs requests.
@@ -111,7 +112,7 @@ struct ConfiguredCredentials: CredentialSource {
   private func text(_ path: String?) throws(CredentialsError) -> String? {
     guard let path else { return nil }
     do {
-      return try readFile(path).split(omittingEmptySubsequences: false, whereSeparator: \.isNewline).first
+      return try readFile(path).lines.first
         .map(String.init) ?? ""
     } catch {
       throw CredentialsError(reason: "'\(path)' can't be read: \(error.localizedDescription)")

@@ -1,3 +1,5 @@
+import Quoting
+
 /// Where a bucket is and how objects are put into it.
 package struct S3Settings: Sendable, Hashable {
   package enum ServerSideEncryption: Sendable, Hashable {
@@ -52,9 +54,9 @@ extension S3Settings {
   /// Host and path of a key, or of the bucket itself where nil, both encoded.
   func address(of key: String?) -> (base: String, host: String, path: String) {
     let endpoint = endpoint ?? "https://s3.\(region).amazonaws.com"
-    let scheme = endpoint.hasPrefix("http://") ? "http://" : "https://"
-    var host = endpoint.hasPrefix(scheme) ? String(endpoint.dropFirst(scheme.count)) : endpoint
-    while host.hasSuffix("/") { host.removeLast() }
+    let scheme = endpoint.starts(withBytes: "http://") ? "http://" : "https://"
+    var host = endpoint.starts(withBytes: scheme) ? String(endpoint.dropFirst(scheme.count)) : endpoint
+    while host.ends(withBytes: "/") { host.removeLast() }
     var path = "/"
     if usesPathStyle { path += PercentEncoding.encode(bucket) } else { host = "\(bucket).\(host)" }
     if let key { path += (usesPathStyle ? "/" : "") + PercentEncoding.encode(key, keepingSlashes: true) }
@@ -64,6 +66,6 @@ extension S3Settings {
   /// libcurl leaves the scheme's own port out of the `Host` header, which is signed.
   private static func withoutDefaultPort(_ host: String, _ scheme: String) -> String {
     let port = scheme == "https://" ? ":443" : ":80"
-    return host.hasSuffix(port) ? String(host.dropLast(port.count)) : host
+    return host.ends(withBytes: port) ? String(host.dropLast(port.count)) : host
   }
 }

@@ -1,6 +1,7 @@
 import Crypto
 package import Foundation
 package import HTTPTransport
+import Quoting
 package import Storage
 import Synchronization
 package import Units
@@ -130,14 +131,14 @@ package struct S3Store: ObjectStore {
     // 200 is the whole object: the server knows no ranges, or the range is all of it. rclone's says 200 and sends the range, and what it
     // is.
     let sent = response.headers["content-range"] ?? ""
-    let isRange = response.status == 206 || sent.hasPrefix("bytes \(range.lowerBound)-\(range.upperBound - 1)/")
+    let isRange = response.status == 206 || sent.starts(withBytes: "bytes \(range.lowerBound)-\(range.upperBound - 1)/")
     guard isRange || range.lowerBound == 0, response.body.count == range.count else {
       throw StorageError(
         .failed, store: name, key: key,
         reason: "\(response.body.count) bytes came for bytes \(range.lowerBound) to \(range.upperBound)")
     }
     if let told = response.headers["content-range"],
-      !told.hasPrefix("bytes \(range.lowerBound)-\(range.upperBound - 1)/")
+      !told.starts(withBytes: "bytes \(range.lowerBound)-\(range.upperBound - 1)/")
     {
       throw StorageError(.failed, store: name, key: key, reason: "the server sent another range: \(told)")
     }
@@ -246,8 +247,8 @@ extension S3Store {
 
   /// A listed key without the prefix; nil where it is none of ours.
   private func key(_ listed: String?, isEncoded: Bool) -> ObjectKey? {
-    guard let listed, let full = isEncoded ? listed.replacing("+", with: " ").removingPercentEncoding : listed,
-      full.hasPrefix(fullKey(""))
+    guard let listed, let full = isEncoded ? listed.replacingBytes(of: "+", with: " ").removingPercentEncoding : listed,
+      full.starts(withBytes: fullKey(""))
     else { return nil }
     return ObjectKey(String(full.dropFirst(fullKey("").count)))
   }
@@ -401,7 +402,7 @@ extension S3Store {
       }
       let reply = try document(response, of: "ListMultipartUploads", root: "ListMultipartUploadsResult")
       for entry in reply.all("Upload") {
-        guard let key = entry["Key"]?.text, key.hasPrefix(prefix), let id = entry["UploadId"]?.text,
+        guard let key = entry["Key"]?.text, key.starts(withBytes: prefix), let id = entry["UploadId"]?.text,
           let begun = entry["Initiated"].flatMap({ Date(rfc3339: $0.text) })
         else { continue }
         found.append(MultipartUpload(key: key, id: id, begun: begun))

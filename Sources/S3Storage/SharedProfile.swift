@@ -3,6 +3,7 @@ import Faults
 import Foundation
 import HTTPTransport
 import OutsidePrograms
+import Quoting
 import Units
 
 /// A profile of the AWS tools, from `~/.aws/credentials` and `~/.aws/config` (AWS SDKs and Tools Reference Guide, "Shared config and
@@ -143,15 +144,14 @@ struct SharedProfile: CredentialSource {
   static func section(_ title: String, of text: String) -> [String: String] {
     var values: [String: String] = [:]
     var isInside = false
-    for full in text.split(whereSeparator: \.isNewline) {
-      let line = full.trimmingCharacters(in: .whitespaces)
-      if line.hasPrefix("#") || line.hasPrefix(";") { continue }
-      if line.hasPrefix("["), let end = line.firstIndex(of: "]") {
-        let words = line[line.index(after: line.startIndex)..<end].split(separator: " ")
-        isInside = words.joined(separator: " ").replacing("\"", with: "") == title
-      } else if isInside, full.first?.isWhitespace != true, let equals = line.firstIndex(of: "=") {
-        values[line[..<equals].trimmingCharacters(in: .whitespaces).lowercased()] =
-          line[line.index(after: equals)...].trimmingCharacters(in: .whitespaces)
+    for full in text.lines {
+      let line = full.withoutBlanks
+      guard let first = line.utf8.first, first != UInt8(ascii: "#"), first != UInt8(ascii: ";") else { continue }
+      if first == UInt8(ascii: "["), let end = line.range(ofBytes: "]") {
+        let words = line[..<end.lowerBound].dropFirst().split(atByte: 32)
+        isInside = words.joined(separator: " ").replacingBytes(of: "\"", with: "") == title
+      } else if isInside, full.utf8.first != 32, full.utf8.first != 9, let equals = line.range(ofBytes: "=") {
+        values[line[..<equals.lowerBound].withoutBlanks.lowercased()] = String(line[equals.upperBound...].withoutBlanks)
       }
     }
     return values

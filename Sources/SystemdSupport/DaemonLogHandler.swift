@@ -1,6 +1,7 @@
 import CSystemd
 import Glibc
 package import Logging
+import Quoting
 
 /// The daemon's log: native entries where standard error leads to the journal, lines on standard error elsewhere.
 package struct DaemonLogHandler: LogHandler {
@@ -48,13 +49,13 @@ package struct DaemonLogHandler: LogHandler {
     var fields = metadata.merging(event.metadata ?? [:]) { $1 }
     let messageID = fields.removeValue(forKey: Logger.Metadata.eventKey)
     let sorted = fields.sorted { $0.key < $1.key }.map { ($0.key, "\($0.value)") }
-    let text = "\(event.message)" + sorted.map { " \($0)=\(Self.quoted($1))" }.joined()
+    let text = LogText.sentence("\(event.message)") + sorted.map { " \($0)=\(LogText.value($1))" }.joined()
     tail?.add("\(event.level.rawValue): \(text)", run: fields["run"].map { "\($0)" })
     switch destination {
     case .journal:
       var entry = ["MESSAGE=\(text)", "PRIORITY=\(Self.priority(event.level))", "SYSLOG_IDENTIFIER=pgbackupd"]
       entry.append("MESSAGE_ID=\(messageID.map { "\($0)" } ?? JournalEvent.detail.messageID)")
-      entry += sorted.map { "PGBACKUPD_\(Self.fieldName($0))=\($1)" }
+      entry += sorted.map { "PGBACKUPD_\(Self.fieldName($0))=\(LogText.field($1))" }
       // A journal that takes nothing leaves standard error, which may still lead somewhere.
       if !Self.send(entry) { Self.write("<\(Self.priority(event.level))>\(text)\n") }
     case .prefixed: Self.write("<\(Self.priority(event.level))>\(text)\n")
@@ -87,7 +88,7 @@ package struct DaemonLogHandler: LogHandler {
 
   /// Journal fields are capitals, digits and underscores (systemd.journal-fields(7)).
   private static func fieldName(_ key: String) -> String {
-    String(key.uppercased().map { $0.isASCII && ($0.isLetter || $0.isNumber) ? $0 : "_" })
+    String(key.uppercased().map { $0.utf8.count == 1 && ($0.isLetter || $0.isNumber) ? $0 : "_" })
   }
 
   /// syslog(3)'s numbers.
@@ -100,10 +101,5 @@ package struct DaemonLogHandler: LogHandler {
     case .error: 3
     case .critical: 2
     }
-  }
-
-  private static func quoted(_ text: String) -> String {
-    let plain = text.replacing("\n", with: "\\n")
-    return plain.contains(" ") ? "\"\(plain.replacing("\"", with: "'"))\"" : plain
   }
 }

@@ -1,5 +1,6 @@
 import CSystemd
 import Dispatch
+import Quoting
 import Synchronization
 
 /// Tells systemd what the service is doing (sd_notify(3)). Outside systemd every call does nothing.
@@ -22,7 +23,7 @@ package final class ServiceNotifier: Sendable {
 
   package func status(_ text: String) {
     let isFirst = pending.withLock { pending in
-      defer { pending.status = text.replacing("\n", with: " ") }
+      defer { pending.status = TerminalText.line(text) }
       return pending.status == nil
     }
     guard isFirst else { return }

@@ -58,7 +58,7 @@ extension Date {
       fraction = value
       compact = compact[..<point] + "Z"
     }
-    guard let local = Date(stamp: compact.replacing(" ", with: "T")) else { return nil }
+    guard let local = Date(stamp: String(compact.map { $0 == " " ? "T" : $0 })) else { return nil }
     self = local.addingTimeInterval(fraction - Double(offset))
   }
 

@@ -1,13 +1,14 @@
-/// A pattern for names: `*` stands for any characters and `?` for one, as in a shell.
+/// A pattern for names: `*` stands for any code points and `?` for one, as in a shell. Code points and not characters: a mark behind an
+/// underscore hides neither.
 package struct Wildcard: Sendable {
-  private let pattern: [Character]
+  private let pattern: [Unicode.Scalar]
 
-  package init(_ pattern: String) { self.pattern = Array(pattern) }
+  package init(_ pattern: String) { self.pattern = Array(pattern.unicodeScalars) }
 
   package func matches(_ name: String) -> Bool {
     // The usual two-pointer match: on a mismatch the last star takes one character more. Linear for one star, and never worse than
     // pattern times name.
-    let name = Array(name)
+    let name = Array(name.unicodeScalars)
     var (at, position) = (0, 0)
     var star: (pattern: Int, name: Int)?
     while position < name.count {

@@ -3,6 +3,7 @@ import BackupCatalog
 import ControlAPI
 import Faults
 import Foundation
+import Quoting
 import Units
 
 struct AdoptCommandLine: ParsableCommand {
@@ -36,18 +37,20 @@ struct AdoptCommandLine: ParsableCommand {
     let wanted = found.filter { $0.fault == nil && $0.backup == nil }
     var ended: [RunReport] = []
     for dump in wanted {
-      if let doubt = Self.doubt(dump) { Terminal.complain("\(dump.path)\n  \(doubt)") }
+      if let doubt = Self.doubt(dump) { Terminal.complain("\(line: dump.path)\n  \(line: doubt)") }
       var command = AdoptCommand(path: dump.path)
       (command.database, command.type) = (database, type)
       let run = try connection.client.post(RunReport.self, "/v1/adoptions", command)
       ended.append(try RunFollower(connection: connection, noWait: false).toItsEnd(run))
       if !connection.json, let last = ended.last, last.fault == nil {
-        print("\(dump.path)\n  \(RunText.success(last))")
+        Terminal.say("\(line: dump.path)\n  \(RunText.success(last))")
       }
     }
     if connection.json { try connection.show(ended) { _ in "" } }
     for dump in found {
-      if let backup = dump.backup, !connection.json { print("\(dump.path)\n  adopted before, as \(backup)") }
+      if let backup = dump.backup, !connection.json {
+        Terminal.say("\(line: dump.path)\n  adopted before, as \(line: backup)")
+      }
       if let fault = dump.fault { Terminal.complain("\(fault)") }
     }
     for run in ended { if let fault = run.fault { Terminal.complain("\(fault)") } }
@@ -64,7 +67,8 @@ struct AdoptCommandLine: ParsableCommand {
     var table = TextTable(["DUMP", "FORMAT", "DATABASE", "MADE", "POSTGRESQL", "SIZE", "STATE"])
     for dump in found {
       table.add([
-        dump.path.split(separator: "/").last.map(String.init) ?? dump.path, dump.kind ?? "-", dump.database ?? "-",
+        dump.path.split(atByte: UInt8(ascii: "/")).last.map(String.init) ?? dump.path, dump.kind ?? "-",
+        dump.database ?? "-",
         dump.taken?.rfc3339 ?? "-", dump.serverVersion.map { String($0.prefix { $0 != " " }) } ?? "-",
         dump.bytes.map { "\(ByteCount($0))" } ?? "-",
         dump.backup.map { "adopted: \($0)" } ?? dump.fault?.message

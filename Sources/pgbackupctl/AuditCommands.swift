@@ -4,6 +4,7 @@ import ControlAPI
 import Faults
 import Foundation
 import Pages
+import Quoting
 import Units
 
 struct ReportCommand: ParsableCommand {
@@ -27,7 +28,7 @@ struct ReportCommand: ParsableCommand {
     if let output {
       let text: String
       if connection.json {
-        text = String(decoding: try ControlJSON.encode(report), as: UTF8.self) + "\n"
+        text = JSONText.shown(String(decoding: try ControlJSON.encode(report), as: UTF8.self)) + "\n"
       } else {
         text = document(report)
       }
@@ -36,7 +37,7 @@ struct ReportCommand: ParsableCommand {
       } catch {
         throw Fault(.usage, "'\(output)' can't be written.", cause: error.localizedDescription)
       }
-      print("The report is in \(output).")
+      Terminal.say("The report is in \(line: output).")
     } else {
       try connection.show(report) { document($0) }
     }
@@ -45,7 +46,7 @@ struct ReportCommand: ParsableCommand {
 
   private func document(_ report: VerificationReport) -> String {
     switch format {
-    case .text: AuditText(report).text
+    case .text: TerminalText.lines(AuditText(report).text)
     case .markdown: AuditText(report).markdown
     case .html: ReportPage(report).html
     }
@@ -88,7 +89,7 @@ struct AuditText {
   init(_ report: VerificationReport) { self.report = report }
 
   var text: String {
-    var parts = [title, report.totals.sentence]
+    var parts = [TerminalText.line(title), report.totals.sentence]
     for section in sections {
       var table = TextTable(section.head.map { TextTable.Column(stringLiteral: $0) })
       for row in section.rows { table.add(row) }
@@ -100,33 +101,36 @@ struct AuditText {
     if !report.problems.isEmpty {
       parts.append(
         "PROBLEMS\n"
-          + report.problems.map { "  \($0.fault)\nrests on: \($0.basis)".replacing("\n", with: "\n  ") }
+          + report.problems.map { "  " + "\($0.fault)\nrests on: \(line: $0.basis)".lines.joined(separator: "\n  ") }
           .joined(separator: "\n"))
     }
     return parts.joined(separator: "\n\n")
   }
 
   var markdown: String {
-    var parts = ["# " + title, report.totals.sentence]
+    var parts = ["# " + MarkdownText.cell(title), Self.paragraph(report.totals.sentence)]
     for section in sections {
       let head = "| " + section.head.joined(separator: " | ") + " |\n|" + section.head.map { _ in "---|" }.joined()
-      let rows = section.rows.map { "| " + $0.map(Self.cell).joined(separator: " | ") + " |" }
+      let rows = section.rows.map { "| " + $0.map { MarkdownText.cell($0) }.joined(separator: " | ") + " |" }
       parts.append(
         "## \(section.title)\n\n" + (section.rows.isEmpty ? "None." : ([head] + rows).joined(separator: "\n"))
           + (section.note.map { "\n\n\($0)" } ?? ""))
     }
-    parts.append("## Ledger\n\n" + report.ledger.sentences)
+    parts.append("## Ledger\n\n" + Self.paragraph(report.ledger.sentences))
     parts.append(
       "## Problems\n\n"
         + (report.problems.isEmpty
           ? "None."
-          : report.problems.map { "- `\($0.fault.code.rawValue)` \(Self.cell($0.fault.message)) (\($0.basis))" }
-            .joined(separator: "\n")))
+          : report.problems.map {
+            "- `\($0.fault.code.rawValue)` \(MarkdownText.cell($0.fault.message)) (\(MarkdownText.cell($0.basis)))"
+          }
+          .joined(separator: "\n")))
     return parts.joined(separator: "\n\n") + "\n"
   }
 
-  private static func cell(_ text: String) -> String {
-    text.replacing("|", with: "\\|").replacing("\n", with: " ").replacing("<", with: "&lt;")
+  /// Several lines of text, each without marks.
+  private static func paragraph(_ text: String) -> String {
+    text.lines.map { MarkdownText.cell($0) }.joined(separator: "\n")
   }
 
   private var title: String {

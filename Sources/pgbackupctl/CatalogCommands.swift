@@ -3,6 +3,7 @@ import BackupCatalog
 import ControlAPI
 import Faults
 import Foundation
+import Quoting
 import Units
 
 struct ListCommand: AsyncParsableCommand {
@@ -73,7 +74,7 @@ struct UnpinCommand: ParsableCommand {
 
   func run() throws {
     let detail = try connection.client.post(BackupDetail.self, "/v1/unpin", BackupReference(id: id))
-    try connection.show(detail) { "\($0.backup.id) is not pinned; it is kept because: \($0.retention)." }
+    try connection.show(detail) { "\($0.backup.id) is not pinned; it is kept because: \(line: $0.retention)." }
   }
 }
 

@@ -3,6 +3,7 @@ import BackupCatalog
 import ControlAPI
 import Faults
 import Foundation
+import Quoting
 import Units
 
 struct VerifyCommandLine: ParsableCommand {
@@ -53,7 +54,10 @@ struct DrillCommandLine: ParsableCommand {
   @OptionGroup var connection: ConnectionOptions
 
   func run() throws {
-    let id = id.map { $0.contains("/") || $0.contains(":") || $0.hasPrefix("latest") ? $0 : "\($0)/latest" }
+    let id = id.map {
+      $0.utf8.contains(UInt8(ascii: "/")) || $0.utf8.contains(UInt8(ascii: ":")) || $0.starts(withBytes: "latest")
+        ? $0 : "\($0)/latest"
+    }
     let runs = try connection.client.post([RunReport].self, "/v1/drill", DrillCommand(backup: id, store: from))
     try RunFollower(connection: connection, noWait: noWait).follow(runs)
   }
@@ -62,7 +66,7 @@ struct DrillCommandLine: ParsableCommand {
 /// What checks have found, as text for a terminal.
 enum CheckText {
   static func verified(_ results: [Verification], _ run: RunReport) -> String {
-    if results.isEmpty { return "\(run.database): nothing to verify." }
+    if results.isEmpty { return "\(line: run.database): nothing to verify." }
     var table = TextTable([
       "BACKUP", "TYPE", "STORE", "LEVEL", .number("STORED"), .number("ROWS"), .number("TOOK"), "RESULT",
     ])
@@ -80,8 +84,8 @@ enum CheckText {
   static func drill(_ report: DrillReport, _ run: RunReport) -> String {
     let proof = report.proof
     var lines = [
-      "\(proof.backup) is \(proof.isWhole ? "PROVED" : "proved in part"): \(proof.provedTables) of \(proof.tables) tables, \(proof.rows) rows, "
-        + "restored into \(proof.server) from \(proof.stores.joined(separator: ", ")) in \(took(proof.seconds))"
+      "\(line: proof.backup) is \(proof.isWhole ? "PROVED" : "proved in part"): \(proof.provedTables) of \(proof.tables) tables, \(proof.rows) rows, "
+        + "restored into \(line: proof.server) from \(line: proof.stores.joined(separator: ", ")) in \(took(proof.seconds))"
     ]
     lines.append(
       "  " + proof.phases.map { "\($0.name) \(took($0.seconds))" }.joined(separator: ", "))
@@ -91,8 +95,8 @@ enum CheckText {
     lines.append(
       "  amcheck: "
         + (proof.checkedRelations.map { "\($0) tables and indexes are sound" } ?? "not run, it is not installed"))
-    lines += report.unproved.map { "  NOT PROVED \($0)" }
-    if let sentence = RestoreOutcome.sentence(derived: report.derived) { lines.append("  \(sentence)") }
+    lines += report.unproved.map { "  NOT PROVED \(line: $0)" }
+    if let sentence = RestoreOutcome.sentence(derived: report.derived) { lines.append("  \(line: sentence)") }
     for warning in run.warnings { lines.append("but: \(warning)") }
     return lines.joined(separator: "\n")
   }

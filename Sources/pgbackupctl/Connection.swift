@@ -1,6 +1,7 @@
 import ArgumentParser
 import ControlAPI
 import Foundation
+import Quoting
 
 /// Options that every command which talks to the daemon has.
 struct ConnectionOptions: ParsableArguments {
@@ -18,6 +19,7 @@ struct ConnectionOptions: ParsableArguments {
 
   /// Prints a report as JSON or as text.
   func show<Report: Encodable>(_ report: Report, text: (Report) -> String) throws {
-    print(json ? String(decoding: try ControlJSON.encode(report, pretty: true), as: UTF8.self) : text(report))
+    guard json else { return Terminal.say(text(report)) }
+    print(JSONText.shown(String(decoding: try ControlJSON.encode(report, pretty: true), as: UTF8.self)))
   }
 }

@@ -4,6 +4,7 @@ import ControlAPI
 import CronSchedule
 import Faults
 import Foundation
+import Quoting
 import Units
 
 struct StatusCommand: ParsableCommand {
@@ -93,7 +94,7 @@ struct LogCommand: ParsableCommand {
       // As it is where it is for programs: a record may hold more than this version knows. Written at once, whatever standard
       // output is: who follows wants each line when it comes.
       let text = connection.json ? line : Data(try ControlJSON.decode(LedgerLine.self, from: line).text.utf8)
-      FileHandle.standardOutput.write(text + Data("\n".utf8))
+      FileHandle.standardOutput.write(Data((JSONText.shown(String(decoding: text, as: UTF8.self)) + "\n").utf8))
       return true
     }
   }
@@ -128,14 +129,14 @@ struct ConfigCheckCommand: ParsableCommand {
 
   func run() throws {
     let configuration = try ConfigurationReader.load(file)
-    print("\(file) is valid.")
+    Terminal.say("\(line: file) is valid.")
     for database in configuration.databases {
       let pattern = database.pattern.map { " (databases like \($0.include.joined(separator: ", ")))" } ?? ""
-      print("  database \(database.name): \(database.place)\(pattern)")
+      Terminal.say(TerminalText.line("  database \(database.name): \(database.place)\(pattern)"))
     }
     for job in configuration.jobs {
       let when = job.timing.map { "\($0.schedule.expression.sentence) (\($0.schedule.zone.identifier))" } ?? "on demand"
-      print("  job \(job.name): \(when)")
+      Terminal.say(TerminalText.line("  job \(job.name): \(when)"))
     }
   }
 }

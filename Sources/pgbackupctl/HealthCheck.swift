@@ -3,6 +3,7 @@ import BackupCatalog
 import ControlAPI
 import Faults
 import Foundation
+import Quoting
 import Units
 
 struct CheckCommandLine: ParsableCommand {
@@ -22,7 +23,7 @@ struct CheckCommandLine: ParsableCommand {
       // Whoever watches over backups is not told "unknown" when nobody makes any; who may not ask knows nothing.
       let fault = Fault(error)
       let isUnknown = [.notAllowed, .usage].contains(fault.code.exitCode)
-      print("PGBACKUPD \(isUnknown ? "UNKNOWN" : "CRITICAL") - \(Self.line(fault.message))")
+      print("PGBACKUPD \(isUnknown ? "UNKNOWN" : "CRITICAL") - \(PluginText.sentence(fault.message))")
       throw ArgumentParser.ExitCode(isUnknown ? 3 : 2)
     }
     let aspects = HealthAspect.all(try answer.get())
@@ -42,13 +43,9 @@ struct CheckCommandLine: ParsableCommand {
     let figures = aspects.compactMap(\.figure)
     // The pipe begins the performance data (Monitoring Plugins' development guidelines).
     print(
-      "PGBACKUPD \(worst.rawValue.uppercased()) - \(Self.line(text))"
+      "PGBACKUPD \(worst.rawValue.uppercased()) - \(PluginText.sentence(text))"
         + (figures.isEmpty ? "" : " | " + figures.joined(separator: " ")))
     if worst != .ok { throw ArgumentParser.ExitCode(Int32(worst.severity)) }
-  }
-
-  private static func line(_ text: String) -> String {
-    text.replacing("|", with: "/").split(whereSeparator: \.isNewline).joined(separator: " ")
   }
 }
 
@@ -69,16 +66,7 @@ struct HealthAspect: Encodable {
   /// `'label'=value;warn;crit`.
   var figure: String?
 
-  var line: String { "\(name): \(state == .critical ? "FAILED" : state.rawValue.uppercased()) (\(text))" }
-
-  /// A quote in a label is doubled, and an equals sign ends one (Monitoring Plugins' development guidelines).
-  private static func label(_ name: String) -> String {
-    String(
-      name.replacing("'", with: "''").replacing("=", with: "_").map {
-        $0.isNewline || $0.unicodeScalars.contains { $0.value < 32 } ? " " : $0
-      }
-    )
-  }
+  var line: String { "\(line: name): \(state == .critical ? "FAILED" : state.rawValue.uppercased()) (\(line: text))" }
 
   static func all(_ report: StatusReport) -> [HealthAspect] {
     var aspects = [
@@ -95,7 +83,7 @@ struct HealthAspect: Encodable {
           name: "store \(store.name)", state: store.fault == nil ? .ok : .critical,
           text: store.fault.map { "\($0.code.rawValue) \($0.message)" }
             ?? "\(store.backups) backups" + (store.freeBytes.map { ", \(ByteCount($0)) free" } ?? ""),
-          figure: store.freeBytes.map { "'\(Self.label(store.name))_free'=\($0)B" }))
+          figure: store.freeBytes.map { "\(PluginText.label("\(store.name)_free"))=\($0)B" }))
     }
     for channel in report.alerts {
       aspects.append(
@@ -128,7 +116,7 @@ struct HealthAspect: Encodable {
         name: "\(database.name) \(name)", state: isMissed ? .critical : seconds == nil ? .notRun : .ok,
         text: (seconds.map { Duration.seconds($0).spoken } ?? missing) + bound,
         figure: seconds.map {
-          "'\(Self.label(database.name))_\(name)'=\(Int($0))s" + (objective.map { ";;\(Int($0))" } ?? "")
+          "\(PluginText.label("\(database.name)_\(name)"))=\(Int($0))s" + (objective.map { ";;\(Int($0))" } ?? "")
         })
     }
     var rto = aspect("rto", database.slowestRecovery?.seconds, database.rtoSeconds, "not measured")

@@ -4,6 +4,7 @@ import BackupOperations
 import ControlAPI
 import Faults
 import Foundation
+import Quoting
 import Units
 
 struct ExtractCommand: AsyncParsableCommand {
@@ -23,7 +24,7 @@ struct ExtractCommand: AsyncParsableCommand {
   @OptionGroup(title: "Without a daemon") var standalone: StandaloneOptions
 
   func run() async throws {
-    let names = columns.map { $0.split(separator: ",").map(String.init) } ?? []
+    let names = columns.map { $0.split(atByte: UInt8(ascii: ",")).map(String.init) } ?? []
     if standalone.standalone {
       guard let format = Extract.Format(rawValue: format) else {
         throw Fault(.usage, "'\(format)' is no format: write copy, csv or json.")
@@ -84,7 +85,7 @@ enum HistoryText {
       ])
       before = entry.rows ?? before
     }
-    return "\(history.table)\n\n\(table.text)"
+    return "\(line: history.table)\n\n\(table.text)"
   }
 
   static func difference(_ difference: BackupDifference, all: Bool) -> String {
@@ -97,7 +98,7 @@ enum HistoryText {
       ])
     }
     let summary =
-      "\(changed.count) of \(difference.tables.count) tables differ between \(difference.old) and \(difference.new)."
+      "\(changed.count) of \(difference.tables.count) tables differ between \(line: difference.old) and \(line: difference.new)."
     return changed.isEmpty && !all ? summary : "\(table.text)\n\n\(summary)"
   }
 

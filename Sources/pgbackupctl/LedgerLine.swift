@@ -1,6 +1,7 @@
 import ControlAPI
 import Faults
 import Foundation
+import Quoting
 import Units
 
 /// A ledger record as the client reads it: what it prints.
@@ -30,16 +31,16 @@ struct LedgerLine: Decodable {
     } else if let name = job ?? database {
       parts.append(name)
     }
-    if kind.hasPrefix("job."), let databases { parts.append("on \(databases.joined(separator: ", "))") }
+    if kind.starts(withBytes: "job."), let databases { parts.append("on \(databases.joined(separator: ", "))") }
     if kind == "job.scheduled" { parts.append(detail?["schedule"] ?? "no schedule any more") }
     if kind == "job.skipped", let due { parts.append("due \(due.rfc3339)") }
     parts += [result, backup, store.map { "in \($0)" }, reason.map { "(\($0))" }].compactMap { $0 }
     if let by { parts.append("by uid \(by.uid)") }
     if let retry { parts.append("again at \(retry.rfc3339)") }
     if let fault { parts.append("\(fault.code.rawValue): \(fault.message)") }
-    if kind.hasPrefix("configuration") || kind.hasPrefix("ledger"), let detail {
+    if kind.starts(withBytes: "configuration") || kind.starts(withBytes: "ledger"), let detail {
       parts.append(detail.sorted { $0.key < $1.key }.map(\.value).joined(separator: "; "))
     }
-    return parts.joined(separator: "  ")
+    return parts.map { TerminalText.line($0) }.joined(separator: "  ")
   }
 }

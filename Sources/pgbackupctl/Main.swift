@@ -1,6 +1,7 @@
 import ArgumentParser
 import Faults
 import Foundation
+import Quoting
 import Units
 
 /// The operator's client. Each command is an options struct with one `run`; what it prints is made in `Reports+Text.swift`.
@@ -38,7 +39,7 @@ struct Pgbackupctl: ParsableCommand {
       // Help and version come this way too, with status 0. A mistyped command must not look like success.
       let status = Pgbackupctl.exitCode(for: error)
       let text = Pgbackupctl.fullMessage(for: error)
-      if status.isSuccess { print(text) } else { Terminal.complain(text + Self.suggestion) }
+      if status.isSuccess { Terminal.say(text) } else { Terminal.complain(text + Self.suggestion) }
       exit(status.isSuccess ? 0 : Faults.ExitCode.usage.rawValue)
     }
   }
@@ -48,7 +49,7 @@ extension Main {
   /// For a command that there is not: the nearest one.
   fileprivate static var suggestion: String {
     let names = Pgbackupctl.configuration.subcommands.map { $0._commandName }
-    guard let word = CommandLine.arguments.dropFirst().first, !word.hasPrefix("-"), !names.contains(word) else {
+    guard let word = CommandLine.arguments.dropFirst().first, !word.starts(withBytes: "-"), !names.contains(word) else {
       return ""
     }
     let near = names.map { ($0, EditDistance.between(word, $0)) }.min { $0.1 < $1.1 }

@@ -3,6 +3,7 @@ import ControlAPI
 import CronSchedule
 import Faults
 import Foundation
+import Quoting
 import Units
 
 /// Reports as text for a terminal. Pure: a report in, its screen out.
@@ -70,7 +71,7 @@ enum ReportText {
       let lines = report.copies.map { copy in
         let percent = copy.totalBytes > 0 ? copy.doneBytes * 100 / copy.totalBytes : 100
         return
-          "  \(copy.backup) to '\(copy.store)': \(ByteCount(copy.doneBytes)) of \(ByteCount(copy.totalBytes)), \(percent) %"
+          "  \(line: copy.backup) to '\(line: copy.store)': \(ByteCount(copy.doneBytes)) of \(ByteCount(copy.totalBytes)), \(percent) %"
       }
       sections.append("COPYING\n" + lines.joined(separator: "\n"))
     }
@@ -97,7 +98,7 @@ enum ReportText {
     }
     if !report.problems.isEmpty {
       sections.append(
-        "PROBLEMS\n" + report.problems.map { "  " + "\($0)".replacing("\n", with: "\n  ") }.joined(separator: "\n"))
+        "PROBLEMS\n" + report.problems.map { "  " + "\($0)".lines.joined(separator: "\n  ") }.joined(separator: "\n"))
     }
     return sections.joined(separator: "\n\n")
   }
@@ -113,7 +114,7 @@ enum ReportText {
     let meanings = jobs.compactMap { job in
       job.sentence.map { sentence in
         let wait = job.next.map { ", next in \(Duration.seconds(max(0, $0.timeIntervalSince(now))).spoken)" } ?? ""
-        return "  \(job.name): \(sentence) (\(job.zone ?? ""))\(wait)"
+        return "  \(line: job.name): \(line: sentence) (\(line: job.zone ?? ""))\(wait)"
       }
     }
     return ([table.text] + (meanings.isEmpty ? [] : ["", "In words:"] + meanings)).joined(separator: "\n")
@@ -182,7 +183,8 @@ enum ReportText {
     }
     for file in manifest.files { lines.append(("sha256", "\(file.sha256)  \(file.name)")) }
     let width = lines.map(\.0.count).max() ?? 0
-    return lines.map { $0.0 + String(repeating: " ", count: width - $0.0.count + 2) + $0.1 }.joined(separator: "\n")
+    return lines.map { $0.0 + String(repeating: " ", count: width - $0.0.count + 2) + TerminalText.line($0.1) }.joined(
+      separator: "\n")
   }
 
   static func contents(_ contents: Contents) -> String {
@@ -211,16 +213,18 @@ enum ReportText {
       lines.append(report.applied ? "Done:" : "Would be done (with --apply):")
       for step in report.steps {
         let outcome = step.fault.map { " FAILED: \($0.message)" } ?? ""
-        lines.append("  \(step.action) \(step.what) in \(step.store): \(step.reason)\(outcome)")
+        lines.append("  " + TerminalText.line("\(step.action) \(step.what) in \(step.store): \(step.reason)\(outcome)"))
       }
     }
     for fault in report.unread {
       lines.append("Nothing is decided about a store that could not be read:")
-      lines += "\(fault)".split(separator: "\n").map { "  \($0)" }
+      lines += "\(fault)".lines.map { "  \($0)" }
     }
     if !report.kept.isEmpty {
       lines.append("Kept:")
-      lines += report.kept.map { "  \($0.id) (\($0.type)): \($0.reasons.joined(separator: "; "))" }
+      lines += report.kept.map {
+        "  " + TerminalText.line("\($0.id) (\($0.type)): \($0.reasons.joined(separator: "; "))")
+      }
     }
     return lines.joined(separator: "\n")
   }
@@ -270,7 +274,7 @@ enum ReportText {
       parts.append("\(progress.phase), \(ByteCount(progress.archiveBytes)) read")
       if let table = progress.table { parts.append(table) }
     }
-    return parts.joined(separator: "  ")
+    return TerminalText.line(parts.joined(separator: "  "))
   }
 
   /// Manifests know whole seconds only.

@@ -4,6 +4,7 @@ import BackupOperations
 import ControlAPI
 import Faults
 import Foundation
+import Quoting
 import Synchronization
 import Units
 
@@ -124,9 +125,9 @@ struct RollbackCommandLine: AsyncParsableCommand {
       ? try await Standalone.rollback(database, connect: connect, config: config)
       : try connection.client.post(RestoreOutcome.self, "/v1/rollback", RollbackCommand(database: database))
     try connection.show(outcome) { outcome in
-      let kept = outcome.kept.map { "; what it was is kept as '\($0)'" } ?? ""
+      let kept = outcome.kept.map { "; what it was is kept as '\(line: $0)'" } ?? ""
       let until = outcome.replaced.map { " of \($0.rfc3339)" } ?? ""
-      return "'\(outcome.database)' is back as it was before the restore\(until)\(kept).\n"
+      return "'\(line: outcome.database)' is back as it was before the restore\(until)\(kept).\n"
         + "It was away for \(RestoreText.seconds(outcome.downtimeSeconds ?? 0))."
     }
   }
@@ -142,41 +143,45 @@ struct CancelCommand: ParsableCommand {
   func run() throws {
     let path = "/v1/runs/\(id.addingPercentEncoding(withAllowedCharacters: .alphanumerics) ?? id)/cancel"
     let report = try connection.client.post(RunReport.self, path, nil as String?)
-    try connection.show(report) { "Run \($0.id), \($0.job) of \($0.database), is asked to end." }
+    try connection.show(report) { "Run \($0.id), \(line: $0.job) of \(line: $0.database), is asked to end." }
   }
 }
 
 enum RestoreText {
   static func preview(_ plan: RestorePreview) -> String {
     var lines = [
-      "Restore of \(plan.backup) (\(plan.type), taken \(plan.taken.rfc3339)) on \(plan.server):"
+      "Restore of \(line: plan.backup) (\(line: plan.type), taken \(plan.taken.rfc3339)) on \(line: plan.server):"
     ]
-    lines += plan.steps.enumerated().map { "  \($0 + 1). \($1)" }
+    lines += plan.steps.enumerated().map { "  \($0 + 1). \(line: $1)" }
     lines.append(
       "\(plan.rows) rows in \(plan.tables.count) tables, \(ByteCount(plan.bytes)) to load, "
         + "about \(ByteCount(plan.readBytes)) of \(ByteCount(plan.storedBytes)) to read.")
     // All of them: some may be replaced.
-    if plan.readBytes < plan.storedBytes { lines.append("Tables: " + plan.tables.joined(separator: ", ")) }
+    if plan.readBytes < plan.storedBytes {
+      lines.append("Tables: " + plan.tables.map { TerminalText.line($0) }.joined(separator: ", "))
+    }
     lines.append(
       plan.seconds.map { "About \(Duration.seconds($0).spoken), by the last restore of this database." }
         ?? "How long it takes is not known yet: nothing of this database has been restored here.")
-    if !plan.globals.isEmpty { lines += ["Roles and tablespaces:"] + plan.globals.map { "  \($0)" } }
+    if !plan.globals.isEmpty { lines += ["Roles and tablespaces:"] + plan.globals.map { "  \(line: $0)" } }
     lines += plan.warnings.map { "but: \($0)" }
     return lines.joined(separator: "\n")
   }
 
   static func outcome(_ outcome: RestoreOutcome, _ run: RunReport) -> String {
-    let place = outcome.schema.map { "the schema '\($0)' of '\(outcome.database)'" } ?? "'\(outcome.database)'"
+    let place =
+      outcome.schema.map { "the schema '\(line: $0)' of '\(line: outcome.database)'" } ?? "'\(line: outcome.database)'"
     var lines = [
-      "\(run.backup.map { "\($0)" } ?? run.id) is restored into \(place): "
+      "\(line: run.backup.map { "\($0)" } ?? run.id) is restored into \(place): "
         + "\(outcome.rows) rows in \(outcome.tables) table\(outcome.tables == 1 ? "" : "s"), \(outcome.provedTables) of them proved row for row."
     ]
-    lines += outcome.unproved.map { "not proved: \($0)" }
-    if let sentence = RestoreOutcome.sentence(derived: outcome.derived) { lines.append(sentence) }
+    lines += outcome.unproved.map { "not proved: \(line: $0)" }
+    if let sentence = RestoreOutcome.sentence(derived: outcome.derived) { lines.append(TerminalText.line(sentence)) }
     if let kept = outcome.kept {
       lines.append(
-        "What was there is kept as '\(kept)'."
-          + (outcome.isWhole && outcome.schema == nil && !kept.contains("/") && run.id != "standalone"
+        "What was there is kept as '\(line: kept)'."
+          + (outcome.isWhole && outcome.schema == nil && !kept.contains(byte: UInt8(ascii: "/"))
+            && run.id != "standalone"
             ? " Undo: pgbackupctl rollback \(shell: run.database)" : ""))
     }
     if let downtime = outcome.downtimeSeconds { lines.append("The database was away for \(seconds(downtime)).") }

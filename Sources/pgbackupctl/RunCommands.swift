@@ -5,6 +5,7 @@ import Dispatch
 import Faults
 import Foundation
 import Glibc
+import Quoting
 import Units
 
 struct RunCommand: ParsableCommand {
@@ -48,7 +49,8 @@ struct RunFollower {
   func follow(_ runs: [RunReport]) throws {
     if noWait {
       try connection.show(runs) { runs in
-        runs.map { "run \($0.id): \($0.job) of \($0.database) is \($0.state.rawValue)" }.joined(separator: "\n")
+        runs.map { "run \($0.id): \(line: $0.job) of \(line: $0.database) is \($0.state.rawValue)" }.joined(
+          separator: "\n")
       }
       return
     }
@@ -58,12 +60,16 @@ struct RunFollower {
       try connection.show(ended) { _ in "" }
     } else {
       for run in ended where run.fault == nil {
-        print(RunText.success(run))
+        Terminal.say(RunText.success(run))
       }
     }
     for run in ended {
-      if run.fault != nil, let verified = run.verified, !connection.json { print(CheckText.verified(verified, run)) }
-      if let fault = run.fault { Terminal.complain("\(run.job) of \(run.database) \(run.state.rawValue).\n\(fault)") }
+      if run.fault != nil, let verified = run.verified, !connection.json {
+        Terminal.say(CheckText.verified(verified, run))
+      }
+      if let fault = run.fault {
+        Terminal.complain("\(line: run.job) of \(line: run.database) \(run.state.rawValue).\n\(fault)")
+      }
     }
     let codes = ended.compactMap { $0.fault?.code.exitCode }
     if let worst = codes.first { throw Ending(code: worst) }
@@ -100,7 +106,7 @@ private final class LeavingNotice: @unchecked Sendable {
 
   init(_ run: RunReport) {
     let words =
-      "\nThe run goes on: \(run.job) of \(run.database).\nnext: pgbackupctl cancel \(shell: run.id), to end it"
+      "\nThe run goes on: \(line: run.job) of \(line: run.database).\nnext: pgbackupctl cancel \(shell: run.id), to end it"
     sources = [SIGINT, SIGTERM].map { number in
       signal(number, SIG_IGN)
       let source = DispatchSource.makeSignalSource(signal: number, queue: .global())
@@ -121,17 +127,17 @@ enum RunText {
     if let restore = run.restore { return RestoreText.outcome(restore, run) }
     if let verified = run.verified { return CheckText.verified(verified, run) }
     if let drill = run.drill { return CheckText.drill(drill, run) }
-    var text = "\(run.backup.map { "\($0)" } ?? run.id): "
+    var text = "\(line: run.backup.map { "\($0)" } ?? run.id): "
     text += "\(run.rows ?? 0) rows, \(ByteCount(run.storedBytes ?? 0)) stored"
     if let started = run.started, let finished = run.finished {
       text += " in \(Duration.seconds(finished.timeIntervalSince(started)).spoken)"
     }
     if let later = run.later {
-      text += "\ncopies follow: \(later.joined(separator: ", ")) (pgbackupctl status shows them)"
+      text += "\ncopies follow: \(line: later.joined(separator: ", ")) (pgbackupctl status shows them)"
     }
     for warning in run.warnings { text += "\nbut: \(warning)" }
     for anomaly in run.anomalies ?? [] {
-      text += "\n\(anomaly.kind.isAlarming ? "IN DOUBT" : "note"): \(anomaly.text)"
+      text += "\n\(anomaly.kind.isAlarming ? "IN DOUBT" : "note"): \(line: anomaly.text)"
     }
     if run.anomalies?.contains(where: \.kind.isAlarming) == true {
       text +=

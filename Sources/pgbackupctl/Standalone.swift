@@ -10,6 +10,7 @@ import Foundation
 import Logging
 import OutsidePrograms
 import PostgresTools
+import Quoting
 import S3Storage
 import Storage
 import StoreAssembly
@@ -85,7 +86,7 @@ struct Standalone: Sendable {
   }
 
   private static func place(_ text: String, _ options: StandaloneOptions) throws -> Configuration.Store.Place {
-    guard text.hasPrefix("s3://") else {
+    guard text.starts(withBytes: "s3://") else {
       return .local(path: URL(filePath: text).standardizedFileURL.path)
     }
     let parts = text.dropFirst(5).split(separator: "/", maxSplits: 1).map(String.init)

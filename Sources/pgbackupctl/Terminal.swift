@@ -1,15 +1,21 @@
 import Faults
 import Foundation
+import Quoting
 
 /// The person at the other end, where there is one.
 enum Terminal {
   static var isInteractive: Bool { isatty(0) == 1 && isatty(2) == 1 }
   static var showsProgress: Bool { isatty(2) == 1 }
 
-  static func complain(_ text: String) { FileHandle.standardError.write(Data((text + "\n").utf8)) }
+  /// Prints a text on standard output. Its layout stays; names in it can't act on the terminal (`TerminalText`).
+  static func say(_ text: String) { Swift.print(TerminalText.lines(text)) }
+
+  static func complain(_ text: String) {
+    FileHandle.standardError.write(Data((TerminalText.lines(text) + "\n").utf8))
+  }
 
   /// Overwrites the current line of the terminal.
-  static func overwrite(_ text: String) { FileHandle.standardError.write(Data("\r\u{1B}[K\(text)".utf8)) }
+  static func overwrite(_ text: String) { FileHandle.standardError.write(Data("\r\u{1B}[K\(line: text)".utf8)) }
 
   /// Columns of the terminal, 100 where that is unknown.
   static var width: Int {
@@ -26,7 +32,7 @@ enum Terminal {
       throw Fault(
         .confirmationNeeded, "\(deed) needs a confirmation, and there is no terminal to ask.", hint: "add --force")
     }
-    FileHandle.standardError.write(Data("\(deed).\nType the database's name to go on: ".utf8))
+    FileHandle.standardError.write(Data("\(line: deed).\nType the database's name to go on: ".utf8))
     guard readLine() == database else {
       throw Fault(.confirmationNeeded, "That was not '\(database)'; nothing was changed.")
     }

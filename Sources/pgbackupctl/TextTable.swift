@@ -1,3 +1,5 @@
+import Quoting
+
 /// Columns of text for a terminal: as wide as their content, numbers to the right, no lines drawn.
 struct TextTable {
   struct Column {
@@ -10,7 +12,8 @@ struct TextTable {
 
   init(_ columns: [Column]) { self.columns = columns }
 
-  mutating func add(_ row: [String]) { rows.append(row) }
+  /// A cell is one line, whatever names are in it.
+  mutating func add(_ row: [String]) { rows.append(row.map { TerminalText.line($0) }) }
 
   var text: String {
     let all = [columns.map(\.title)] + rows

@@ -8,6 +8,7 @@ import Faults
 import Foundation
 import Glibc
 import OutsidePrograms
+import Quoting
 import StoreAssembly
 import Units
 
@@ -126,7 +127,7 @@ struct Assembly {
     let state = configuration.daemon.state
     try Self.makeDirectory(state)
     for store in configuration.stores {
-      guard case .local(let path) = store.place, path.hasPrefix(state + "/") else { continue }
+      guard case .local(let path) = store.place, path.starts(withBytes: state + "/") else { continue }
       var made = state
       for part in path.dropFirst(state.count).split(separator: "/") {
         made += "/\(part)"

@@ -54,4 +54,20 @@ import Testing
     wanted.add(42, ("store", "offsite"))
     #expect(registry.families == [wanted])
   }
+
+  /// `"` behind a Prepend, LF in a CR LF and before an Extend: none of them ends the label or the line.
+  @Test func aLabelForgesNoLineAndNoSeries() {
+    var family = MetricFamily("size_bytes", .gauge, "\u{600}\"\r\nforged 1")
+    family.add(1, ("database", "\u{600}\"} 9\r\nforged{a=\"\u{600}\\"), ("store", "\n\u{301}\"\u{301}"))
+    for format in [MetricsText.Format.openMetrics, .prometheus] {
+      let lines = MetricsText.render([family], format).utf8.split(separator: 10).map {
+        String(decoding: $0, as: UTF8.self)
+      }
+      #expect(lines.count == (format == .openMetrics ? 4 : 3))
+      #expect(
+        lines[2].utf8.elementsEqual(
+          "size_bytes{database=\"\u{600}\\\"} 9\r\\nforged{a=\\\"\u{600}\\\\\",store=\"\\n\u{301}\\\"\u{301}\"} 1".utf8)
+      )
+    }
+  }
 }

@@ -8,7 +8,8 @@ import Testing
   @Test func aShellWordIsOneWord() throws {
     let texts = HostileText.texts(800, seed: 11)
     let script = "printf '%s\\0' " + texts.map { ShellWord.quoted($0) }.joined(separator: " ") + "\n"
-    let file = try TemporaryFolder().write("script", script)
+    let folder = TemporaryFolder()
+    let file = try folder.write("script", script)
     let output = try Shell.must("bash", [file])
     #expect(
       output.utf8.split(separator: 0, omittingEmptySubsequences: false).dropLast().map(Array.init) == texts.map(\.bytes)
@@ -22,7 +23,8 @@ import Testing
   }
 
   @Test func aPastedWordStaysOnItsLineAndRunsNothing() throws {
-    let marker = TemporaryFolder().file("ran")
+    let folder = TemporaryFolder()
+    let marker = folder.file("ran")
     for text in HostileText.texts(300, seed: 12).map({ "\($0)'; touch \(marker); '\u{600}\n touch \(marker)" }) {
       let word = ShellWord.quoted(text)
       #expect(!word.unicodeScalars.contains(where: TerminalText.isHidden))

@@ -95,10 +95,6 @@ import Testing
     #expect(
       output.split(separator: "\n", omittingEmptySubsequences: false).dropLast().map(String.init)
         == texts.map(\.hexadecimal))
-    #expect(
-      try cluster.sql(
-        "postgres", "SELECT count(*) FROM pg_catalog.pg_file_settings WHERE error IS NOT NULL AND name !~ 'quoting'")
-        == "0\n")
   }
 
   @Test func libpqFindsThePasswordOfItsUserInAPasswordFile() throws {

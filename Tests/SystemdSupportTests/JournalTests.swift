@@ -1,4 +1,5 @@
 import Foundation
+import Logging
 import SystemdSupport
 import TestSupport
 import Testing
@@ -33,5 +34,22 @@ import Testing
     for text in catalog.components(separatedBy: "\n-- ").dropFirst() {
       #expect(text.contains("Subject: ") && text.split(separator: "\n").count >= 4)
     }
+  }
+
+  /// A name with CR LF, with ESC or with a quote behind a Prepend makes neither a second line nor a further field.
+  @Test func anEventIsOneLineWhateverNamesAreInIt() {
+    let tail = LogTail()
+    let logger = Logger(label: "test") { _ in DaemonLogHandler(level: .info, destination: .terminal, tail: tail) }
+    logger.info(
+      "backup of a\r\n<3>forged\u{1B}[2J",
+      metadata: [
+        "run": "r1", "table": "\u{600}\" run=forged \"\u{301}\r\n<3>forged\u{202E}", "empty": "", "plain": "a",
+      ])
+    let lines = tail.lines(ofRun: "r1", count: 9)
+    #expect(
+      lines == [
+        #"info: backup of a\r\n<3>forged\x1b[2J empty="" plain=a run=r1 table=""# + "\u{600}' run=forged '\u{301}"
+          + #"\r\n<3>forged\u202e""#
+      ])
   }
 }

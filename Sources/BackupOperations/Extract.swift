@@ -79,11 +79,16 @@ package struct Extract {
         position = piece.upperBound
         var rows = rest
         try await source.read(piece) { bytes in try take(bytes, of: table, &block, &rows) }
+        // As they lie in the archive: a row of some hundred megabytes is passed on in pieces.
+        if format == .copy, part.places == nil {
+          if rows.isEmpty { continue }
+          return rows
+        }
         // Whole rows only; the last one may go on in the next piece.
         let whole = rows.lastIndex(of: 10).map { $0 + 1 } ?? 0
         rest = Array(rows[whole...])
         guard whole > 0 else { continue }
-        return format == .copy && part.places == nil ? Array(rows[..<whole]) : converted(rows[..<whole], part.places)
+        return converted(rows[..<whole], part.places)
       }
       try check(table)
       parts = parts.dropFirst()

@@ -85,7 +85,7 @@ struct RestoreLoad: Sendable {
     let channel = RowChannel(capacity: jobs + 2)
     try await withThrowingTaskGroup(of: Void.self) { group in
       group.addTask { try await self.read(table, into: channel) }
-      for _ in 0..<jobs { group.addTask { try await self.copy(statement, table, from: channel) } }
+      for number in 0..<jobs { group.addTask { try await self.copy(statement, table, from: channel, as: number) } }
       try await group.waitForAll()
     }
   }
@@ -96,13 +96,12 @@ struct RestoreLoad: Sendable {
       try await readRows(table) { rows in
         var start = rows.startIndex
         while start < rows.endIndex {
-          // Whole rows only: each connection's COPY stands for itself.
           let limit = min(rows.endIndex, start + Self.pieceBytes)
-          let end = limit == rows.endIndex ? limit : rows[..<limit].lastIndex(of: 10).map { $0 + 1 } ?? start
-          let cut = end > start ? end : rows[start...].firstIndex(of: 10).map { $0 + 1 } ?? rows.endIndex
-          // Where nobody takes them any more, those who took them know why.
-          guard await channel.give(Array(rows[start..<cut])) else { return }
-          start = cut
+          // Each connection's COPY gets whole rows: a piece ends with one where it can.
+          let end = rows[start..<limit].lastIndex(of: 10).map { $0 + 1 } ?? limit
+          // Where no connection takes them any more, those that took them report why.
+          guard await channel.give(Array(rows[start..<end]), isUnfinished: rows[end - 1] != 10) else { return }
+          start = end
         }
       }
       await channel.end()
@@ -112,11 +111,13 @@ struct RestoreLoad: Sendable {
     }
   }
 
-  private func copy(_ statement: String, _ table: Contents.Table, from channel: RowChannel) async throws {
+  private func copy(
+    _ statement: String, _ table: Contents.Table, from channel: RowChannel, as number: Int
+  ) async throws {
     do {
       try await session.connect().use { connection in
         try await connection.beginCopy(statement)
-        try await pour(from: channel, into: connection, table)
+        try await send(from: channel, as: number, to: connection, table)
       }
     } catch {
       await channel.abandon()
@@ -124,12 +125,13 @@ struct RestoreLoad: Sendable {
     }
   }
 
-  private func pour(
-    from channel: RowChannel, into connection: PostgresSession, _ table: Contents.Table
+  /// Sends rows until there are no more. An abandoned COPY is left open: hanging up takes its rows back.
+  private func send(
+    from channel: RowChannel, as number: Int, to connection: PostgresSession, _ table: Contents.Table
   ) async throws {
     while true {
-      switch await channel.take() {
-      case .rows(let rows):
+      switch await channel.take(as: number) {
+      case .rows(let rows, _):
         do throws(Fault) {
           try await connection.putCopyData(rows)
         } catch {
@@ -142,7 +144,6 @@ struct RestoreLoad: Sendable {
           throw Self.refused(table, error)
         }
       case .abandoned:
-        // The others tell why; this one only takes its rows back, by hanging up.
         return
       }
     }
@@ -188,25 +189,23 @@ struct RestoreLoad: Sendable {
       cause: fault.cause, hint: isTrouble ? fault.hint : "pgbackupctl log")
   }
 
-  /// Hands out a table's rows, whole rows at a time, and checks at the end that they are those of the contents.
+  /// Hands out a table's rows as they come, in pieces that may end inside a row, and checks at the end that they are those of the contents. The
+  /// work is linear in the bytes, however wide a row is.
   private func readRows(_ table: Contents.Table, _ body: (ArraySlice<UInt8>) async throws -> Void) async throws {
     var block = CopyBlock(dumpID: table.dumpID, at: table.offset)
     var failure: ArchiveError?
-    var rest: [UInt8] = []
     do {
       try await source.read(table.offset..<table.offset + table.length) { bytes in
         try Task.checkCancellation()
-        var rows = rest
-        rows.reserveCapacity(rest.count + bytes.count)
+        var rows: [UInt8] = []
+        rows.reserveCapacity(bytes.count)
         do throws(ArchiveError) {
           try block.consume(bytes, appendingTo: &rows)
         } catch {
           failure = error
           throw error
         }
-        let end = rows.lastIndex(of: 10).map { $0 + 1 } ?? 0
-        rest = Array(rows[end...])
-        if end > 0 { try await body(rows[..<end]) }
+        if !rows.isEmpty { try await body(rows[...]) }
         progress(Int64(bytes.count), "\(table.schema).\(table.name)")
       }
     } catch {
@@ -218,7 +217,7 @@ struct RestoreLoad: Sendable {
     } catch {
       throw Self.damaged(table, source.manifest.id, error.description)
     }
-    guard rest.isEmpty, summary.fingerprint.description == table.fingerprint, Int64(summary.count) == table.rows else {
+    guard summary.fingerprint.description == table.fingerprint, Int64(summary.count) == table.rows else {
       throw Self.damaged(table, source.manifest.id, "its rows are not those that the contents tell")
     }
   }

@@ -1,8 +1,11 @@
-/// Rows on their way from one who reads to several who load: a few pieces at most, so that memory stays bounded and nobody waits for
-/// long.
+/// Rows on their way from one reader to several loaders: a few pieces at most, so that memory stays bounded.
+///
+/// A piece may end inside a row, however long that row is. The next piece then goes to the same loader, and the others wait: each
+/// connection's COPY gets whole rows.
 actor RowChannel {
   enum Item: Sendable {
-    case rows([UInt8])
+    /// With `isUnfinished`, the last row goes on in the next piece: whoever has this one takes that one too.
+    case rows([UInt8], isUnfinished: Bool)
     case end
     /// Something has failed: what was loaded is not to be kept.
     case abandoned
@@ -14,48 +17,81 @@ actor RowChannel {
     case abandoned
   }
 
+  private struct Piece {
+    let rows: [UInt8]
+    let isUnfinished: Bool
+  }
+
+  private struct Taker {
+    let number: Int
+    let continuation: CheckedContinuation<Item, Never>
+  }
+
   private let capacity: Int
-  private var pieces: [[UInt8]] = []
+  private var pieces: [Piece] = []
   private var state = State.open
-  private var takers: [CheckedContinuation<Item, Never>] = []
+  private var takers: [Taker] = []
   private var giver: CheckedContinuation<Void, Never>?
+  /// The loader that has the beginning of a row, and gets the rest.
+  private var owner: Int?
 
   init(capacity: Int) { self.capacity = capacity }
 
-  /// Hands rows over, and waits while there is no room. False where nobody takes them any more.
-  func give(_ rows: [UInt8]) async -> Bool {
+  /// Hands a piece over, and waits while there is no room.
+  ///
+  /// - Parameter isUnfinished: its last row goes on in the next piece.
+  /// - Returns: false where no loader takes rows any more.
+  func give(_ rows: [UInt8], isUnfinished: Bool) async -> Bool {
     if state == .open, pieces.count >= capacity { await withCheckedContinuation { giver = $0 } }
     guard state == .open else { return false }
-    if takers.isEmpty { pieces.append(rows) } else { takers.removeFirst().resume(returning: .rows(rows)) }
+    pieces.append(Piece(rows: rows, isUnfinished: isUnfinished))
+    serve()
     return true
   }
 
-  func take() async -> Item {
+  /// The next piece for a loader.
+  ///
+  /// - Parameter number: the loader's own.
+  func take(as number: Int) async -> Item {
     if state == .abandoned { return .abandoned }
-    if !pieces.isEmpty {
-      let rows = pieces.removeFirst()
-      releaseGiver()
-      return .rows(rows)
+    if state == .ended, pieces.isEmpty { return .end }
+    return await withCheckedContinuation { continuation in
+      takers.append(Taker(number: number, continuation: continuation))
+      serve()
     }
-    if state == .ended { return .end }
-    return await withCheckedContinuation { takers.append($0) }
+  }
+
+  /// Gives pieces, in order, to loaders that wait: to the owner of an unfinished row alone.
+  private func serve() {
+    while let piece = pieces.first, let place = takers.firstIndex(where: { owner == nil || owner == $0.number }) {
+      let taker = takers.remove(at: place)
+      pieces.removeFirst()
+      owner = piece.isUnfinished ? taker.number : nil
+      taker.continuation.resume(returning: .rows(piece.rows, isUnfinished: piece.isUnfinished))
+      releaseGiver()
+    }
+    guard state == .ended, pieces.isEmpty else { return }
+    release(.end)
   }
 
   /// No more rows will come.
-  func end() { close(.ended, .end) }
-
-  func abandon() {
-    pieces = []
-    close(.abandoned, .abandoned)
+  func end() {
+    guard state == .open else { return }
+    state = .ended
+    serve()
   }
 
-  private func close(_ new: State, _ item: Item) {
-    guard state == .open else { return }
-    state = new
-    // Who waits to take found nothing there.
-    for taker in takers { taker.resume(returning: item) }
-    takers = []
+  func abandon() {
+    guard state != .abandoned else { return }
+    state = .abandoned
+    pieces = []
+    release(.abandoned)
     releaseGiver()
+  }
+
+  private func release(_ item: Item) {
+    for taker in takers { taker.continuation.resume(returning: item) }
+    takers = []
   }
 
   private func releaseGiver() {

@@ -331,9 +331,7 @@ struct Preparation: Sendable {
       toc.databaseOptions ?? "WITH TEMPLATE = template0 ENCODING = \(SQLName.literal(source.manifest.server.encoding))"
     if !request.options.withTablespaces { options = Self.withoutTablespace(options) }
     do throws(Fault) {
-      // Who makes what is in it must be able to: nobody else could grant that, since the database is new.
-      let owner = request.options.role.map { " OWNER \(SQLName.quoted($0))" } ?? ""
-      try await run(["CREATE DATABASE \(SQLName.quoted(name)) \(options)\(owner)"])
+      try await makeDatabase(name, options)
     } catch {
       // It was not there before, and one that is made just as we are asked to end is made all the same.
       if Task.isCancelled { await takeAway(name) }
@@ -361,6 +359,23 @@ struct Preparation: Sendable {
   static func withoutTablespace(_ options: String) -> String {
     let tokens = SQLTokens(options)
     return tokens.text(before: tokens.firstWord("TABLESPACE"))
+  }
+
+  /// The database belongs to its owner from the start: from PostgreSQL 15 on, only who owns a database can let an owner of its tables
+  /// create in the schema `public`. A restorer who may not give it away learns that from `rehearse`, in plain words.
+  private func makeDatabase(_ name: String, _ options: String) async throws(Fault) {
+    let statement = "CREATE DATABASE \(SQLName.quoted(name)) \(options)"
+    if let role = request.options.role {
+      return try await run(["\(statement) OWNER \(SQLName.quoted(role))"])
+    }
+    guard selection == nil, request.options.withOwners, let owner = toc.databaseOwner, inventory.roles.contains(owner)
+    else { return try await run([statement]) }
+    do throws(Fault) {
+      try await run(["\(statement) OWNER \(SQLName.quoted(owner))"])
+    } catch {
+      guard error.code == .databaseQuery, !Task.isCancelled else { throw error }
+      try await run([statement])
+    }
   }
 
   /// Drops what was begun, also where the restore is being ended.
@@ -479,13 +494,6 @@ struct Preparation: Sendable {
     guard !sequences.isEmpty else { return }
     try await session.connect().use { connection throws(Fault) in
       for sequence in sequences { try await connection.execute(sequence.statement) }
-    }
-  }
-
-  /// Statistics, without which the first queries after the swap would be planned blindly.
-  func analyze(_ name: String) async throws(Fault) {
-    try await session(name).connect().use { connection throws(Fault) in
-      try await connection.execute("RESET ROLE; SET client_min_messages = error; ANALYZE")
     }
   }
 }

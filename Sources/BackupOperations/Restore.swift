@@ -352,8 +352,11 @@ struct RestoreRun: Sendable {
       try await refresh(later.refreshes, program, head, session)
     }
     complaints.append(complaint)
-    phases.begin(.statistics)
-    try await watch.during { try await preparation.analyze(name) }
+    if request.makesStatistics {
+      phases.begin(.statistics)
+      let missing = try await watch.during { try await preparation.analyze(name) }
+      complaints.append(Preparation.warning(withoutStatistics: missing))
+    }
 
     let proving = phases.begin(.proof, expected: tables.compactMap(\.bytes).reduce(0, +))
     let prover = RestoreProof(

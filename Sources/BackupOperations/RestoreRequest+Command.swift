@@ -14,6 +14,7 @@ extension RestoreRequest {
     options.withPrivileges = command.privileges
     options.withTablespaces = command.tablespaces
     options.role = command.role
+    makesStatistics = command.analyze ?? true
     if let name = command.into { target = .beside(name) }
     if command.inPlace { target = .inPlace }
     if command.replace { tableTarget = .replaceRows }

@@ -39,6 +39,8 @@ package struct RestoreRequest: Sendable {
   package var isLenient = false
   /// The server can reach nobody: a materialized view over another server can't be refreshed there, and is named instead.
   package var isConfined = false
+  /// Whether ANALYZE runs before the proof.
+  package var makesStatistics = true
   /// Whether materialized views are filled.
   package var fillsViews = true
 

@@ -51,6 +51,8 @@ package struct RestoreCommand: Codable, Sendable {
   package var role: String?
   package var globals = false
   package var jobs: Int?
+  /// Whether planner statistics are made; true where nil.
+  package var analyze: Bool?
   /// Also a backup whose manifest is signed by nobody who is trusted.
   package var acceptUntrusted = false
 

@@ -66,6 +66,7 @@ package enum FaultCode: String, Sendable, Codable, CaseIterable {
   case assertionInvalid = "E-ASSERTION-INVALID"
   case swapFailed = "E-SWAP-FAILED"
   case replicationLeft = "E-REPLICATION-LEFT"
+  case statisticsMissing = "E-STATISTICS-MISSING"
   case adoptRefused = "E-ADOPT-REFUSED"
   case rollbackMissing = "E-ROLLBACK-MISSING"
 
@@ -103,7 +104,7 @@ extension FaultCode {
     case .usage: .usage
     case .configInvalid, .configUnreadable, .objectiveMissed, .objectiveAtRisk, .quorumMissed, .clockDoubtful,
       .backupDoubtful,
-      .alertUndelivered, .replicationLeft:
+      .alertUndelivered, .replicationLeft, .statisticsMissing:
       .problemsFound
     case .databaseUnreachable, .storeMissing, .storeUnreachable, .storeUntrusted, .storeSilent, .daemonUnreachable:
       .unreachable

@@ -33,6 +33,7 @@ struct RestoreCommandLine: AsyncParsableCommand {
   @Flag(name: .long, help: "Everything belongs to the role that restores.") var noOwner = false
   @Flag(name: .long, help: "Leave out GRANTs.") var noPrivileges = false
   @Flag(name: .long, help: "Everything into the default tablespace.") var noTablespaces = false
+  @Flag(name: .long, help: "Make no planner statistics: run ANALYZE yourself.") var noAnalyze = false
   @Option(name: .long, help: "SET ROLE to this before anything is made.") var role: String?
   @Option(name: [.customShort("j"), .long], help: "Connections that load at once.") var jobs: Int?
   @Flag(name: .long, help: "Also a backup whose manifest is not signed by a trusted key.") var acceptUntrusted = false
@@ -48,6 +49,7 @@ struct RestoreCommandLine: AsyncParsableCommand {
     (command.inPlace, command.replace, command.intoSchema) = (inPlace, replace, intoSchema)
     (command.owner, command.privileges, command.tablespaces) = (!noOwner, !noPrivileges, !noTablespaces)
     (command.role, command.globals, command.jobs) = (role, globals, jobs)
+    command.analyze = !noAnalyze
     command.acceptUntrusted = acceptUntrusted
     if standalone.standalone { return try await runStandalone(command) }
     let plan = try connection.client.post(RestorePreview.self, "/v1/restores/preview", command)

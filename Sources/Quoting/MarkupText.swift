@@ -1,8 +1,9 @@
 /// HTML, between tags and within attributes in either kind of quotes.
 package enum HTMLText {
-  /// What a terminal would not show is not shown here either (`TerminalText`); newlines and tabs stay.
+  /// One line: what a terminal would not show is shown as an escape here too (`TerminalText`), and so are newlines, which a browser
+  /// shows as spaces.
   package static func escaped(_ text: some StringProtocol) -> String {
-    String(TerminalText.lines(text), escaping: entity)
+    String(TerminalText.line(text), escaping: entity)
   }
 
   private static func entity(_ byte: UInt8) -> String? {

@@ -1,5 +1,6 @@
 import ControlAPI
 import Foundation
+import Quoting
 import Units
 
 /// Shows a run while it goes on: a bar with rate and remaining time on a terminal, a plain line for each tenth elsewhere.
@@ -51,7 +52,7 @@ struct ProgressLine {
   private func line(_ text: String, _ run: RunReport) {
     Terminal.showsProgress
       ? Terminal.overwrite("\(run.job) of \(run.database)  \(text)")
-      : Terminal.complain("\(run.job) of \(run.database): \(text)")
+      : Terminal.complain(TerminalText.line("\(run.job) of \(run.database): \(text)"))
   }
 
   /// The expectation may be wrong, so the bar is full only when the dump is.

@@ -71,7 +71,7 @@ import Testing
         result.append(p.text if ok else 'BROKEN: '+repr(p.out))
       json.dump(result, sys.stdout)
       """, pages)
-    #expect(read.map(\.bytes) == texts.map { TerminalText.lines($0).bytes })
+    #expect(read.map(\.bytes) == texts.map { TerminalText.line($0).bytes })
   }
 
   @Test func aJSONStringIsReadBack() throws {

@@ -1,7 +1,8 @@
 package import Foundation
+import Quoting
 import Units
 
-/// What names a backup: its database and the second of its snapshot. Prints as `multimedia/20261122T020000Z`.
+/// What names a backup: its database, by the bytes of its name, and the second of its snapshot. Prints as `multimedia/20261122T020000Z`.
 package struct BackupID: Sendable, Hashable, Comparable {
   package let database: String
   package let time: Date
@@ -19,8 +20,17 @@ package struct BackupID: Sendable, Hashable, Comparable {
     self.init(database: String(text[..<slash]), time: time)
   }
 
+  package static func == (left: BackupID, right: BackupID) -> Bool {
+    left.time == right.time && left.database.isExactly(right.database)
+  }
+
   package static func < (left: BackupID, right: BackupID) -> Bool {
-    (left.time, left.database) < (right.time, right.database)
+    (left.time, ExactText(left.database)) < (right.time, ExactText(right.database))
+  }
+
+  package func hash(into hasher: inout Hasher) {
+    hasher.combine(time)
+    hasher.combine(ExactText(database))
   }
 }
 

@@ -87,14 +87,12 @@ extension Catalog {
     let database: String
     if let named = selector.database {
       database = named
-    } else if let only = Set(databases).union(backups.map(\.id.database)).first,
-      Set(databases).union(backups.map(\.id.database)).count == 1
-    {
-      database = only
+    } else if let only = Set((databases + backups.map(\.id.database)).map(ExactText.init)).only {
+      database = only.text
     } else {
       throw Fault(.usage, "Several databases are configured: write DATABASE/… in front.", hint: "pgbackupctl list")
     }
-    let candidates = backups.filter { $0.id.database == database }
+    let candidates = backups.filter { $0.id.database.isExactly(database) }
     let found: Backup? =
       switch selector.choice {
       case .exact(let time): candidates.first { $0.id.time == time }
@@ -113,4 +111,9 @@ extension Catalog {
     }
     return found
   }
+}
+
+extension Set {
+  /// The element, where there is one alone.
+  fileprivate var only: Element? { count == 1 ? first : nil }
 }

@@ -1,5 +1,6 @@
 package import Faults
 package import Foundation
+import Quoting
 
 /// The backups of all stores, merged. It is always rebuilt from the stores: no state is needed to recover.
 package struct Catalog: Sendable {
@@ -66,7 +67,9 @@ package struct Catalog: Sendable {
     package func doubt(among catalog: Catalog) -> Fault? {
       guard isFlagged else { return nil }
       let flags = manifest.flags?.joined(separator: ", ") ?? ""
-      let before = catalog.backups.last { $0.id.database == id.database && $0.id < id && $0.isGood && !$0.isFlagged }
+      let before = catalog.backups.last {
+        $0.id.database.isExactly(id.database) && $0.id < id && $0.isGood && !$0.isFlagged
+      }
       return Fault(
         .backupDoubtful,
         isOnlyUncompared
@@ -216,6 +219,6 @@ package struct Catalog: Sendable {
   package var unread: Set<String> { Set(problems.filter { $0.folder == nil }.map(\.store)) }
 
   package func newestGood(of database: String, type: String? = nil) -> Backup? {
-    backups.last { $0.id.database == database && $0.isGood && (type == nil || $0.manifest.type == type) }
+    backups.last { $0.id.database.isExactly(database) && $0.isGood && (type == nil || $0.manifest.type == type) }
   }
 }

@@ -135,8 +135,8 @@ extension [Contents.Table] {
     named text: String, or missing: String, hint: String
   ) throws(Fault) -> (name: String, tables: [Contents.Table]) {
     // By their full names: `a.b` may also be the table `b` of a schema `a`, or one of that name in whatever schema.
-    let names = Set(flatMap(\.names))
-    let exact = names.filter { $0 == text }
+    let names = Set(flatMap(\.names).map(ExactText.init)).map(\.text)
+    let exact = names.filter { $0.isExactly(text) }
     let found = exact.isEmpty ? names.filter { $0.ends(withBytes: ".\(text)") && isName(text, in: $0) } : exact
     guard let name = found.first, found.count == 1 else {
       let schemas = found.map { String($0.prefix(upTo: $0.utf8.index($0.endIndex, offsetBy: -text.utf8.count - 1))) }
@@ -146,12 +146,14 @@ extension [Contents.Table] {
         schemas.isEmpty ? missing : "Several schemas have a table \(text): \(schemas.joined(separator: ", ")).",
         hint: hint)
     }
-    return (name, filter { $0.names.contains(name) })
+    return (name, filter { $0.names.contains { $0.isExactly(name) } })
   }
 
   /// Whether a full name is that of a table of this name, and not of one whose own name has a dot in it.
   private func isName(_ text: String, in full: String) -> Bool {
-    if contains(where: { $0.fullName == full }) { return contains { $0.fullName == full && $0.name == text } }
+    if contains(where: { $0.fullName.isExactly(full) }) {
+      return contains { $0.fullName.isExactly(full) && $0.name.isExactly(text) }
+    }
     return true
   }
 

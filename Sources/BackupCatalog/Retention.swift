@@ -1,4 +1,5 @@
 package import Foundation
+import Quoting
 import Units
 
 /// How long backups of a type are kept.
@@ -105,20 +106,21 @@ package struct RetentionPolicy: Sendable, Equatable {
   /// One decision for each backup, in the catalog's order.
   /// - Parameter others: backups that another daemon has made, of databases that are none of this configuration.
   package func decide(_ catalog: Catalog, others: Set<BackupID> = [], at now: Date) -> [RetentionDecision] {
-    let databases = Set(catalog.backups.map(\.id.database))
+    let databases = Set(catalog.backups.map { ExactText($0.id.database) })
     // A backup "from the future" is no reason to give up the newest of those whose age is known; nor is one with too few copies
     // for the newest that has enough.
     func newest(_ isMeant: (Catalog.Backup) -> Bool) -> [Catalog.Backup] {
       databases.flatMap { database in
         [1, quorum].compactMap { copies in
           catalog.backups.last {
-            $0.id.database == database && $0.wholeCopies >= copies && !Self.isAhead($0, of: now) && isMeant($0)
+            $0.id.database.isExactly(database.text) && $0.wholeCopies >= copies && !Self.isAhead($0, of: now)
+              && isMeant($0)
           }
         }
       }
     }
     let (good, undoubted) = (newest { _ in true }, newest { !$0.isFlagged })
-    let withGood = Set(good.map(\.id.database))
+    let withGood = Set(good.map { ExactText($0.id.database) })
     func isAmong(_ backups: [Catalog.Backup], _ backup: Catalog.Backup) -> Bool {
       backups.contains { $0.id == backup.id && $0.manifest.type == backup.manifest.type }
     }
@@ -133,7 +135,7 @@ package struct RetentionPolicy: Sendable, Equatable {
       if others.contains(backup.id) { holds.append(.ofAnother) }
       if !backup.isTrusted {
         holds.append(.untrusted)
-      } else if !withGood.contains(backup.id.database) {
+      } else if !withGood.contains(ExactText(backup.id.database)) {
         holds.append(.noneIsGood)
       }
       return decide(backup, holds: holds, now)

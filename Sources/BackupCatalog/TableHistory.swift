@@ -1,3 +1,5 @@
+import Quoting
+
 /// One table across backups, from their contents alone; of a partitioned one, all its partitions together.
 package struct TableHistory: Codable, Sendable, Equatable {
   package struct Entry: Codable, Sendable, Equatable {
@@ -45,7 +47,7 @@ package struct TableHistory: Codable, Sendable, Equatable {
     var before: Contents.Table?
     var isFirst = true
     for (backup, contents) in backups {
-      let now = contents.tables.filter { $0.names.contains(table) }.sum
+      let now = contents.tables.filter { $0.names.contains { $0.isExactly(table) } }.sum
       let change: Entry.Change =
         switch (before, now) {
         case (nil, nil): .absent
@@ -83,8 +85,8 @@ package struct BackupDifference: Codable, Sendable, Equatable {
 
   package init(_ old: Contents, _ new: Contents) {
     (self.old, self.new) = (old.id, new.id)
-    let before = Dictionary(old.tables.map { ($0.fullName, $0) }, uniquingKeysWith: { first, _ in first })
-    let after = Dictionary(new.tables.map { ($0.fullName, $0) }, uniquingKeysWith: { first, _ in first })
+    let before = Dictionary(old.tables.map { (ExactText($0.fullName), $0) }, uniquingKeysWith: { first, _ in first })
+    let after = Dictionary(new.tables.map { (ExactText($0.fullName), $0) }, uniquingKeysWith: { first, _ in first })
     tables = Set(before.keys).union(after.keys).sorted().map { name in
       let change: TableHistory.Entry.Change =
         switch (before[name], after[name]) {
@@ -93,7 +95,7 @@ package struct BackupDifference: Codable, Sendable, Equatable {
         case (_, nil): .gone
         }
       return Table(
-        name: name, oldRows: before[name]?.rows, newRows: after[name]?.rows, oldBytes: before[name]?.bytes,
+        name: name.text, oldRows: before[name]?.rows, newRows: after[name]?.rows, oldBytes: before[name]?.bytes,
         newBytes: after[name]?.bytes, change: change)
     }
   }

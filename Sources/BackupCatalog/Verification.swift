@@ -1,5 +1,6 @@
 package import Faults
 package import Foundation
+import Quoting
 
 /// How deep a stored backup is looked into.
 package enum VerifyLevel: String, Codable, Sendable, CaseIterable {
@@ -100,7 +101,7 @@ package struct VerifyPlan: Sendable {
   package init(
     _ catalog: Catalog, of database: String, stores: [String], last: [PlacementKey: Date], budget: VerifyBudget
   ) {
-    let backups = catalog.backups.filter { $0.id.database == database }
+    let backups = catalog.backups.filter { $0.id.database.isExactly(database) }
     let newest = backups.last { $0.isGood }
     var first: [Item] = []
     var rest: [(item: Item, last: Date)] = []

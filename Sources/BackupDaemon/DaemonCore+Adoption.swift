@@ -96,7 +96,7 @@ extension DaemonCore {
     settings.jobs = plan.restoreJobs
     let time = dump.taken(notAfter: now())
     var history = Backup.History(
-      takenTimes: Set(catalog.backups.filter { $0.id.database == database }.map(\.id.time)))
+      takenTimes: Set(catalog.backups.filter { $0.id.database.isExactly(database) }.map(\.id.time)))
     history.statistics = StatisticsFile(state: plan.state).read(database).filter { $0.backup.time < time }
     let work = Adoption(
       dump, as: database, type: command.type, into: stores, settings: settings, time: time,

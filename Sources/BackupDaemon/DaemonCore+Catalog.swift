@@ -5,6 +5,7 @@ import ControlAPI
 import Faults
 import Foundation
 import Logging
+import Quoting
 import Storage
 import SystemdSupport
 import Units
@@ -14,7 +15,7 @@ extension DaemonCore {
   func backups(of database: String?, isFresh: Bool = true) async -> [BackupSummary] {
     let catalog = isFresh ? await keeper.refresh() : await keeper.recent()
     let proofs = await proofs(catalog)
-    return decisions(catalog, at: now()).filter { database == nil || $0.backup.id.database == database }
+    return decisions(catalog, at: now()).filter { database.map($0.backup.id.database.isExactly) ?? true }
       .map { decision in
         var summary = BackupSummary(decision.backup, retention: decision.text)
         summary.note(proofs)
@@ -41,7 +42,7 @@ extension DaemonCore {
 
   /// A table's rows across all good backups of a database.
   func history(of table: String, in database: String) async throws(Fault) -> TableHistory {
-    let backups = await keeper.refresh().backups.filter { $0.id.database == database && $0.isGood }
+    let backups = await keeper.refresh().backups.filter { $0.id.database.isExactly(database) && $0.isGood }
     guard !backups.isEmpty else {
       throw Fault(.backupMissing, "There is no good backup of '\(database)'.", hint: "pgbackupctl list")
     }
@@ -177,7 +178,9 @@ extension DaemonCore {
     if let pin = backup.pin {
       throw Fault(.backupPinned, "\(backup.id) is pinned by \(pin.by).", hint: "pgbackupctl unpin \(shell: backup.id)")
     }
-    let others = catalog.backups.filter { $0.id.database == backup.id.database && $0.isGood && $0.id != backup.id }
+    let others = catalog.backups.filter {
+      $0.id.database.isExactly(backup.id.database) && $0.isGood && $0.id != backup.id
+    }
     if let reader = board.active.first(where: { $0.job == Self.restoreJob && $0.backup == backup.id }) {
       throw Fault(
         .runConflict, "\(backup.id) is being restored by run \(reader.id).",
@@ -234,7 +237,8 @@ extension DaemonCore {
       let proofs = await proofs(catalog)
       let name = selector.database ?? (plan.databases.count == 1 ? plan.databases[0].name : nil)
       guard let name,
-        let newest = catalog.backups.last(where: { $0.id.database == name && $0.isGood && proofs[$0.id] != nil })
+        let newest = catalog.backups.last(where: { $0.id.database.isExactly(name) && $0.isGood && proofs[$0.id] != nil }
+        )
       else {
         throw Fault(
           .backupMissing, "No backup\(name.map { " of '\($0)'" } ?? "") has been proved.",

@@ -87,7 +87,7 @@ extension DaemonCore {
   func accept(_ reference: BackupReference, by caller: Caller?) async throws(Fault) -> BackupDetail {
     let (backup, catalog) = try await find(reference.id)
     let explained = catalog.backups.filter {
-      $0.id.database == backup.id.database && $0.id <= backup.id && $0.isFlagged
+      $0.id.database.isExactly(backup.id.database) && $0.id <= backup.id && $0.isFlagged
     }
     guard backup.isFlagged else {
       throw Fault(

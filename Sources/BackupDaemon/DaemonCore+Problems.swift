@@ -2,6 +2,7 @@ import BackupCatalog
 import ControlAPI
 import Faults
 import Foundation
+import Quoting
 import Storage
 import Units
 
@@ -100,7 +101,7 @@ extension DaemonCore {
   private func cutRestores(_ catalog: Catalog) -> [RunReport] {
     board.lastOfEach.filter { run in
       guard run.job == Self.restoreJob, run.state == .interrupted, let finished = run.finished else { return false }
-      return !catalog.backups.contains { $0.id.database == run.database && $0.manifest.finished > finished }
+      return !catalog.backups.contains { $0.id.database.isExactly(run.database) && $0.manifest.finished > finished }
     }
   }
 
@@ -224,7 +225,7 @@ extension DaemonCore {
     _ database: StatusReport.Database, _ catalog: Catalog, _ history: RunHistory
   ) -> (begin: Date, end: Date)? {
     guard let objective = database.provedWithinSeconds else { return nil }
-    let oldest = catalog.backups.first { $0.id.database == database.name && $0.isGood }?.id.time
+    let oldest = catalog.backups.first { $0.id.database.isExactly(database.name) && $0.isGood }?.id.time
     let begin =
       [history.firstBackups[database.name], oldest].compactMap { $0 }.min()
       ?? history.beginning(of: database.name) ?? started
@@ -233,7 +234,7 @@ extension DaemonCore {
 
   private func doubtful(_ database: StatusReport.Database, _ catalog: Catalog) -> Fault? {
     guard let newest = database.newest, newest.isFlagged else { return nil }
-    let undoubted = catalog.backups.last { $0.id.database == database.name && $0.isGood && !$0.isFlagged }
+    let undoubted = catalog.backups.last { $0.id.database.isExactly(database.name) && $0.isGood && !$0.isFlagged }
     let backup = catalog.backups.last { $0.id == newest.id }
     let isOnlyUncompared = backup?.isOnlyUncompared == true
     return Fault(
@@ -250,7 +251,7 @@ extension DaemonCore {
   func isTold(_ run: RunReport, _ catalog: Catalog) -> Bool {
     isConfigured(run)
       || plan.jobs.contains { $0.name == run.job && $0.action.name == "verify" }
-        && catalog.backups.contains { $0.id.database == run.database }
+        && catalog.backups.contains { $0.id.database.isExactly(run.database) }
   }
 
   /// Whether a run's database is one that the configuration still means.

@@ -5,6 +5,7 @@ import Faults
 import Foundation
 import Logging
 import PostgresTools
+import Quoting
 import SystemdSupport
 
 /// After a restore in place that was cut off, or could not put back what it had taken away: its database may be gone, and nobody may be
@@ -83,7 +84,7 @@ extension DaemonCore {
     }
     let runs = Set(restores.compactMap(\.run))
     let safety = await keeper.refresh().backups.filter { backup in
-      backup.id.database == name && backup.manifest.type == "pre-restore" && runs.contains(backup.manifest.run)
+      backup.id.database.isExactly(name) && backup.manifest.type == "pre-restore" && runs.contains(backup.manifest.run)
     }.max { $0.id.time < $1.id.time }
     guard let safety else {
       throw Fault(

@@ -8,6 +8,7 @@ import Faults
 import Foundation
 import Logging
 import OutsidePrograms
+import Quoting
 import Storage
 import SystemdSupport
 import Units
@@ -158,7 +159,7 @@ extension DaemonCore {
   private func database(
     _ name: String, _ decisions: [RetentionDecision], _ proofs: KnownProofs, _ time: Date
   ) async -> StatusReport.Database {
-    let own = decisions.filter { $0.backup.id.database == name }
+    let own = decisions.filter { $0.backup.id.database.isExactly(name) }
     let newest = own.last { $0.backup.wholeCopies >= plan.quorum && !RetentionPolicy.isAhead($0.backup, of: time) }
     // Nothing is promised of what is only kept.
     let isConfigured = isConfigured(name)

@@ -205,7 +205,7 @@ extension DaemonCore {
       let newest = try await rollback(of: database).kept().last { $0.live == live }
       guard let newest, newest.replaced > inPlace.time else {
         let own = await keeper.refresh().backups.last {
-          $0.id.database == database.name && $0.manifest.type == "pre-restore" && $0.manifest.run == inPlace.run
+          $0.id.database.isExactly(database.name) && $0.manifest.type == "pre-restore" && $0.manifest.run == inPlace.run
         }
         let safety = inPlace.detail?["kept"] ?? own.map { "\($0.id)" } ?? "\(database.name)/latest:pre-restore"
         throw Fault(
@@ -355,7 +355,7 @@ extension DaemonCore {
     let (settings, keep, logger, keeper) = (plan.backup, plan.keepReplaced, logger, keeper)
     return { connection throws(Fault) in
       let catalog = await keeper.refresh()
-      let taken = Set(catalog.backups.filter { $0.id.database == database.name }.map(\.id.time))
+      let taken = Set(catalog.backups.filter { $0.id.database.isExactly(database.name) }.map(\.id.time))
       let request = Backup.Request(
         database: database.name, connection: connection, type: "pre-restore", label: nil, job: nil, run: run, keep: keep
       )

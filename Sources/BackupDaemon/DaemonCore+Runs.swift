@@ -176,7 +176,7 @@ extension DaemonCore {
   private func isThere(_ due: Date, _ job: DaemonPlan.Job, _ database: DaemonPlan.Database) async -> Bool {
     guard job.action == .backup else { return false }
     return await keeper.recent().backups.contains { backup in
-      backup.id.database == database.name && backup.manifest.job == job.name && backup.isGood
+      backup.id.database.isExactly(database.name) && backup.manifest.job == job.name && backup.isGood
         && backup.manifest.due.map { abs($0.timeIntervalSince(due)) < 1 } == true
     }
   }

@@ -131,7 +131,7 @@ struct RunWork: Sendable {
     request.retention = plan.retention
     var history = Backup.History(
       last: catalog.newestGood(of: database.name)?.manifest,
-      takenTimes: Set(catalog.backups.filter { $0.id.database == database.name }.map(\.id.time)))
+      takenTimes: Set(catalog.backups.filter { $0.id.database.isExactly(database.name) }.map(\.id.time)))
     let statistics = surroundings.statistics
     history.statistics = statistics.read(database.name)
     let isLost = history.statistics.isEmpty
@@ -174,7 +174,7 @@ struct RunWork: Sendable {
   /// What the last backup in no doubt was like, by its own contents: the state directory has lost it, or is that of a new machine. Where
   /// nobody here can read that, the reason: a backup that is compared with nothing says so.
   private func rebuilt(_ catalog: Catalog) async -> ([BackupStatistics], unknown: String?) {
-    let own = catalog.backups.filter { $0.id.database == database.name && $0.isGood }
+    let own = catalog.backups.filter { $0.id.database.isExactly(database.name) && $0.isGood }
     guard !own.isEmpty else { return ([], nil) }
     guard let last = own.last(where: { !$0.isFlagged }) else { return ([], "all of them are in doubt") }
     var reason: Fault?
@@ -195,7 +195,7 @@ struct RunWork: Sendable {
     guard let own = job.timing, Self.isDailyAtMost(own, at: due) else { return nil }
     return catalog.backups.last { backup in
       // Only a dump of its own: what was taken over itself may be older than it looks, and a chain would have no end.
-      guard backup.manifest.sharedFrom == nil, backup.id.database == database.name, backup.isGood,
+      guard backup.manifest.sharedFrom == nil, backup.id.database.isExactly(database.name), backup.isGood,
         backup.manifest.type != job.name,
         (backup.manifest.encryption?.holders ?? []) == plan.backup.holders,
         let other = backup.manifest.due,
@@ -258,7 +258,7 @@ struct RunWork: Sendable {
     guard let chosen = options.selection, let wanted = chosen.backups else { return missed }
     // Named stores are all meant; else it is enough that the backup was read somewhere.
     let asked = stores.filter { store in !away.contains { $0.store == store } }
-    for id in wanted.sorted() where id.database == database.name {
+    for id in wanted.sorted() where id.database.isExactly(database.name) {
       let read = Set(results.filter { $0.backup == id }.map(\.store))
       let lacking =
         chosen.stores == nil ? (read.isEmpty && away.isEmpty ? asked : []) : asked.filter { !read.contains($0) }
@@ -273,7 +273,7 @@ struct RunWork: Sendable {
   private func unreadable(_ catalog: Catalog, _ stores: [String]) -> [Verification] {
     catalog.problems.compactMap { problem in
       guard stores.contains(problem.store), let layout = problem.folder.flatMap(BackupLayout.init(folder:)),
-        layout.id.database == database.name, options.selection?.backups?.contains(layout.id) ?? true
+        layout.id.database.isExactly(database.name), options.selection?.backups?.contains(layout.id) ?? true
       else { return nil }
       var result = Verification(
         backup: layout.id, type: layout.type, store: problem.store, level: .checksum, finished: surroundings.now(),
@@ -288,7 +288,7 @@ struct RunWork: Sendable {
   private func drill(_ catalog: Catalog) async throws -> RunOutcome {
     let wanted = options.selection?.backups
     let backup = catalog.backups.last { backup in
-      backup.id.database == database.name && backup.isGood && wanted?.contains(backup.id) ?? true
+      backup.id.database.isExactly(database.name) && backup.isGood && wanted?.contains(backup.id) ?? true
         && !RetentionPolicy.isAhead(backup, of: surroundings.now())
     }
     guard let backup else {

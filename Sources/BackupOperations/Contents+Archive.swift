@@ -2,6 +2,7 @@ package import ArtifactFormat
 package import BackupCatalog
 import Foundation
 import PostgresArchive
+import Quoting
 
 extension Contents {
   /// What a scan found, as it is kept.
@@ -18,7 +19,7 @@ extension Contents {
           schema: table.schema, name: table.name, dumpID: table.dumpID, offset: table.offset, length: table.length,
           copyStatement: table.copyStatement, rows: table.rows.map { Int64($0.count) },
           bytes: table.rows.map { Int64($0.bytes) }, fingerprint: table.rows?.fingerprint.description)
-        described.partitionOf = ancestors[described.fullName]
+        described.partitionOf = ancestors[ExactText(described.fullName)]
         return described
       },
       largeObjects: index.largeObjects.map { block in

@@ -12,6 +12,9 @@ struct Replacement: Sendable {
     let schema: String
     let name: String
     var quoted: String { SQLName.quoted(schema, name) }
+
+    static func == (left: Place, right: Place) -> Bool { ExactText(left.quoted) == ExactText(right.quoted) }
+    func hash(into hasher: inout Hasher) { hasher.combine(ExactText(quoted)) }
   }
 
   /// One that leads in a circle; as a whole, where it is one of a partitioned table.

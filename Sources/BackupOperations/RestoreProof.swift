@@ -50,7 +50,7 @@ struct RestoreProof: Sendable {
 
   /// Generated columns and materialized views, and tables of whose rows the backup has none, by name.
   private func derived() async throws(Fault) -> [String] {
-    let restored = Set(contents.tables.map { [$0.schema, $0.name] })
+    let restored = Set(contents.tables.map { [ExactText($0.schema), ExactText($0.name)] })
     let rows = try await session.connect().use { connection throws(Fault) in
       try await connection.query(
         """
@@ -73,10 +73,12 @@ struct RestoreProof: Sendable {
         case "f": "\(schema).\(name) (foreign table: its rows are on another server)"
         // An unlogged table that was dumped from a standby has none.
         default:
-          isWhole && !restored.contains([schema, name]) ? "\(schema).\(name) (the backup has no rows of it)" : nil
+          isWhole && !restored.contains([ExactText(schema), ExactText(name)])
+            ? "\(schema).\(name) (the backup has no rows of it)" : nil
         }
       }
-      return restored.contains([schema, name]) ? "\(schema).\(name).\(column) (generated column)" : nil
+      return restored.contains([ExactText(schema), ExactText(name)])
+        ? "\(schema).\(name).\(column) (generated column)" : nil
     }
   }
 

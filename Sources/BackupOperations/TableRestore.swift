@@ -182,12 +182,12 @@ struct TableRestore: Sendable {
     _ schema: String, _ columns: [Int: String], on connection: PostgresSession
   ) async throws -> [Target] {
     try await connection.execute("CREATE SCHEMA IF NOT EXISTS \(SQLName.quoted(schema))")
-    let counts = Dictionary(preparation.tables.map { ($0.name, 1) }, uniquingKeysWith: +)
+    let counts = Dictionary(preparation.tables.map { (ExactText($0.name), 1) }, uniquingKeysWith: +)
     // Tables of one name from several schemas meet here; who is alone with his name keeps it.
-    var names = NamesInSchema(taken: counts.filter { $0.value == 1 }.keys)
+    var names = NamesInSchema(taken: counts.filter { $0.value == 1 }.keys.map(\.text))
     var targets: [Target] = []
     for table in preparation.tables {
-      let name = counts[table.name] == 1 ? table.name : names.take("\(table.schema)_\(table.name)")
+      let name = counts[ExactText(table.name)] == 1 ? table.name : names.take("\(table.schema)_\(table.name)")
       let target = SQLName.quoted(schema, name)
       try await connection.execute("CREATE TABLE \(target) (\(columns[table.dumpID] ?? ""))")
       targets.append(Target(table: table, name: target))
@@ -302,17 +302,17 @@ struct TableRestore: Sendable {
 
 /// Names for tables that come into one schema: no two are alike, and none is longer than PostgreSQL takes.
 private struct NamesInSchema {
-  private var taken: Set<String>
+  private var taken: Set<ExactText>
 
-  init(taken: some Sequence<String> = []) { self.taken = Set(taken) }
+  init(taken: some Sequence<String> = []) { self.taken = Set(taken.map(ExactText.init)) }
 
   mutating func take(_ wanted: String) -> String {
     var number = 1
     while true {
       let suffix = number == 1 ? "" : "_\(number)"
       var name = wanted
-      while name.utf8.count + suffix.utf8.count > 63 { name.removeLast() }
-      if taken.insert(name + suffix).inserted { return name + suffix }
+      while name.utf8.count + suffix.utf8.count > 63 { name.unicodeScalars.removeLast() }
+      if taken.insert(ExactText(name + suffix)).inserted { return name + suffix }
       number += 1
     }
   }

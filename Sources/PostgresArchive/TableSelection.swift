@@ -1,4 +1,4 @@
-import Quoting
+package import Quoting
 import Units
 
 /// A choice of an archive's tables, with all that these need: types, schemas, parents, sequences, indexes.
@@ -135,11 +135,11 @@ package struct TableSelection: Sendable {
   }
 
   /// The partitioned tables that each partition is part of, the nearest first, as `schema.name`; tables that are no partitions have none.
-  package static func ancestors(in entries: [TocEntry]) -> [String: [String]] {
-    func name(_ entry: TocEntry) -> String { "\(entry.schema ?? "").\(entry.tag ?? "")" }
+  package static func ancestors(in entries: [TocEntry]) -> [ExactText: [String]] {
+    func name(_ entry: TocEntry) -> ExactText { ExactText("\(entry.schema ?? "").\(entry.tag ?? "")") }
     let tables = entries.filter { $0.kind == "TABLE" }
     let byID = Dictionary(tables.map { ($0.dumpID, $0) }, uniquingKeysWith: { first, _ in first })
-    var parents: [String: String] = [:]
+    var parents: [ExactText: ExactText] = [:]
     for attachment in entries where attachment.kind == "TABLE ATTACH" {
       let parent = attachment.dependencies.compactMap { byID[$0] }.first { name($0) != name(attachment) }
       if let parent { parents[name(attachment)] = name(parent) }
@@ -148,14 +148,14 @@ package struct TableSelection: Sendable {
       var line = [parent]
       // A partition has one parent; a circle is no archive of pg_dump's.
       while let next = line.last.flatMap({ parents[$0] }), !line.contains(next) { line.append(next) }
-      return line
+      return line.map(\.text)
     }
   }
 
   private struct Name: Hashable {
-    let schema: String?
-    let tag: String?
-    init(_ entry: TocEntry) { (schema, tag) = (entry.schema, entry.tag) }
+    let schema: ExactText
+    let tag: ExactText
+    init(_ entry: TocEntry) { (schema, tag) = (ExactText(entry.schema ?? ""), ExactText(entry.tag ?? "")) }
   }
 
   private static func matches(_ pattern: String, _ entry: TocEntry) -> Bool {

@@ -109,6 +109,25 @@ func catalog(_ backups: [Catalog.Backup]) -> Catalog {
   }
 
   /// A backup that a wrong clock dated into the future is kept, and is no reason to delete the newest of the others.
+  /// `é` as one code point and as two: Swift calls the names equal, and they are two databases. Who may create one of them must not make
+  /// the other's last backup expire, or be restored in its place.
+  @Test func databasesWhoseNamesOnlyLookAlikeAreTwo() throws {
+    let (old, new) = (
+      backup("daily", daysOld: 20, database: "caf\u{E9}", now: now),
+      backup("daily", daysOld: 1, database: "cafe\u{301}", now: now)
+    )
+    let both = catalog([old, new])
+    #expect(policy.decide(both, at: now).map(\.isKept) == [true, true])
+    #expect(BackupID(database: "caf\u{E9}", time: now) != BackupID(database: "cafe\u{301}", time: now))
+    let latest = try both.select(try BackupSelector(parsing: "caf\u{E9}/latest"), databases: [])
+    #expect(latest.id == old.id && latest.id != new.id)
+    #expect(throws: (any Error).self) { try both.select(try BackupSelector(parsing: "latest"), databases: []) }
+    // A slash behind a Prepend is the one that ends the name.
+    let named = BackupID(database: "x\u{600}", time: now)
+    #expect(BackupID(parsing: named.description) == named)
+    #expect(try BackupSelector(parsing: named.description).database == "x\u{600}")
+  }
+
   @Test func aFutureBackupProtectsNothing() {
     let result = policy.decide(
       catalog([backup("daily", daysOld: 50, now: now), backup("daily", daysOld: -300, now: now)]), at: now)

@@ -12,7 +12,8 @@ import Testing
     "x-- y",
     "$$x$$", "%s%n{{host}}", "..", "a/b", "<script>alert(1)</script>", "\"><img src=x onerror=alert(1)>",
     "'; DROP TABLE t; --",
-    #"\'; DROP TABLE t; --"#, "a|b=c", "`id`$(id)", "*", "?", "=", "-rf", "#", "{a=\"b\"} 1\n# EOF",
+    #"\'; DROP TABLE t; --"#, "a|b=c", "`id`$(id)", "*", "?", "=", "-rf", "#", "{a=\"b\"} 1\n# EOF", "\u{E9}",
+    "e\u{301}",
   ]
   private static let database = "\u{600}'\"<b>\u{1B}[2J\n\r\n\u{202E}$(id)|`%s\\/"
 

@@ -128,7 +128,8 @@ package struct Adoption: Sendable {
         "CREATE DATABASE \(SQLName.quoted(name)) TEMPLATE template0 ENCODING \(SQLName.literal(dump.encoding))"
       )
     }
-    let connection = maintenance.database(name)
+    var connection = maintenance.database(name)
+    connection["options"] = SessionSettings.options(after: nil, major: major)
     let complaint: String?
     if dump.kind == .plain {
       complaint = try await loadText(into: connection, try await programs.program("psql", forServer: major))
@@ -138,7 +139,9 @@ package struct Adoption: Sendable {
       let script = dump.restoring(
         program.path, "--exit-on-error --no-password --no-tablespaces\(jobs) --dbname=\"$2\"")
       let output = try await ClientProcess(
-        path: "/bin/bash", arguments: ["-o", "pipefail", "-c", script, "adopt", dump.path, connection.conninfo]
+        path: "/bin/bash",
+        arguments: ["-o", "pipefail", "-c", script, "adopt", dump.path, connection.programConninfo],
+        login: connection
       ).capture(limit: 16 << 20)
       complaint = output.status.isSuccess ? nil : output.complaint.isEmpty ? output.status.text : output.complaint
     }
@@ -155,12 +158,16 @@ package struct Adoption: Sendable {
   /// of.
   private func loadText(into connection: ConnectionSettings, _ psql: ClientProgram) async throws -> String? {
     let text = PlainDump(path: dump.path, reading: dump.reading, isOfOurName: dump.database != nil)
+    var connection = connection
+    // A dump that was written or changed by hand may name no schema.
+    connection["options"] = [connection["options"], "-c search_path=public"].compactMap { $0 }.joined(separator: " ")
     let restrict = Array("\\restrict \(key)\n".utf8)
     let outcome = try await ClientProcess(
       path: psql.path,
       arguments: [
-        "-X", "-q", "--no-password", "-v", "ON_ERROR_STOP=1", "-d", connection.conninfo, "-f", "-", "-o", "/dev/null",
-      ]
+        "-X", "-q", "--no-password", "-v", "ON_ERROR_STOP=1", "-d", connection.programConninfo, "-f", "-", "-o",
+        "/dev/null",
+      ], login: connection
     ).feed { input in
       try await input.write(restrict)
       try await text.read { bytes in try await input.write(bytes) }

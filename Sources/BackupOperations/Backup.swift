@@ -204,11 +204,12 @@ package struct Backup: Sendable {
       throw later.isEmpty ? error : StoresLost(fault: error)
     }
     do {
-      let program = DumpProgram(dumpProgram, connection, encoding: server.encoding)
+      let program = DumpProgram(
+        dumpProgram, connection, encoding: server.encoding, serverMajor: server.major)
       let dumped = try await dump(
         program, connection, snapshot, server, sealed.encryption, into: &fan)
       context.report(RunProgress(phase: .globals))
-      let globals = try await GlobalsProgram(globalsProgram, connection).dump(
+      let globals = try await GlobalsProgram(globalsProgram, connection, serverMajor: server.major).dump(
         withRolePasswords: server.canReadRolePasswords)
       // Behind this nothing of the server is needed, and a slow store keeps no old rows alive.
       try await snapshot.end()

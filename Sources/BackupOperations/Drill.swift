@@ -203,7 +203,8 @@ package struct Drill: Sendable {
     if !assertions.isEmpty {
       phases.begin(.assertions)
       try await watch.during {
-        try await PostgresSession.connect(restored).use { session in
+        // An assertion is the user's SQL, written for the database's own settings, its search_path among them.
+        try await PostgresSession.connect(restored, keepingPresets: true).use { session in
           for assertion in assertions { try await check(assertion, session) }
         }
       }
@@ -257,17 +258,13 @@ package struct Drill: Sendable {
 
   /// B-tree indexes against their order, and tables against their format (PostgreSQL's amcheck); nil where it is not installed.
   private func amcheck(_ session: PostgresSession) async throws -> Int? {
-    // The database's own settings, which were restored with it, and its event triggers have no say in this.
-    try await session.execute(
-      """
-      SET statement_timeout = 0; SET lock_timeout = 0; SET default_transaction_read_only = off;
-      SET session_replication_role = replica
-      """)
+    // The database's own event triggers have no say in this.
+    try await session.execute("SET session_replication_role = replica")
     let isThere = try await session.query("SELECT FROM pg_catalog.pg_available_extensions WHERE name = 'amcheck'")
     guard !isThere.isEmpty else { return nil }
     try await session.execute(
       """
-      SET client_min_messages = warning; CREATE SCHEMA IF NOT EXISTS pgbackupd_amcheck;
+      CREATE SCHEMA IF NOT EXISTS pgbackupd_amcheck;
       CREATE EXTENSION IF NOT EXISTS amcheck SCHEMA pgbackupd_amcheck
       """)
     let schema = try await session.query(
@@ -294,7 +291,7 @@ package struct Drill: Sendable {
         // An index that is unsound is an error; of a table every flaw is a row. A void is an empty text.
         complaint = try await session.query(
           relation[1] == "i"
-            ? "SELECT nullif(\(schema).bt_index_check(\(one))::text, '')"
+            ? "SELECT nullif(\(schema).bt_index_check(\(one))::pg_catalog.text, '')"
             : "SELECT msg FROM \(schema).verify_heapam(\(one)) LIMIT 1"
         ).first?[0]
       } catch {

@@ -232,7 +232,6 @@ final class LoadGuard: Sendable {
       var connection = connection
       connection["application_name"] = "pgbackupd guard"
       try await PostgresSession.connect(connection).use { session in
-        // The database's own may be anything.
         try await session.execute("SET statement_timeout = '30s'; SET lock_timeout = 0")
         while !Task.isCancelled {
           try await self.look(session)
@@ -276,11 +275,11 @@ extension PostgresSession {
       waiting AS MATERIALIZED (
         SELECT l.pid, pg_catalog.pg_blocking_pids(l.pid) AS by
         FROM (SELECT DISTINCT pid FROM pg_catalog.pg_locks WHERE NOT granted) AS l),
-      first AS (SELECT pid FROM waiting WHERE by && (SELECT array_agg(pid) FROM ours)),
-      second AS (SELECT pid FROM waiting WHERE by && (SELECT array_agg(pid) FROM first))
-      SELECT (SELECT pg_catalog.date_part('epoch', pg_catalog.clock_timestamp() - min(xact_start)) FROM ours),
-             (SELECT coalesce(max(pg_catalog.age(backend_xmin)), 0) FROM ours),
-             (SELECT count(*) FROM (SELECT pid FROM first UNION SELECT pid FROM second) AS all_of_them
+      first AS (SELECT pid FROM waiting WHERE by && (SELECT pg_catalog.array_agg(pid) FROM ours)),
+      second AS (SELECT pid FROM waiting WHERE by && (SELECT pg_catalog.array_agg(pid) FROM first))
+      SELECT (SELECT pg_catalog.date_part('epoch', pg_catalog.clock_timestamp() - pg_catalog.min(xact_start)) FROM ours),
+             (SELECT coalesce(pg_catalog.max(pg_catalog.age(backend_xmin)), 0) FROM ours),
+             (SELECT pg_catalog.count(*) FROM (SELECT pid FROM first UNION SELECT pid FROM second) AS all_of_them
               WHERE pid NOT IN (SELECT pid FROM ours)),
              CASE WHEN NOT pg_catalog.pg_is_in_recovery() THEN NULL
                   WHEN pg_catalog.pg_last_wal_receive_lsn() IS NULL THEN NULL

@@ -45,7 +45,7 @@ extension Preparation {
     // It takes them milliseconds; whoever is slower than that is one of few.
     for _ in 0..<100 {
       let left = try? await last.query(
-        "SELECT FROM pg_catalog.pg_stat_activity WHERE pid = ANY ($1::int[])", [list])
+        "SELECT FROM pg_catalog.pg_stat_activity WHERE pid = ANY ($1::pg_catalog.int4[])", [list])
       guard left?.isEmpty == false else { break }
       try? await Task.sleep(for: .milliseconds(20))
     }

@@ -312,7 +312,8 @@ struct Preparation: Sendable {
     let hold = try await create(names.work)
     do {
       try await hold.use { _ in
-        let program = RestoreProgram(program, restore.maintenance.database(names.work), request.options)
+        let program = RestoreProgram(
+          program, restore.maintenance.database(names.work), serverMajor: server.major, request.options)
         let file = try MemoryFile(head)
         try await program.make(.preData, head: file, entries: entries, jobs: 1)
         try await program.make(.postData, head: file, entries: LaterEntries(toc, chosen: entries).first, jobs: 1)

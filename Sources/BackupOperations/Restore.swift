@@ -317,7 +317,8 @@ struct RestoreRun: Sendable {
   private func build(_ name: String, _ outcome: inout RestoreOutcome) async throws {
     let contents = preparation.source.contents
     let program = RestoreProgram(
-      preparation.program, restore.maintenance.database(name), request.options, isLenient: request.isLenient)
+      preparation.program, restore.maintenance.database(name), serverMajor: preparation.server.major, request.options,
+      isLenient: request.isLenient)
     let entries = preparation.entries
     try await preparation.rehearse(name)
 

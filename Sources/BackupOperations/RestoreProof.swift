@@ -127,7 +127,7 @@ struct RestoreProof: Sendable {
       try await connection.query(
         """
         SELECT n.nspname, c.relname, t.condition
-        FROM pg_catalog.pg_extension e, unnest(e.extconfig, e.extcondition) AS t(id, condition)
+        FROM pg_catalog.pg_extension e, pg_catalog.unnest(e.extconfig, e.extcondition) AS t(id, condition)
         JOIN pg_catalog.pg_class c ON c.oid = t.id JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
         WHERE t.condition <> ''
         """)
@@ -169,7 +169,7 @@ struct RestoreProof: Sendable {
       var offset: Int64 = 0
       while true {
         let text = try await connection.query(
-          "SELECT pg_catalog.lo_get($1::oid, $2::bigint, $3::int)",
+          "SELECT pg_catalog.lo_get($1::pg_catalog.oid, $2::pg_catalog.int8, $3::pg_catalog.int4)",
           ["\(identifier)", "\(offset)", "\(Self.objectPiece)"]
         ).first?[0]
         let bytes = Self.bytes(hexadecimal: text ?? "")

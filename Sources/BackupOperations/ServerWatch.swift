@@ -40,7 +40,7 @@ package struct ServerWatch: Sendable {
     let count = try? await PostgresSession.connect(connection).use { session throws(Fault) in
       try await session.query(
         """
-        SELECT count(*) FROM pg_catalog.pg_stat_activity WHERE datname = pg_catalog.current_database()
+        SELECT pg_catalog.count(*) FROM pg_catalog.pg_stat_activity WHERE datname = pg_catalog.current_database()
           AND pid <> pg_catalog.pg_backend_pid() AND state = 'active' AND wait_event_type IS DISTINCT FROM 'Lock'
         """
       ).first?[0]

@@ -88,6 +88,12 @@ struct TableRestore: Sendable {
   ) async throws {
     // What has not been committed is gone with the connection.
     try await preparation.session(names.live).connect().use { connection in
+      // Constraints are checked and triggers rest by our own rules, also where a superuser's presets say otherwise.
+      _ = try await connection.query(
+        """
+        SELECT pg_catalog.set_config('session_replication_role', 'origin', false) FROM pg_catalog.pg_roles
+        WHERE rolname = session_user AND rolsuper
+        """)
       try await connection.execute("BEGIN; SET LOCAL lock_timeout = '60s'")
       let targets = try await prepare(connection)
       try await load(targets, on: connection)
@@ -140,7 +146,8 @@ struct TableRestore: Sendable {
   private func archivedColumns() async throws -> [Int: String] {
     var options = RestoreProgram.Options()
     (options.withOwners, options.withPrivileges, options.withTablespaces) = (false, false, false)
-    let program = RestoreProgram(preparation.program, restore.maintenance.database(names.work), options)
+    let program = RestoreProgram(
+      preparation.program, restore.maintenance.database(names.work), serverMajor: preparation.server.major, options)
     let preparation = preparation
     let work = names.work
     do {
@@ -266,7 +273,7 @@ struct TableRestore: Sendable {
       UNION SELECT d.refobjid, f.adrelid, f.adnum FROM pg_catalog.pg_attrdef f JOIN line ON line.id = f.adrelid
       JOIN pg_catalog.pg_depend d ON d.objid = f.oid AND d.classid = 'pg_catalog.pg_attrdef'::pg_catalog.regclass
       WHERE d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass)
-    SELECT DISTINCT s.oid::pg_catalog.regclass::text, pg_catalog.quote_ident(a.attname),
+    SELECT DISTINCT s.oid::pg_catalog.regclass::pg_catalog.text, pg_catalog.quote_ident(a.attname),
       pg_catalog.has_sequence_privilege(s.oid, 'SELECT') AND pg_catalog.has_sequence_privilege(s.oid, 'UPDATE')
     FROM used JOIN pg_catalog.pg_class s ON s.oid = used.sequence AND s.relkind = 'S'
     JOIN pg_catalog.pg_attribute a ON a.attrelid = used.id AND a.attnum = used.number
@@ -290,7 +297,8 @@ struct TableRestore: Sendable {
           """
           SELECT pg_catalog.setval(\(SQLName.literal(sequence)), m.far::pg_catalog.int8)
           FROM pg_catalog.pg_sequence q, \(sequence) s, LATERAL (
-            SELECT pg_catalog.trunc(CASE WHEN q.seqincrement > 0 THEN max(\(column)) ELSE min(\(column)) END::numeric) AS far
+            SELECT pg_catalog.trunc(CASE WHEN q.seqincrement > 0 THEN pg_catalog.max(\(column)) ELSE pg_catalog.min(\(column))
+              END::pg_catalog.numeric) AS far
             FROM ONLY \(target.name)) m
           WHERE q.seqrelid = \(SQLName.literal(sequence))::pg_catalog.regclass AND m.far BETWEEN q.seqmin AND q.seqmax
             AND (pg_catalog.sign(q.seqincrement) * (m.far - s.last_value) > 0 OR m.far = s.last_value AND NOT s.is_called)

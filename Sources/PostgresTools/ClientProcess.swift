@@ -11,7 +11,8 @@ package import Units
 /// One run of a client program: its own session, a small known environment, no secret on the command line.
 ///
 /// A password goes through an anonymous file that only processes of our user can open (`memfd_create(2)`, mode 0600, read
-/// by libpq as PGPASSFILE), never through the environment and never onto a disk. When the calling task is cancelled, or
+/// by libpq as PGPASSFILE), other secrets through one that libpq reads as PGSERVICEFILE: never through the environment and never onto a
+/// disk. When the calling task is cancelled, or
 /// `body` throws, the program and its children get SIGTERM, and SIGKILL ten seconds later.
 package struct ClientProcess: Sendable {
   package enum Status: Sendable, Equatable {
@@ -45,7 +46,8 @@ package struct ClientProcess: Sendable {
   private let arguments: [String]
   private let login: ConnectionSettings?
 
-  /// - Parameter login: whose password the program gets, for this server and user alone.
+  /// - Parameter login: the connection that `programConninfo` among the arguments names; the program gets what that leaves
+  ///   out. Its password is for this server and user alone.
   package init(path: String, arguments: [String], login: ConnectionSettings? = nil) {
     self.path = path
     self.arguments = arguments
@@ -56,8 +58,8 @@ package struct ClientProcess: Sendable {
   package func stream<Value: Sendable>(
     stallDeadline: Duration, _ body: @Sendable (ProgramOutput) async throws -> Value
   ) async throws -> Outcome<Value> {
-    let passwordFile = try PasswordFile(login)
-    defer { passwordFile?.close() }
+    let files = try SecretFiles(login)
+    defer { files.close() }
     var ends: [Int32] = [0, 0]
     guard cplatform_pipe(&ends, Self.pipeBytes) == 0 else {
       throw Fault(.internal, "No pipe for \(path).", cause: String(cString: strerror(errno)))
@@ -74,7 +76,7 @@ package struct ClientProcess: Sendable {
     }
     defer { complaint.close() }
     let result = try await Subprocess.run(
-      .path(FilePath(path)), arguments: Arguments(arguments), environment: environment(passwordFile),
+      .path(FilePath(path)), arguments: Arguments(arguments), environment: environment(files),
       platformOptions: Self.options, input: .none,
       output: .fileDescriptor(FileDescriptor(rawValue: ends[1]), closeAfterSpawningProcess: true),
       error: .fileDescriptor(FileDescriptor(rawValue: complaint.descriptor), closeAfterSpawningProcess: false)
@@ -86,10 +88,10 @@ package struct ClientProcess: Sendable {
 
   /// Runs the program and returns what it printed. More than `limit` bytes is a failure.
   package func capture(limit: Int) async throws -> Captured {
-    let passwordFile = try PasswordFile(login)
-    defer { passwordFile?.close() }
+    let files = try SecretFiles(login)
+    defer { files.close() }
     let result = try await Subprocess.run(
-      .path(FilePath(path)), arguments: Arguments(arguments), environment: environment(passwordFile),
+      .path(FilePath(path)), arguments: Arguments(arguments), environment: environment(files),
       platformOptions: Self.options, input: .none, output: .bytes(limit: limit), error: .string(limit: 1 << 20))
     return Captured(
       standardOutput: result.standardOutput, status: Status(result.terminationStatus),
@@ -99,8 +101,8 @@ package struct ClientProcess: Sendable {
   /// Runs the program with `body` writing its standard input. Where the program ends before it has read all, `body`'s writes fail and
   /// the program's own words tell why.
   package func feed(_ body: @Sendable (ProgramInput) async throws -> Void) async throws -> Outcome<Bool> {
-    let passwordFile = try PasswordFile(login)
-    defer { passwordFile?.close() }
+    let files = try SecretFiles(login)
+    defer { files.close() }
     var ends: [Int32] = [0, 0]
     // A socket and no pipe: writing to a program that is gone must be an error, and no signal.
     guard socketpair(AF_UNIX, Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue), 0, &ends) == 0 else {
@@ -116,7 +118,7 @@ package struct ClientProcess: Sendable {
     }
     defer { complaint.close() }
     let result = try await Subprocess.run(
-      .path(FilePath(path)), arguments: Arguments(arguments), environment: environment(passwordFile),
+      .path(FilePath(path)), arguments: Arguments(arguments), environment: environment(files),
       platformOptions: Self.options,
       input: .fileDescriptor(FileDescriptor(rawValue: ends[0]), closeAfterSpawningProcess: true), output: .discarded,
       error: .fileDescriptor(FileDescriptor(rawValue: complaint.descriptor), closeAfterSpawningProcess: false)
@@ -139,7 +141,7 @@ package struct ClientProcess: Sendable {
   package func runConfined(memory: ByteCount) async throws -> Captured {
     let complaint = try ComplaintFile()
     defer { complaint.close() }
-    var variables = variables(nil).map { "\($0.key)=\($0.value)" }
+    var variables = variables(try SecretFiles(nil)).map { "\($0.key)=\($0.value)" }
     variables.sort()
     let (path, words, environment, errors) = (path, [path] + arguments, variables, complaint.descriptor)
     let status = try await DispatchQueue(label: "pgbackupd.confined").blocking {
@@ -173,17 +175,19 @@ package struct ClientProcess: Sendable {
   }
 
   /// What a PostgreSQL client needs and nothing else: the daemon's own environment may hold secrets of others.
-  private func environment(_ passwordFile: PasswordFile?) -> Environment {
+  private func environment(_ files: SecretFiles) -> Environment {
     .custom(
-      Dictionary(uniqueKeysWithValues: variables(passwordFile).map { (Environment.Key(stringLiteral: $0), $1) }))
+      Dictionary(uniqueKeysWithValues: variables(files).map { (Environment.Key(stringLiteral: $0), $1) }))
   }
 
-  private func variables(_ passwordFile: PasswordFile?) -> [String: String] {
+  private func variables(_ files: SecretFiles) -> [String: String] {
     var variables = ["LC_ALL": "C", "TZ": "UTC"]
     for name in ["PATH", "HOME", "USER", "LD_LIBRARY_PATH", "KRB5CCNAME", "KRB5_CONFIG", "SSL_CERT_FILE"] {
       if let value = getenv(name) { variables[name] = String(cString: value) }
     }
-    if let passwordFile { variables["PGPASSFILE"] = passwordFile.path }
+    if let options = login?["options"] { variables["PGOPTIONS"] = options }
+    if let password = files.password { variables["PGPASSFILE"] = password.path }
+    if let service = files.service { variables["PGSERVICEFILE"] = service.path }
     return variables
   }
 
@@ -238,6 +242,27 @@ private struct ComplaintFile {
   }
 
   func close() { Glibc.close(descriptor) }
+}
+
+/// What a program gets of a connection by files in memory.
+private struct SecretFiles {
+  let password: PasswordFile?
+  let service: ServiceFile?
+
+  init(_ connection: ConnectionSettings?) throws(Fault) {
+    service = try ServiceFile(connection?.secrets ?? [:])
+    do throws(Fault) {
+      password = try PasswordFile(connection)
+    } catch {
+      service?.close()
+      throw error
+    }
+  }
+
+  func close() {
+    password?.close()
+    service?.close()
+  }
 }
 
 /// A pgpass file in memory.

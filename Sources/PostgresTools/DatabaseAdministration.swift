@@ -26,6 +26,10 @@ extension PostgresSession {
     package var comment: String?
     package var bytes: Int64?
     package var connections: Int
+    /// Its OID, which stays through a renaming.
+    package var identifier: UInt32 = 0
+    /// Its owner's.
+    package var ownerIdentifier: UInt32 = 0
     /// Transactions of two-phase commit that wait there for their second phase: as long as there is one, the database can be neither renamed
     /// nor dropped.
     package var preparedTransactions: [String] = []
@@ -53,14 +57,15 @@ extension PostgresSession {
       SELECT d.datname, pg_catalog.pg_get_userbyid(d.datdba), pg_catalog.pg_has_role(d.datdba, 'USAGE'),
              pg_catalog.shobj_description(d.oid, 'pg_database'),
              CASE WHEN pg_catalog.has_database_privilege(d.oid, 'CONNECT') THEN pg_catalog.pg_database_size(d.oid) END,
-             (SELECT count(*) FROM pg_catalog.pg_stat_activity a WHERE a.datid = d.oid)
+             (SELECT pg_catalog.count(*) FROM pg_catalog.pg_stat_activity a WHERE a.datid = d.oid), d.oid, d.datdba
       FROM pg_catalog.pg_database d ORDER BY 1
       """
     ).map { row in
       DatabaseFacts(
         name: row[0] ?? "", owner: row[1] ?? "", isOurs: row[2] == "t", comment: row[3],
         bytes: row[4].flatMap { Int64($0) },
-        connections: row[5].flatMap { Int($0) } ?? 0)
+        connections: row[5].flatMap { Int($0) } ?? 0, identifier: row[6].flatMap { UInt32($0) } ?? 0,
+        ownerIdentifier: row[7].flatMap { UInt32($0) } ?? 0)
     }
     let prepared = try await names("SELECT database, gid FROM pg_catalog.pg_prepared_xacts ORDER BY 2")
     let slots = try await names(

@@ -10,12 +10,15 @@ package struct DumpProgram: Sendable {
   /// Of the archive: UTF-8, which every name can be read in, but where the server can't tell what its bytes mean.
   package let encoding: String
 
-  /// - Parameter encoding: the database's, as `pg_encoding_to_char` names it.
-  package init(_ program: ClientProgram, _ connection: ConnectionSettings, encoding: String) {
+  /// - Parameters:
+  ///   - encoding: the database's, as `pg_encoding_to_char` names it.
+  ///   - serverMajor: the server's major version.
+  package init(_ program: ClientProgram, _ connection: ConnectionSettings, encoding: String, serverMajor: Int) {
     self.program = program
     self.encoding = ["SQL_ASCII", "MULE_INTERNAL"].contains(encoding) ? encoding : "UTF8"
     var connection = connection
-    connection["options"] = TextSettings.options(after: connection["options"])
+    connection["options"] = SessionSettings.options(
+      after: TextSettings.options(after: connection["options"]), major: serverMajor)
     connection["application_name"] = "pgbackupd pg_dump"
     self.connection = connection
   }
@@ -31,7 +34,7 @@ package struct DumpProgram: Sendable {
       arguments: [
         "--format=custom", "--compress=0", "--no-password", "--encoding=\(encoding)",
         "--snapshot=\(snapshot.identifier)",
-        "--lock-wait-timeout=\(Int64(lockWait.inSeconds * 1000))", "--dbname=\(connection.conninfo)",
+        "--lock-wait-timeout=\(Int64(lockWait.inSeconds * 1000))", "--dbname=\(connection.programConninfo)",
       ], login: connection)
     let outcome = try await process.stream(stallDeadline: stallAfter, body)
     guard outcome.status.isSuccess else { throw fault(outcome.status, outcome.complaint) }
@@ -67,22 +70,17 @@ package struct GlobalsProgram: Sendable {
   private let program: ClientProgram
   private let connection: ConnectionSettings
 
-  package init(_ program: ClientProgram, _ connection: ConnectionSettings) {
+  package init(_ program: ClientProgram, _ connection: ConnectionSettings, serverMajor: Int) {
     self.program = program
     var connection = connection
-    // pg_dump and pg_restore say this for themselves; pg_dumpall goes by what a database or a role has set. Until when a role's password
-    // holds has to read the same everywhere.
-    connection["options"] = ([connection["options"]].compactMap { $0 } + Self.settings).joined(separator: " ")
+    // pg_dump and pg_restore say some of this for themselves; pg_dumpall goes by what a database or a role has set.
+    connection["options"] = SessionSettings.options(after: connection["options"], major: serverMajor)
     self.connection = connection
   }
 
-  private static let settings = [
-    "-c statement_timeout=0", "-c idle_in_transaction_session_timeout=0", "-c DateStyle=ISO",
-  ]
-
   /// The SQL text. Without the right to read password hashes they are left out, as `--no-role-passwords` does.
   package func dump(withRolePasswords: Bool) async throws(Fault) -> [UInt8] {
-    var arguments = ["--globals-only", "--no-password", "--dbname=\(connection.conninfo)"]
+    var arguments = ["--globals-only", "--no-password", "--dbname=\(connection.programConninfo)"]
     // As a connection text: libpq would read a bare name with `=` in it as one.
     if let database = connection["dbname"] {
       arguments.append("--database=dbname=\(ConnectionValue.quoted(database))")

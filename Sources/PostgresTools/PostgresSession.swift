@@ -3,11 +3,12 @@ import Dispatch
 package import Faults
 import Glibc
 import QueueExecution
+import Quoting
 import Synchronization
 import Units
 
-/// One libpq connection. Calls block its own queue and nobody else; a cancelled task cancels the running query, and hangs up where the
-/// server does not end it.
+/// One libpq connection. Calls block its own queue and nobody else; a cancelled task cancels the running query, and
+/// hangs up where the server does not end it.
 package actor PostgresSession {
   /// A result's rows, each value as PostgreSQL's text, NULL as nil.
   package typealias Rows = [[String?]]
@@ -19,7 +20,12 @@ package actor PostgresSession {
   package nonisolated var unownedExecutor: UnownedSerialExecutor { executor.asUnownedSerialExecutor() }
 
   /// Connects, or throws a fault that tells an unreachable server from a refused password and a missing database.
-  package static func connect(_ settings: ConnectionSettings) async throws(Fault) -> PostgresSession {
+  ///
+  /// - Parameter keepingPresets: goes by what the database and the role have preset, `search_path` among it: for SQL of
+  ///   the user's own. Nothing of ours may then be asked of the session.
+  package static func connect(
+    _ settings: ConnectionSettings, keepingPresets: Bool = false
+  ) async throws(Fault) -> PostgresSession {
     var settings = settings
     settings.setDefault("application_name", "pgbackupd")
     settings.setDefault("connect_timeout", "10")
@@ -30,12 +36,15 @@ package actor PostgresSession {
     // And one that takes no more of our bytes within a minute.
     settings.setDefault("tcp_user_timeout", "60000")
     settings["client_encoding"] = "UTF8"
-    // Whatever a database or a role has set: how long our statements take is ours to bound, and where we write we mean it.
     let others = settings["options"] ?? getenv("PGOPTIONS").map { String(cString: $0) }
-    settings["options"] = ([others].compactMap { $0 } + ["-c statement_timeout=0 -c default_transaction_read_only=off"])
-      .joined(separator: " ")
+    let options = { (major: Int?) in
+      keepingPresets
+        ? SessionSettings.plainOptions(after: others, major: major)
+        : SessionSettings.options(after: others, major: major)
+    }
+    settings["options"] = options(nil)
     let session = PostgresSession(settings)
-    try await session.open()
+    try await session.open(options, keepingPresets)
     return session
   }
 
@@ -44,20 +53,32 @@ package actor PostgresSession {
     connection = Connection()
   }
 
-  private func open() throws(Fault) {
-    do {
+  /// - Parameter options: for a server of a major version.
+  private func open(_ options: (Int?) -> String, _ keepingPresets: Bool) throws(Fault) {
+    do throws(PostgresError) {
       try connection.open(settings)
-      // Older servers do not know it, and refuse an option that they don't know.
-      if let handle = connection.handle, PQserverVersion(handle) >= 170_000 {
-        _ = try connection.query("SET transaction_timeout = 0", [])
+      // Older servers refuse an option that they don't know: those that not all versions have are sent once the version
+      // is known, where somebody has preset them. A preset of a millisecond may end the session before it can be asked.
+      let major = connection.major
+      let timeouts = SessionSettings.timeouts(ofMajor: major)
+      let isPreset = timeouts.isEmpty ? false : try !connection.isNought(timeouts)
+      if isPreset {
+        var settings = settings
+        settings["options"] = options(major)
+        connection.close()
+        try connection.open(settings)
       }
+      guard !keepingPresets else { return }
+      let path = try connection.query("SELECT pg_catalog.current_setting('search_path')", []).first?[0]
+      // A pooler may leave out `options` (pgbouncer's ignore_startup_parameters).
+      if path != "" { try connection.execute(SessionSettings.statements(major: major)) }
     } catch {
       throw error.fault(connecting: settings)
     }
   }
 
-  /// The parameters that this connection really uses (defaults, service file and environment resolved), so that a client
-  /// program reaches the very same server.
+  /// The parameters that this connection really uses (defaults, service file and environment resolved), so that a
+  /// client program reaches the very same server.
   package func effectiveSettings() -> ConnectionSettings {
     guard let handle = connection.handle, let options = PQconninfo(handle) else { return settings }
     defer { PQconninfoFree(options) }
@@ -107,7 +128,8 @@ package actor PostgresSession {
     try await perform { () throws in try connection.endCopy(reason) }
   }
 
-  /// Runs `COPY … TO STDOUT`; `row` gets each row, its newline included, with a state of its own that begins with `start`.
+  /// Runs `COPY … TO STDOUT`; `row` gets each row, its newline included, with a state of its own that begins with
+  /// `start`.
   package func copyOut<State, Result: Sendable>(
     _ statement: String, start: @escaping @Sendable () -> State,
     row: @escaping @Sendable (inout State, UnsafeRawBufferPointer) -> Void, end: @escaping @Sendable (State) -> Result
@@ -121,8 +143,8 @@ package actor PostgresSession {
     }
   }
 
-  /// Runs blocking work on the session's own queue, and nowhere else: the cooperative pool has a thread for each core, and two sessions
-  /// that wait there for a server, which waits for a third one of ours, would wait for ever.
+  /// Runs blocking work on the session's own queue, and nowhere else: the cooperative pool has a thread for each core,
+  /// and two sessions that wait there for a server, which waits for a third one of ours, would wait for ever.
   private func perform<Value: Sendable>(
     _ work: @escaping @Sendable () throws -> Value
   ) async throws(Fault) -> Value {
@@ -166,8 +188,8 @@ package actor PostgresSession {
 
 /// The connection handle and its cancel handle.
 ///
-/// - Safety: `handle` is touched only by the owning session, one call at a time on its queue. `canceller` is made before the
-///   first query and freed with the object; `PQcancel` is documented as safe from any thread.
+/// - Safety: `handle` is touched only by the owning session, one call at a time on its queue. `canceller` is made
+///   before the first query and freed with the object; `PQcancel` is documented as safe from any thread.
 private final class Connection: @unchecked Sendable {
   private(set) var handle: OpaquePointer?
   private var canceller: OpaquePointer?
@@ -205,8 +227,8 @@ private final class Connection: @unchecked Sendable {
     handle = nil
   }
 
-  /// Asks the server to end the running query. PQcancel makes a connection of its own and waits for it, for as long as a dead
-  /// network lets it: that is nothing for the thread that cancels.
+  /// Asks the server to end the running query. PQcancel makes a connection of its own and waits for it, for as long as
+  /// a dead network lets it: that is nothing for the thread that cancels.
   func cancel() {
     DispatchQueue.global().async { [self] in
       guard let canceller else { return }
@@ -242,6 +264,7 @@ private final class Connection: @unchecked Sendable {
   private func connect(_ settings: ConnectionSettings) throws(PostgresError) {
     var parameters = settings.parameters.map { ($0.keyword, $0.value) }
     if let password = settings.password { parameters.append(("password", password.revealed)) }
+    parameters += settings.secrets.map { ($0.key, $0.value.revealed) }
     let keywords = parameters.map { strdup($0.0) }
     let values = parameters.map { strdup($0.1) }
     defer { (keywords + values).forEach { free($0) } }
@@ -260,8 +283,26 @@ private final class Connection: @unchecked Sendable {
     }
     PQsetErrorVerbosity(handle, PQERRORS_DEFAULT)
     PQsetNoticeProcessor(handle, { _, _ in }, nil)
+    PQfreeCancel(canceller)
     canceller = PQgetCancel(handle)
     line.withLock { $0.socket = PQsocket(handle) }
+  }
+
+  /// The server's major version; 0 without a connection.
+  var major: Int { handle.map { Int(PQserverVersion($0)) / 10000 } ?? 0 }
+
+  /// Whether all of these settings are nought; not where the session did not live to tell.
+  func isNought(_ names: [String]) throws(PostgresError) -> Bool {
+    let list = names.map { "pg_catalog.current_setting('\($0)')" }.joined(separator: ", ")
+    do throws(PostgresError) {
+      return try query("SELECT \(list)", []).first?.allSatisfy { $0 == "0" } == true
+    } catch {
+      // 25P03, 25P04, 57P05: timeouts. Without a state, the connection is gone.
+      guard error.state == nil || error.state?.starts(withBytes: "25P") == true || error.state == "57P05" else {
+        throw error
+      }
+      return false
+    }
   }
 
   /// Drives the connection until it is made, refused, or has taken too long.

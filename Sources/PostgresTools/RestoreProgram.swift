@@ -31,16 +31,17 @@ package struct RestoreProgram: Sendable {
 
   /// - Parameters:
   ///   - connection: to the database that is loaded.
+  ///   - serverMajor: its server's major version.
   ///   - isLenient: goes on after errors, and ends well in spite of them.
   package init(
-    _ program: ClientProgram, _ connection: ConnectionSettings, _ options: Options, isLenient: Bool = false
+    _ program: ClientProgram, _ connection: ConnectionSettings, serverMajor: Int, _ options: Options,
+    isLenient: Bool = false
   ) {
     self.isLenient = isLenient
     self.program = program
     var connection = connection
-    // pg_restore sets what it needs, but for this: on a server where everybody only reads, it would only read too.
-    connection["options"] =
-      TextSettings.options(after: connection["options"]) + " -c default_transaction_read_only=off"
+    connection["options"] = SessionSettings.options(
+      after: TextSettings.options(after: connection["options"]), major: serverMajor)
     connection["application_name"] = "pgbackupd pg_restore"
     self.connection = connection
     self.options = options
@@ -92,7 +93,7 @@ package struct RestoreProgram: Sendable {
 
   private func arguments(_ section: Section, _ list: MemoryFile?) -> [String] {
     (isLenient ? [] : ["--exit-on-error"]) + [
-      "--no-password", "--section=\(section.rawValue)", "--dbname=\(connection.conninfo)",
+      "--no-password", "--section=\(section.rawValue)", "--dbname=\(connection.programConninfo)",
     ]
       + options.arguments + (list.map { ["--use-list=\($0.path)"] } ?? [])
   }

@@ -22,11 +22,13 @@ extension PostgresSession {
   package func serverFacts() async throws(Fault) -> ServerFacts {
     let rows = try await query(
       """
-      SELECT current_setting('server_version'), current_setting('server_version_num'), current_database(),
-             pg_encoding_to_char(encoding), pg_database_size(oid), pg_is_in_recovery(),
-             has_table_privilege('pg_catalog.pg_authid', 'SELECT'),
-             has_function_privilege('pg_catalog.pg_control_system()', 'EXECUTE'), current_setting('lc_monetary')
-      FROM pg_catalog.pg_database WHERE datname = current_database()
+      SELECT pg_catalog.current_setting('server_version'), pg_catalog.current_setting('server_version_num'),
+             pg_catalog.current_database(), pg_catalog.pg_encoding_to_char(encoding),
+             pg_catalog.pg_database_size(oid), pg_catalog.pg_is_in_recovery(),
+             pg_catalog.has_table_privilege('pg_catalog.pg_authid', 'SELECT'),
+             pg_catalog.has_function_privilege('pg_catalog.pg_control_system()', 'EXECUTE'),
+             pg_catalog.current_setting('lc_monetary')
+      FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()
       """)
     guard let row = rows.first, let version = row[0], let number = row[1].flatMap({ Int($0) }), let database = row[2]
     else {
@@ -72,7 +74,7 @@ extension PostgresSession {
   private func checkLargeObjects() async throws(Fault) {
     let hidden = try await query(
       """
-      SELECT count(*) FROM pg_catalog.pg_largeobject_metadata l
+      SELECT pg_catalog.count(*) FROM pg_catalog.pg_largeobject_metadata l
       WHERE pg_catalog.current_setting('is_superuser') = 'off' AND pg_catalog.current_setting('lo_compat_privileges') = 'off'
         AND NOT pg_catalog.pg_has_role(l.lomowner, 'USAGE')
         AND NOT EXISTS (SELECT FROM pg_catalog.aclexplode(l.lomacl) a WHERE a.privilege_type = 'SELECT'
@@ -103,6 +105,12 @@ extension PostgresSession {
 
   private static func list(_ names: [String]) -> String {
     names.count > 6 ? names.prefix(6).joined(separator: ", ") + " and more" : names.joined(separator: ", ")
+  }
+
+  /// Who the session is, and whether that is a superuser.
+  package func role() async throws(Fault) -> (name: String, isSuperuser: Bool) {
+    let row = try await query("SELECT current_user, pg_catalog.current_setting('is_superuser')").first
+    return (row?[0] ?? "", row?[1] == "on")
   }
 
   /// The databases of the server that one can connect to, templates aside.

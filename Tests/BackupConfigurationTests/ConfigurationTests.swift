@@ -222,7 +222,7 @@ private func problems(_ text: String) -> [String] {
     ("databases: { a: postgresql://h/a }\nbackup: { stall_after: 1s }", "shorter than 5s"),
     ("databases: { a: 'postgresql://${NOBODY}/a' }", "the environment has no 'NOBODY'"),
     ("databases: { a: { connect: 'postgresql://h/a', password: x, password_file: /pw } }", "exclude each other"),
-    ("databases: { a: 'postgresql://h/a?sslpassword=x' }", "sslpassword"),
+    ("databases: { a: 'postgresql://h/a?service=s&sslpassword=x' }", "'sslpassword' and 'service' exclude each other"),
     ("databases: { a: postgresql://h/a }\nencrypt: {}", "unknown key 'encrypt'"),
     ("databases: { a: postgresql://h/a }\nencryption: {}", "'recipients' is missing"),
     ("databases: { a: postgresql://h/a }\nencryption: { recipients: age1abc }", "it is no recipient"),

@@ -128,6 +128,12 @@ package final class PrivateCluster: Sendable {
     geteuid() == 0 ? ["setpriv", "--reuid=postgres", "--regid=postgres", "--init-groups"] : ["env"]
   }
 
+  /// Of the server, by its programs.
+  package var majorVersion: Int {
+    let text = (try? Shell.run("\(binaries)/postgres", ["--version"]).output) ?? ""
+    return Int(text.split(separator: " ").dropFirst(2).first?.prefix { $0.isNumber } ?? "") ?? 0
+  }
+
   /// `host=… port=… user=…` words for a database.
   package func conninfo(_ database: String, user: String = "postgres") -> String {
     "host=\(host) port=\(Self.port) user=\(user) dbname='\(database)'"

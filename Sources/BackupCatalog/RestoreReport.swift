@@ -36,6 +36,8 @@ package struct RestoreOutcome: Sendable, Codable, Equatable {
   package var storedBytes: Int64 = 0
   /// Of a rollback: when what is back now was replaced.
   package var replaced: Date?
+  /// Of a rollback: the name under which that was kept.
+  package var putBack: String?
   /// From the first connection that was ended to the last rename.
   package var downtimeSeconds: Double?
   /// The stores that it was read from, the nearest first.

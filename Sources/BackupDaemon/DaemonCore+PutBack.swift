@@ -66,13 +66,13 @@ extension DaemonCore {
   private func putBack(_ name: String, _ restores: [LedgerRecord]) async throws(Fault) -> Bool {
     let database = try restoreDatabase(name)
     let live = liveName(of: database)
-    let rollback = rollback(of: database)
+    let rollback = await rollback(of: database)
     guard let first = restores.first, try await !rollback.isThere(live) else { return true }
     // It had lost its name, and was not dropped yet.
-    if let kept = try await rollback.kept().last(where: { $0.live == live }),
+    if let kept = try await rollback.kept().last(where: { $0.live == live && $0.doubt == nil }),
       kept.replaced >= first.time.addingTimeInterval(-1)
     {
-      let outcome = try await rollback.run(live)
+      let outcome = try await rollback.run(live, choosing: kept.name)
       var record = LedgerRecord(.databaseRolledBack, at: now())
       (record.database, record.reason) = (name, Self.cause(restores))
       record.detail = ["target": outcome.database, "from": kept.name]

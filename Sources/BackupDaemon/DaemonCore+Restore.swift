@@ -202,8 +202,8 @@ extension DaemonCore {
     }
     let live = liveName(of: database)
     if let inPlace = await ledger.history.inPlace[database.name] {
-      let newest = try await rollback(of: database).kept().last { $0.live == live }
-      guard let newest, newest.replaced > inPlace.time else {
+      let newest = try await rollback(of: database).kept().last { $0.live == live && $0.doubt == nil }
+      guard command.kept != nil || newest.map({ $0.replaced > inPlace.time }) == true else {
         let own = await keeper.refresh().backups.last {
           $0.id.database.isExactly(database.name) && $0.manifest.type == "pre-restore" && $0.manifest.run == inPlace.run
         }
@@ -216,18 +216,20 @@ extension DaemonCore {
       }
     }
     if let restore = await ledger.history.replacedNothing[database.name] {
-      let newest = try await rollback(of: database).kept().last { $0.live == live }
-      guard let newest, newest.replaced > restore.time else {
+      let newest = try await rollback(of: database).kept().last { $0.live == live && $0.doubt == nil }
+      guard command.kept != nil || newest.map({ $0.replaced > restore.time }) == true else {
         throw Fault(
           .rollbackMissing, "The last restore of '\(database.name)' has replaced nothing: there was no such database.",
           cause: newest.map { "'\($0.name)' is of a restore before that one, and older" },
           hint: "pgbackupctl list \(shell: database.name), and restore another backup")
       }
     }
-    let outcome = try await rollback(of: database).run(live)
+    let outcome = try await rollback(of: database).run(
+      live, choosing: command.kept, command: "pgbackupctl rollback \(shell: database.name)")
     isInPlace(database.name)
     var record = LedgerRecord(.databaseRolledBack, at: now())
     (record.database, record.by, record.detail) = (database.name, caller, Self.detail(outcome))
+    record.detail?["from"] = outcome.putBack
     await append(record)
     logger.notice(
       .databaseRolledBack, "a restore was undone",
@@ -245,7 +247,7 @@ extension DaemonCore {
     var undroppable: [String: Fault] = [:]
     let keep = standingProblems["clock"] == nil ? plan.keepReplaced : nil
     for database in plan.databases {
-      let rollback = rollback(of: database)
+      let rollback = await rollback(of: database)
       let active = board.active.contains { $0.job == Self.restoreJob && $0.id != run }
       let own = liveName(of: database)
       let lives = database.includes == nil ? [own] : members(of: database)
@@ -272,10 +274,11 @@ extension DaemonCore {
       await tell(.keptDropped, .keptDropped, old.dropped, of: database, "older than keep_replaced")
       undroppable.merge(old.failed.merging(unfinished.failed) { $1 }) { $1 }
       for one in kept where isOurs(one.live) {
-        let entry = StatusReport.Kept(
+        var entry = StatusReport.Kept(
           database: database.includes == nil ? database.name : "\(database.name).\(one.live)", name: one.name,
           replaced: one.replaced, bytes: one.bytes,
-          until: plan.keepReplaced.map { one.replaced.addingTimeInterval($0.inSeconds) })
+          until: one.doubt == nil ? plan.keepReplaced.map { one.replaced.addingTimeInterval($0.inSeconds) } : nil)
+        entry.doubt = one.doubt?.reason
         // Once, also where a pattern finds what is configured by its name.
         if !found.contains(where: { $0.name == entry.name && $0.replaced == entry.replaced }) { found.append(entry) }
       }
@@ -308,10 +311,12 @@ extension DaemonCore {
   /// Its name on the server.
   func liveName(of database: DaemonPlan.Database) -> String { database.connection["dbname"] ?? database.name }
 
-  func rollback(of database: DaemonPlan.Database) -> Rollback {
-    Rollback(
-      on: database.restoreConnection ?? database.connection,
-      context: OperationContext(now: now, report: { _ in }))
+  func rollback(of database: DaemonPlan.Database) async -> Rollback {
+    let putAside = await ledger.history.putAside
+    let recorded = putAside.filter { database.covers($0.key) }.values.reduce(into: Set()) { $0.formUnion($1) }
+    return Rollback(
+      on: database.restoreConnection ?? database.connection, context: OperationContext(now: now, report: { _ in }),
+      witnesses: KeptWitnesses(keys: plan.trustedKeys, recorded: recorded), signingKey: plan.backup.signingKey)
   }
 
   // MARK: - Making one
@@ -332,6 +337,7 @@ extension DaemonCore {
       logger: logger, safetyBackup: safetyBackup(database, run, context),
       liveName: database.connection["dbname"] ?? backup.manifest.server.database)
     restore.doubt = isPutBack ? nil : backup.doubt(among: catalog)
+    restore.signingKey = plan.backup.signingKey
     return restore
   }
 

@@ -107,6 +107,9 @@ package struct RunHistory: Sendable {
   /// The last restore of each database, that no rollback has undone, for which there was nothing to replace: the database was gone.
   package private(set) var replacedNothing: [String: LedgerRecord] = [:]
 
+  /// What restores and rollbacks of each database have put aside on its server, by the names that are not known to be gone.
+  package private(set) var putAside: [String: Set<String>] = [:]
+
   package typealias Committed = [BackupID: Set<String>]
 
   /// Backups that were made, and not deleted since, with the stores that have them.
@@ -126,6 +129,7 @@ package struct RunHistory: Sendable {
     totals.apply(record, began: record.run.flatMap { open[$0]?.time })
     newest = record.kind == .clockCorrected ? record.time : max(newest ?? record.time, record.time)
     noteBeginnings(record)
+    notePutAside(record)
     switch record.kind {
     case .clockAdvanced: clockDoubt = record.reason ?? "set forward"
     case .clockConfirmed: clockDoubt = nil
@@ -251,6 +255,23 @@ package struct RunHistory: Sendable {
       conclude(record)
     default:
       break
+    }
+  }
+
+  private mutating func notePutAside(_ record: LedgerRecord) {
+    guard let database = record.database, let detail = record.detail else { return }
+    switch record.kind {
+    case .runFinished where record.job == DaemonCore.restoreJob && record.result == "succeeded":
+      // Of a restore in place it is a backup, and of tables a schema.
+      if let name = detail["kept"], detail["schema"] == nil { putAside[database, default: []].insert(name) }
+    case .databaseRolledBack:
+      if let name = detail["from"] { putAside[database]?.remove(name) }
+      if let name = detail["kept"] { putAside[database, default: []].insert(name) }
+    case .keptDropped:
+      // By the entry of the configuration, which may stand for many.
+      guard let name = detail["name"] else { return }
+      for (key, _) in putAside where key == database || key.hasPrefix(database + ".") { putAside[key]?.remove(name) }
+    default: break
     }
   }
 

@@ -1,3 +1,4 @@
+import ArtifactFormat
 import Faults
 import Foundation
 import PostgresArchive
@@ -22,16 +23,37 @@ struct DatabaseSwap: Sendable {
 
   /// - Parameters:
   ///   - new: takes the name `live`.
-  ///   - kept: the name that the old one gets; nil where there is no database `live`.
-  ///   - comment: of the kept one from now on.
+  ///   - kept: what becomes of the old one; nil where there is no database `live`.
   ///   - newComment: the comment that the new one gets; unchanged where nil.
   func run(
-    _ new: String, to live: String, keeping kept: String?, comment: String?, newComment: String?? = nil
+    _ new: String, to live: String, keeping kept: KeptAside?, newComment: String?? = nil
+  ) async throws(Fault) -> Result {
+    try await run(new, live) { worker, helper in
+      try await swap(worker, helper, new, live, kept, newComment)
+    }
+  }
+
+  /// Takes the name of a database, and puts nothing in its place.
+  func putAside(_ live: String, as kept: KeptAside) async throws(Fault) {
+    _ = try await run(live, kept.name) { worker, helper in
+      try await worker.execute("BEGIN; SET LOCAL lock_timeout = '10s'")
+      try await rename(worker, helper, live, kept.name)
+      try await mark(worker, kept)
+      try await worker.execute("COMMIT")
+      return Result(seconds: 0, endedConnections: 0)
+    }
+  }
+
+  private func run(
+    _ new: String, _ live: String,
+    _ work: (_ worker: PostgresSession, _ helper: PostgresSession) async throws -> Result
   ) async throws(Fault) -> Result {
     do {
       return try await PostgresSession.connect(maintenance).use { worker in
         try await PostgresSession.connect(maintenance).use { helper in
-          try await swap(worker, helper, new, live, kept, comment, newComment)
+          // Our own sessions in the new one, such as an autovacuum of it, are ended beforehand: that is no downtime.
+          _ = try await helper.terminateConnections(to: new)
+          return try await work(worker, helper)
         }
       }
     } catch {
@@ -51,22 +73,20 @@ struct DatabaseSwap: Sendable {
   }
 
   private func swap(
-    _ worker: PostgresSession, _ helper: PostgresSession, _ new: String, _ live: String, _ kept: String?,
-    _ comment: String?, _ newComment: String??
+    _ worker: PostgresSession, _ helper: PostgresSession, _ new: String, _ live: String, _ kept: KeptAside?,
+    _ newComment: String??
   ) async throws -> Result {
-    // Our own sessions in the new one, such as an autovacuum of it, are ended beforehand: that is no downtime.
-    _ = try await helper.terminateConnections(to: new)
     try await worker.execute("BEGIN; SET LOCAL lock_timeout = '10s'")
-    if kept == nil {
+    guard let kept else {
       try await rename(worker, helper, new, live)
       try await self.comment(worker, live, newComment)
       try await worker.execute("COMMIT")
       return Result(seconds: 0, endedConnections: 0)
     }
     let start = ContinuousClock.now
-    let ended = try await rename(worker, helper, live, kept ?? "")
+    let ended = try await rename(worker, helper, live, kept.name)
     try await rename(worker, helper, new, live)
-    try await self.comment(worker, kept ?? "", .some(comment))
+    try await mark(worker, kept)
     try await self.comment(worker, live, newComment)
     try await worker.execute("COMMIT")
     return Result(seconds: start.duration(to: .now).inSeconds, endedConnections: ended)
@@ -107,11 +127,37 @@ struct DatabaseSwap: Sendable {
     return found ?? []
   }
 
+  /// Marks the database that was put aside, as it is then.
+  private func mark(_ session: PostgresSession, _ kept: KeptAside) async throws {
+    let row = try await session.query(
+      "SELECT oid, datdba FROM pg_catalog.pg_database WHERE datname = $1", [kept.name]
+    ).first
+    guard let identifier = row?[0].flatMap({ UInt32($0) }), let owner = row?[1].flatMap({ UInt32($0) }) else {
+      throw Fault(.databaseQuery, "'\(kept.name)' is not there, which was put aside.")
+    }
+    let comment = try KeptMark.comment(
+      name: kept.name, live: kept.live, at: kept.time, identifier: identifier, owner: owner, before: kept.before,
+      key: kept.key)
+    try await self.comment(session, kept.name, .some(comment))
+  }
+
   private func comment(_ session: PostgresSession, _ database: String, _ text: String??) async throws {
     guard let text else { return }
     try await session.execute(
       "COMMENT ON DATABASE \(SQLName.quoted(database)) IS \(text.map(SQLName.literal) ?? "NULL")")
   }
+}
+
+/// What a database becomes that makes room for another one.
+struct KeptAside: Sendable {
+  let name: String
+  /// Whose place it had.
+  let live: String
+  let time: Date
+  /// The comment that it had.
+  let before: String?
+  /// Signs its mark.
+  let key: SigningKey?
 }
 
 private final class Flag: Sendable {

@@ -488,7 +488,7 @@ struct Preparation: Sendable {
   var archivedComment: String? {
     guard selection == nil else { return nil }
     // That of a database that was put aside when it was backed up begins with our mark.
-    return KeptDatabase.originalComment(toc.databaseComment)
+    return KeptMark.originalComment(toc.databaseComment)
   }
 
   func setSequences(_ session: LoadSession) async throws(Fault) {

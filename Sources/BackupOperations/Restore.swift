@@ -1,3 +1,4 @@
+package import ArtifactFormat
 package import BackupCatalog
 package import Faults
 import Foundation
@@ -26,6 +27,8 @@ package struct Restore: Sendable {
   let live: String
   /// Why the backup's data is in doubt, where somebody who compares backups has found that.
   package var doubt: Fault?
+  /// Signs the mark of the database that is put aside.
+  package var signingKey: SigningKey?
 
   package typealias SafetyBackup =
     @Sendable (ConnectionSettings) async throws(Fault) -> (manifest: Manifest, stores: [any ObjectStore])
@@ -166,14 +169,19 @@ struct RestoreRun: Sendable {
   private var request: RestoreRequest { restore.request }
   private var names: RestoreNames { preparation.names }
 
+  /// What the live database becomes from now on.
+  private var aside: KeptAside {
+    KeptAside(
+      name: names.kept, live: names.live, time: restore.context.now(), before: preparation.comment(of: names.live),
+      key: restore.signingKey)
+  }
+
   func swap() async throws -> RestoreOutcome {
     try await building(names.work) { outcome in
       phases.begin(.swap)
       let isThere = try await preparation.isThere(names.live)
       let swap = try await DatabaseSwap(maintenance: restore.maintenance).run(
-        names.work, to: names.live, keeping: isThere ? names.kept : nil,
-        comment: KeptDatabase.comment(
-          live: names.live, at: restore.context.now(), before: preparation.comment(of: names.live)),
+        names.work, to: names.live, keeping: isThere ? aside : nil,
         newComment: .some(preparation.archivedComment))
       outcome.database = names.live
       outcome.kept = isThere ? names.kept : nil
@@ -187,7 +195,7 @@ struct RestoreRun: Sendable {
     return try await building(names.work) { outcome in
       phases.begin(.swap)
       _ = try await DatabaseSwap(maintenance: restore.maintenance).run(
-        names.work, to: name, keeping: nil, comment: nil, newComment: .some(preparation.archivedComment))
+        names.work, to: name, keeping: nil, newComment: .some(preparation.archivedComment))
       outcome.database = name
     }
   }
@@ -217,9 +225,7 @@ struct RestoreRun: Sendable {
     phases.begin(.safety)
     let swap = DatabaseSwap(maintenance: restore.maintenance)
     let comment = preparation.comment(of: names.live)
-    _ = try await swap.run(
-      names.live, to: names.kept, keeping: nil, comment: nil,
-      newComment: .some(KeptDatabase.comment(live: names.live, at: restore.context.now(), before: comment)))
+    try await swap.putAside(names.live, as: aside)
     let safety: (manifest: Manifest, stores: [any ObjectStore])
     do throws(Fault) {
       safety = try await safetyBackup(restore.maintenance.database(names.kept))
@@ -233,14 +239,16 @@ struct RestoreRun: Sendable {
       let (kept, live) = (names.kept, names.live)
       do throws(Fault) {
         _ = try await uncancelled { () async throws(Fault) in
-          try await swap.run(kept, to: live, keeping: nil, comment: nil, newComment: .some(comment))
+          try await swap.run(kept, to: live, keeping: nil, newComment: .some(comment))
         }
       } catch let second {
         throw Fault(
           error.code,
           "The restore stopped before it replaced anything, but '\(live)' is still named '\(kept)'. " + error.message,
           cause: "\(error.cause ?? "")\n\(second.message)",
-          hint: "pgbackupctl rollback \(shell: request.database) gives it its name back")
+          hint: restore.signingKey == nil
+            ? "pgbackupctl rollback \(shell: live) --standalone --kept \(shell: kept)"
+            : "pgbackupctl rollback \(shell: request.database) gives it its name back")
       }
       let fault = Task.isCancelled ? Fault(CancellationError()) : error
       throw Fault(

@@ -105,7 +105,7 @@ package struct RestoreNames: Sendable, Equatable {
   package static func isOurs(_ name: String, comment: String?) -> Bool {
     guard let comment else { return false }
     if comment.starts(withBytes: Preparation.unfinishedMark) { return true }
-    return KeptDatabase(name: name, comment: comment, bytes: nil) != nil
+    return KeptMark(of: name, comment: comment) != nil
   }
 
   private func name(_ what: String) -> String {
@@ -113,46 +113,5 @@ package struct RestoreNames: Sendable, Equatable {
     var base = live
     while base.utf8.count + suffix.utf8.count > 63 { base.unicodeScalars.removeLast() }
     return base + suffix
-  }
-}
-
-/// A database that a restore or a rollback has put aside: told by its comment, which is ours, in front of the one that it had.
-package struct KeptDatabase: Sendable, Equatable {
-  package let name: String
-  /// Whose place it had.
-  package let live: String
-  package let replaced: Date
-  package let bytes: Int64?
-
-  private static let mark = "Kept by pgbackupd: was "
-
-  /// The comment that marks a database as kept.
-  package static func comment(live: String, at time: Date, before: String?) -> String {
-    "\(mark)'\(live)' until \(time.rfc3339). pgbackupctl rollback puts it back.\n\(before ?? "")"
-  }
-
-  /// Nil where a database is not one of ours.
-  package init?(_ database: PostgresSession.DatabaseFacts) {
-    self.init(name: database.name, comment: database.comment, bytes: database.bytes)
-  }
-
-  init?(name: String, comment: String?, bytes: Int64?) {
-    guard let line = comment?.split(atByte: 10, omittingEmptySubsequences: false).first,
-      line.starts(withBytes: "\(Self.mark)'"), let end = line.lastRange(ofBytes: "' until "),
-      let time = Date(rfc3339: String(line[end.upperBound...].prefix { $0 != " " }.dropLast()))
-    else { return nil }
-    self.name = name
-    live = String(line[line.utf8.index(line.startIndex, offsetBy: Self.mark.utf8.count + 1)..<end.lowerBound])
-    // A dump of a kept database carries its comment: the name has to say the same.
-    guard RestoreNames.isKept(name, of: live) else { return nil }
-    replaced = time
-    self.bytes = bytes
-  }
-
-  /// The comment that a kept database had before; nil where it had none.
-  package static func originalComment(_ comment: String?) -> String? {
-    guard let comment, comment.starts(withBytes: mark) else { return comment }
-    let rest = comment.split(atByte: 10, maxSplits: 1, omittingEmptySubsequences: false).dropFirst().first ?? ""
-    return rest.isEmpty ? nil : String(rest)
   }
 }

@@ -1,3 +1,4 @@
+package import ArtifactFormat
 package import BackupCatalog
 package import Faults
 import Foundation
@@ -10,15 +11,25 @@ import Quoting
 package struct Rollback: Sendable {
   private let maintenance: ConnectionSettings
   private let context: OperationContext
+  private let witnesses: KeptWitnesses
+  private let signingKey: SigningKey?
 
-  package init(on connection: ConnectionSettings, context: OperationContext) {
+  /// - Parameters:
+  ///   - witnesses: who says that a database was put aside.
+  ///   - signingKey: signs the mark of the one that this puts aside.
+  package init(
+    on connection: ConnectionSettings, context: OperationContext, witnesses: KeptWitnesses = .init(),
+    signingKey: SigningKey? = nil
+  ) {
     maintenance = connection.maintenance
     self.context = context
+    self.witnesses = witnesses
+    self.signingKey = signingKey
   }
 
-  /// The databases that restores have put aside on the server, the oldest first.
+  /// The databases of the server that bear the mark of those that were put aside, the oldest first; also those that are in doubt.
   package func kept() async throws(Fault) -> [KeptDatabase] {
-    try await databases().compactMap(KeptDatabase.init).sorted { ($0.replaced, $0.name) < ($1.replaced, $1.name) }
+    KeptDatabase.all(among: try await databases(), witnesses, at: context.now())
   }
 
   package func isThere(_ live: String) async throws(Fault) -> Bool {
@@ -26,29 +37,63 @@ package struct Rollback: Sendable {
   }
 
   /// Puts the database back that was kept last.
-  package func run(_ live: String) async throws(Fault) -> RestoreOutcome {
+  ///
+  /// - Parameters:
+  ///   - chosen: this one of those that bear the mark, whatever there is against it: somebody has looked at it.
+  ///   - command: how that is asked for, for hints.
+  package func run(
+    _ live: String, choosing chosen: String? = nil, command: String? = nil
+  ) async throws(Fault) -> RestoreOutcome {
     let databases = try await databases()
-    let kept = databases.compactMap(KeptDatabase.init).filter { $0.live == live }
-    guard let newest = kept.max(by: { ($0.replaced, $0.name) < ($1.replaced, $1.name) }) else {
-      throw Fault(
-        .rollbackMissing, "Nothing is kept of '\(live)': no restore has replaced it, or what it replaced is gone.",
-        hint: "pgbackupctl status")
-    }
+    let kept = KeptDatabase.all(among: databases, witnesses, at: context.now()).filter { $0.live == live }
+    let newest = try choose(kept, live, chosen, command ?? "pgbackupctl rollback \(shell: live)")
     for name in [live, newest.name] {
       if let fault = databases.first(where: { $0.name == name })?.heldByPrepared { throw fault }
     }
     let now = context.now()
     let present = databases.first { $0.name == live }
     let names = RestoreNames(live: live, at: now, taken: Set(databases.map(\.name)))
-    let original = KeptDatabase.originalComment(databases.first { $0.name == newest.name }?.comment)
+    let original = KeptMark.originalComment(databases.first { $0.name == newest.name }?.comment)
+    let aside = KeptAside(name: names.kept, live: live, time: now, before: present?.comment, key: signingKey)
     let result = try await DatabaseSwap(maintenance: maintenance).run(
-      newest.name, to: live, keeping: present == nil ? nil : names.kept,
-      comment: KeptDatabase.comment(live: live, at: now, before: present?.comment), newComment: .some(original))
+      newest.name, to: live, keeping: present == nil ? nil : aside, newComment: .some(original))
     var outcome = RestoreOutcome(database: live)
     outcome.kept = present == nil ? nil : names.kept
     outcome.downtimeSeconds = result.seconds
     outcome.replaced = newest.replaced
+    outcome.putBack = newest.name
     return outcome
+  }
+
+  /// The newest that is what its mark says. What others have marked is passed over; what may be the newest after all is not.
+  private func choose(
+    _ kept: [KeptDatabase], _ live: String, _ chosen: String?, _ command: String
+  ) throws(Fault) -> KeptDatabase {
+    if let chosen {
+      guard let one = kept.first(where: { $0.name == chosen }) else {
+        throw Fault(
+          .rollbackMissing, "'\(chosen)' is no database that was kept of '\(live)'.",
+          cause: kept.isEmpty ? nil : "those are " + kept.map { "'\($0.name)'" }.joined(separator: ", "),
+          hint: "pgbackupctl status")
+      }
+      return one
+    }
+    let newest = kept.last { $0.doubt == nil }
+    let doubtful = kept.last { one in
+      if case .unknown = one.doubt { newest.map { $0.replaced < one.replaced } ?? true } else { false }
+    }
+    if let doubtful, let doubt = doubtful.doubt {
+      throw Fault(
+        .rollbackRefused,
+        "Nothing was done: '\(doubtful.name)' may be what was kept of '\(live)' last, and may be not.",
+        cause: doubt.reason + (newest.map { "; the newest that is known is '\($0.name)'" } ?? ""),
+        hint: "look into it, then: \(command) --kept \(shell: doubtful.name)")
+    }
+    if let newest { return newest }
+    let strangers = kept.compactMap { one in one.doubt.map { "'\(one.name)': \($0.reason)" } }
+    throw Fault(
+      .rollbackMissing, "Nothing is kept of '\(live)': no restore has replaced it, or what it replaced is gone.",
+      cause: strangers.isEmpty ? nil : strangers.joined(separator: "\n"), hint: "pgbackupctl status")
   }
 
   /// What became of databases that were to be dropped: one that can't be stops none of the others.
@@ -59,13 +104,13 @@ package struct Rollback: Sendable {
     package init() {}
   }
 
-  /// Drops what was kept of these databases and is older than it has to be. Others on the server are somebody else's.
+  /// Drops what was kept of these databases and is older than it has to be: only what is surely that. Others on the server are not ours.
   package func drop(
     olderThan limit: Duration, of isOurs: @Sendable (String) -> Bool
   ) async throws(Fault) -> Removal {
     let now = context.now()
     let old = try await kept().filter {
-      isOurs($0.live) && now.timeIntervalSince($0.replaced) > Double(limit.components.seconds)
+      $0.doubt == nil && isOurs($0.live) && now.timeIntervalSince($0.replaced) > Double(limit.components.seconds)
     }
     return try await drop(old.map(\.name))
   }

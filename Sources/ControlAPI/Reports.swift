@@ -134,6 +134,8 @@ package struct StatusReport: Codable, Sendable {
     package var bytes: Int64?
     /// When it is dropped; nil where it stays until somebody does.
     package var until: Date?
+    /// Why its mark is not believed: neither a rollback nor a sweep touches it.
+    package var doubt: String?
 
     package init(database: String, name: String, replaced: Date, bytes: Int64?, until: Date?) {
       self.database = database

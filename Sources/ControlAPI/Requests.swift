@@ -92,7 +92,13 @@ package struct AdoptableDump: Codable, Sendable {
 /// `POST /v1/rollback`.
 package struct RollbackCommand: Codable, Sendable {
   package var database: String
-  package init(database: String) { self.database = database }
+  /// The database that is put back, whatever there is against it; the newest that is known where nil.
+  package var kept: String?
+
+  package init(database: String, kept: String? = nil) {
+    self.database = database
+    self.kept = kept
+  }
 }
 
 /// `POST /v1/verify`.

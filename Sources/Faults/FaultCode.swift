@@ -14,6 +14,8 @@ package enum FaultCode: String, Sendable, Codable, CaseIterable {
   case databaseRowSecurity = "E-DB-ROW-SECURITY"
   case databaseQuery = "E-DB-QUERY"
   case databaseServer = "E-DB-SERVER"
+  case databaseSuperuser = "E-DB-SUPERUSER"
+  case databaseUnverified = "E-DB-UNVERIFIED"
 
   // the client programs
   case toolMissing = "E-TOOL-MISSING"
@@ -69,6 +71,7 @@ package enum FaultCode: String, Sendable, Codable, CaseIterable {
   case statisticsMissing = "E-STATISTICS-MISSING"
   case adoptRefused = "E-ADOPT-REFUSED"
   case rollbackMissing = "E-ROLLBACK-MISSING"
+  case rollbackRefused = "E-ROLLBACK-REFUSED"
 
   // runs
   case jobMissing = "E-JOB-MISSING"
@@ -104,7 +107,7 @@ extension FaultCode {
     case .usage: .usage
     case .configInvalid, .configUnreadable, .objectiveMissed, .objectiveAtRisk, .quorumMissed, .clockDoubtful,
       .backupDoubtful,
-      .alertUndelivered, .replicationLeft, .statisticsMissing:
+      .alertUndelivered, .replicationLeft, .statisticsMissing, .databaseSuperuser, .databaseUnverified:
       .problemsFound
     case .databaseUnreachable, .storeMissing, .storeUnreachable, .storeUntrusted, .storeSilent, .daemonUnreachable:
       .unreachable
@@ -113,7 +116,8 @@ extension FaultCode {
       .rollbackMissing:
       .notFound
     case .databasePrivilege, .databaseRowSecurity, .toolMissing, .toolTooOld, .storeReadOnly, .storeSpace,
-      .keyMissing, .keyInvalid, .restoreRefused, .adoptRefused, .roleMissing, .extensionMissing, .tablespaceMissing:
+      .keyMissing, .keyInvalid, .restoreRefused, .rollbackRefused, .adoptRefused, .roleMissing, .extensionMissing,
+      .tablespaceMissing:
       .preflightFailed
     case .runConflict, .storeConflict, .daemonRunning, .restoreNameTaken: .conflict
     case .runAborted, .runInterrupted: .aborted

@@ -80,7 +80,7 @@ enum ReportText {
       for one in report.kept {
         kept.add([
           one.database, one.name, one.replaced.rfc3339, one.bytes.map { "\(ByteCount($0))" } ?? "-",
-          one.until?.rfc3339 ?? "dropped by hand",
+          one.doubt.map { "NOT TOUCHED: \($0)" } ?? one.until?.rfc3339 ?? "dropped by hand",
         ])
       }
       sections.append(kept.text)

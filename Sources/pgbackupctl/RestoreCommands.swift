@@ -108,13 +108,19 @@ struct RollbackCommandLine: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "rollback",
     abstract: "Undoes the last restore of a database: the one it replaced comes back, at once.",
-    discussion: "What is replaced by this is kept too, so a second rollback undoes the first.")
+    discussion: """
+      What is replaced by this is kept too, so a second rollback undoes the first. Only a database is put back that the daemon has put \
+      aside, as a signature or the ledger says; --kept names another one that bears the mark, after a look at it.
+      """)
 
   @Argument(help: "The database's name in the configuration; standalone without one: its name on the server.")
   var database: String
   @Flag(name: .long, help: "Don't ask.") var force = false
+  @Option(name: .long, help: "The database to put back, by its name on the server, whatever there is against it.")
+  var kept: String?
   @OptionGroup var connection: ConnectionOptions
   @Flag(name: .long, help: "Work in this process: no daemon.") var standalone = false
+  @Option(name: .long, help: "Standalone: the signing.pub of the daemon that put it aside.") var trust: [String] = []
   @Option(name: .long, help: "Standalone: the server, as a libpq URI or key=value (default: libpq's own).")
   var connect: String?
   @Option(name: .long, help: "Standalone: a configuration file that names the server, as the daemon has it.")
@@ -124,8 +130,9 @@ struct RollbackCommandLine: AsyncParsableCommand {
     try Terminal.confirm("All connections to the database are ended", database: database, force: force)
     let outcome =
       standalone
-      ? try await Standalone.rollback(database, connect: connect, config: config)
-      : try connection.client.post(RestoreOutcome.self, "/v1/rollback", RollbackCommand(database: database))
+      ? try await Standalone.rollback(database, kept: kept, connect: connect, config: config, trust: trust)
+      : try connection.client.post(
+        RestoreOutcome.self, "/v1/rollback", RollbackCommand(database: database, kept: kept))
     try connection.show(outcome) { outcome in
       let kept = outcome.kept.map { "; what it was is kept as '\(line: $0)'" } ?? ""
       let until = outcome.replaced.map { " of \($0.rfc3339)" } ?? ""

@@ -75,14 +75,17 @@ struct Standalone: Sendable {
     } else {
       identities = Keyring(configuration?.dump.identities ?? [], gpg: gpg)
     }
-    trusted =
-      try options.trust.map { path throws(Fault) in
-        let text = (try? String(contentsOfFile: path, encoding: .utf8)) ?? path
-        guard let key = VerifyingKey(parsing: text) else {
-          throw Fault(.keyInvalid, "'\(path)' is no signing.pub.", hint: "name the file, or its second line")
-        }
-        return key
-      } + (configuration?.dump.trustedKeys ?? [])
+    trusted = try Self.keys(options.trust) + (configuration?.dump.trustedKeys ?? [])
+  }
+
+  private static func keys(_ paths: [String]) throws -> [VerifyingKey] {
+    try paths.map { path throws(Fault) in
+      let text = (try? String(contentsOfFile: path, encoding: .utf8)) ?? path
+      guard let key = VerifyingKey(parsing: text) else {
+        throw Fault(.keyInvalid, "'\(path)' is no signing.pub.", hint: "name the file, or its second line")
+      }
+      return key
+    }
   }
 
   private static func place(_ text: String, _ options: StandaloneOptions) throws -> Configuration.Store.Place {
@@ -200,15 +203,29 @@ struct Standalone: Sendable {
     }
   }
 
-  /// Puts back what a restore has replaced.
-  static func rollback(_ database: String, connect: String?, config: String?) async throws -> RestoreOutcome {
+  /// Puts back what a restore has replaced. There is no ledger here: a daemon's signature says what that is, or `kept` does.
+  static func rollback(
+    _ database: String, kept: String?, connect: String?, config: String?, trust: [String]
+  ) async throws -> RestoreOutcome {
     let configuration = try config.map { path in try ConfigurationReader.load(path) }
     let known = configuration?.databases.first { $0.name == database }
     let connection =
       try connect.map { text throws(Fault) in try ConnectionSettings(parsing: text) }
       ?? known?.restoreConnection ?? known?.connection ?? ConnectionSettings(parsing: "")
-    let rollback = Rollback(on: connection, context: OperationContext(now: SystemClock.now, report: { _ in }))
-    return try await Interruptible.run { try await rollback.run(known?.connection["dbname"] ?? database) }
+    var keys = try keys(trust) + (configuration?.dump.trustedKeys ?? [])
+    if let state = configuration?.daemon.state,
+      let text = try? String(contentsOfFile: state + "/signing.pub", encoding: .utf8)
+    {
+      keys += [VerifyingKey(parsing: text)].compactMap { $0 }
+    }
+    let rollback = Rollback(
+      on: connection, context: OperationContext(now: SystemClock.now, report: { _ in }),
+      witnesses: KeptWitnesses(keys: keys))
+    return try await Interruptible.run {
+      try await rollback.run(
+        known?.connection["dbname"] ?? database, choosing: kept,
+        command: "pgbackupctl rollback \(shell: database) --standalone")
+    }
   }
 
   /// A restore from begin to end, with its progress shown.

@@ -265,6 +265,27 @@ import Units
     #expect(try history.beginning(of: "main.one") == at("2026-11-03T12:00:00Z"))
   }
 
+  /// What restores have put aside is known by name until it is put back or dropped: marks of earlier versions have no signature.
+  @Test func theLedgerKnowsWhatWasPutAside() throws {
+    var history = RunHistory()
+    func apply(_ kind: LedgerRecord.Kind, _ database: String, _ detail: [String: String], result: String? = nil) {
+      var record = LedgerRecord(kind, at: now)
+      (record.database, record.detail, record.result) = (database, detail, result)
+      if kind == .runFinished { (record.job, record.run) = ("restore", "r") }
+      history.apply(record)
+    }
+    apply(.runFinished, "shop", ["kept": "shop_before_1"], result: "succeeded")
+    apply(.runFinished, "shop", ["kept": "shop_before_2"], result: "failed")
+    apply(.runFinished, "shop", ["kept": "replaced_3", "schema": "s"], result: "succeeded")
+    apply(.runFinished, "main.app", ["kept": "app_before_4"], result: "succeeded")
+    #expect(history.putAside == ["shop": ["shop_before_1"], "main.app": ["app_before_4"]])
+    apply(.databaseRolledBack, "shop", ["from": "shop_before_1", "kept": "shop_before_5"])
+    #expect(history.putAside["shop"] == ["shop_before_5"])
+    apply(.keptDropped, "main", ["name": "app_before_4"])
+    apply(.keptDropped, "shop", ["name": "shop_before_5"])
+    #expect(history.putAside.values.filter { !$0.isEmpty }.isEmpty)
+  }
+
   @Test func retriesGrow() throws {
     let rule = try #require(RetryRule(parsing: "3 after 5m"))
     #expect((1...4).map { rule.next(after: $0, endedAt: now)?.timeIntervalSince(now) } == [300, 600, 1200, nil])

@@ -19,6 +19,7 @@ struct RestoreFixture {
   let database: String
   let manifest: Manifest
   let identity = AgeIdentity.generate()
+  let signingKey = SigningKey.generate()
 
   init(
     cluster: PrivateCluster? = nil, sample: Int? = 1, sql: String? = nil, isEncrypted: Bool = false,
@@ -53,15 +54,21 @@ struct RestoreFixture {
     at time: Date = Date(timeIntervalSince1970: 1_800_100_000), safety: Restore.SafetyBackup? = nil,
     report: @escaping @Sendable (RunProgress) -> Void = { _ in }
   ) throws -> Restore {
-    Restore(
+    var restore = Restore(
       request, of: manifest, from: stores ?? [workshop.store], identities: [identity],
       on: try connection(cluster, database, user: user), programs: [cluster.binaries],
       context: OperationContext(now: { time }, report: report), logger: Logger(label: "test"), safetyBackup: safety)
+    restore.signingKey = signingKey
+    return restore
   }
 
-  func rollback(at time: Date = Date(timeIntervalSince1970: 1_800_200_000)) throws -> Rollback {
+  /// - Parameter recorded: what the ledger knows.
+  func rollback(
+    at time: Date = Date(timeIntervalSince1970: 1_800_200_000), recorded: Set<String> = []
+  ) throws -> Rollback {
     Rollback(
-      on: try connection(cluster, database), context: OperationContext(now: { time }, report: { _ in }))
+      on: try connection(cluster, database), context: OperationContext(now: { time }, report: { _ in }),
+      witnesses: KeptWitnesses(keys: [signingKey.publicKey], recorded: recorded), signingKey: signingKey)
   }
 
   /// pg_dump's text of a database, without what differs from run to run.

@@ -223,9 +223,15 @@ import Testing
     let restored = try Shell.run(DaemonProcess.program("pgbackupctl"), arguments(cluster.conninfo("postgres")))
     #expect(restored.status == 0, "\(restored.errors)")
     #expect(try cluster.sql(database, "SELECT count(*) FROM t") == "200000\n")
+    // Nobody has signed what is kept: it has to be named.
+    let undo = ["rollback", database, "--standalone", "--connect", cluster.conninfo("postgres"), "--force"]
+    let refused = try Shell.run(DaemonProcess.program("pgbackupctl"), undo)
+    #expect(refused.status == 4, "\(refused.errors)")
+    #expect(refused.errors.contains("--standalone --kept \(database)_before_"), "\(refused.errors)")
+    let kept = try cluster.sql(
+      "postgres", "SELECT datname FROM pg_database WHERE datname LIKE '\(database)\\_before\\_%'")
     let back = try Shell.run(
-      DaemonProcess.program("pgbackupctl"),
-      ["rollback", database, "--standalone", "--connect", cluster.conninfo("postgres"), "--force"])
+      DaemonProcess.program("pgbackupctl"), undo + ["--kept", String(kept.dropLast())])
     #expect(back.status == 0 && back.output.contains("is back as it was before the restore of 20"), "\(back.errors)")
     #expect(try cluster.sql(database, "SELECT count(*) FROM t") == "5\n")
   }

@@ -81,6 +81,7 @@ extension DaemonCore {
       report.databases[index].graceUntil[aspect] = end
     }
     report.copies = copies.copies
+    report.warnings = connectionWarnings.isEmpty ? nil : connectionWarnings
     report.kept = keptDatabases
     report.alerts = await courier.reports
     return Overview(report: report, problems: problems, catalog: catalog, decisions: decisions)

@@ -49,6 +49,10 @@ package actor DaemonCore {
   var restores: [String: Task<Void, Never>] = [:]
   /// What restores have put aside, as it was found last.
   var keptDatabases: [StatusReport.Kept] = []
+  /// What is not as safe as it could be about the connections to databases, as it was found last.
+  var connectionWarnings: [Fault] = []
+  /// In running time.
+  var connectionsLookedAt: TimeInterval = 0
   /// Running time, in seconds.
   var reconciledAt: TimeInterval = 0
   var clockGuard: ClockGuard
@@ -185,6 +189,7 @@ package actor DaemonCore {
   package func settle() async {
     // On the side: a gpg that hangs holds up nobody.
     Task { await self.lookAtKeys() }
+    Task { await self.lookAtConnections() }
     await sweepDrills()
     await catchUpFromCatalog()
     await settleStores()
@@ -242,6 +247,7 @@ package actor DaemonCore {
           await self?.watchWhenDue()
           await self?.settleStoresWhenDue()
           await self?.lookAtKeysWhenDue()
+          await self?.lookAtConnectionsWhenDue()
         }
       })
   }
@@ -353,6 +359,7 @@ package actor DaemonCore {
     await slots.setLimit(new.parallelRuns)
     await installSchedules(afterStart: false)
     if gpg != nil || new.backup.gpg != nil { Task { await self.lookAtKeys() } }
+    Task { await self.lookAtConnections() }
     var record = LedgerRecord(.configurationReloaded, at: now())
     record.by = caller
     record.databases = new.databases.map(\.name)

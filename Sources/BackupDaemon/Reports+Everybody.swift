@@ -19,6 +19,7 @@ extension StatusReport {
     report.kept = []
     for position in report.alerts.indices { report.alerts[position].fault = alerts[position].fault?.forEverybody }
     report.problems = problems.map(\.forEverybody)
+    report.warnings = nil
     return report
   }
 }

@@ -270,7 +270,9 @@ package struct RunHistory: Sendable {
     case .keptDropped:
       // By the entry of the configuration, which may stand for many.
       guard let name = detail["name"] else { return }
-      for (key, _) in putAside where key == database || key.hasPrefix(database + ".") { putAside[key]?.remove(name) }
+      for key in putAside.keys where key == database || key.starts(withBytes: database + ".") {
+        putAside[key]?.remove(name)
+      }
     default: break
     }
   }

@@ -159,6 +159,8 @@ package struct StatusReport: Codable, Sendable {
   /// Nil where backups are not encrypted.
   package var encryption: Encryption?
   package var problems: [Fault]
+  /// What is not as safe as it could be, and breaks nothing: shown, and nobody is called for it.
+  package var warnings: [Fault]?
   /// Who is told when something is wrong.
   package var alerts: [AlertChannelReport] = []
 

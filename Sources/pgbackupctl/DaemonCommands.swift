@@ -1,9 +1,11 @@
 import ArgumentParser
 import BackupConfiguration
+import BackupOperations
 import ControlAPI
 import CronSchedule
 import Faults
 import Foundation
+import PostgresTools
 import Quoting
 import Units
 
@@ -121,13 +123,17 @@ struct ConfigCommand: ParsableCommand {
     commandName: "config", abstract: "Works on configuration files.", subcommands: [ConfigCheckCommand.self])
 }
 
-struct ConfigCheckCommand: ParsableCommand {
+struct ConfigCheckCommand: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
-    commandName: "check", abstract: "Tells every mistake in a configuration file, with its line and column.")
+    commandName: "check", abstract: "Tells every mistake in a configuration file, with its line and column.",
+    discussion: """
+      Asks the servers that answer at once whether a role is more than it needs to be; that, and connections whose server proves nothing, are \
+      warnings, which change no exit code.
+      """)
 
   @Argument(help: "The file.") var file = "/etc/pgbackupd/pgbackupd.yaml"
 
-  func run() throws {
+  func run() async throws {
     let configuration = try ConfigurationReader.load(file)
     Terminal.say("\(line: file) is valid.")
     for database in configuration.databases {
@@ -138,5 +144,38 @@ struct ConfigCheckCommand: ParsableCommand {
       let when = job.timing.map { "\($0.schedule.expression.sentence) (\($0.schedule.zone.identifier))" } ?? "on demand"
       Terminal.say(TerminalText.line("  job \(job.name): \(when)"))
     }
+    for warning in await warnings(configuration) {
+      Terminal.say("warning: " + "\(warning)".lines.joined(separator: "\n  "))
+    }
+  }
+
+  /// In the order of the file; all servers are asked at once, and for a moment only.
+  private func warnings(_ configuration: Configuration) async -> [Fault] {
+    var checks: [ConnectionCheck] = []
+    for database in configuration.databases {
+      checks.append(ConnectionCheck(database.connection.impatient, of: "'\(database.name)'", readsOnly: true))
+      if let connection = database.restoreConnection {
+        checks.append(ConnectionCheck(connection.impatient, of: "'\(database.name)' for restores", readsOnly: false))
+      }
+    }
+    if let server = configuration.drills.server {
+      checks.append(ConnectionCheck(server.impatient, of: "drills", readsOnly: false))
+    }
+    return await withTaskGroup(of: (Int, [Fault]).self) { group in
+      for (position, check) in checks.enumerated() {
+        group.addTask { (position, await check.warnings(within: .seconds(5))) }
+      }
+      var found: [(Int, [Fault])] = []
+      for await one in group { found.append(one) }
+      return found.sorted { $0.0 < $1.0 }.flatMap(\.1)
+    }
+  }
+}
+
+extension ConnectionSettings {
+  fileprivate var impatient: ConnectionSettings {
+    var settings = self
+    settings.setDefault("connect_timeout", "3")
+    return settings
   }
 }

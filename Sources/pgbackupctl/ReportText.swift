@@ -13,6 +13,7 @@ enum ReportText {
       "pgbackupd \(report.version), up \(Duration.seconds(report.now.timeIntervalSince(report.started)).spoken); "
         + (report.problems.isEmpty
           ? "no problems" : "\(report.problems.count) problem\(report.problems.count == 1 ? "" : "s")")
+        + warningCount(report)
     ]
 
     var databases = TextTable([
@@ -100,7 +101,16 @@ enum ReportText {
       sections.append(
         "PROBLEMS\n" + report.problems.map { "  " + "\($0)".lines.joined(separator: "\n  ") }.joined(separator: "\n"))
     }
+    if let warnings = report.warnings, !warnings.isEmpty {
+      sections.append(
+        "WARNINGS\n" + warnings.map { "  " + "\($0)".lines.joined(separator: "\n  ") }.joined(separator: "\n"))
+    }
     return sections.joined(separator: "\n\n")
+  }
+
+  private static func warningCount(_ report: StatusReport) -> String {
+    let count = report.warnings?.count ?? 0
+    return count == 0 ? "" : ", \(count) warning\(count == 1 ? "" : "s")"
   }
 
   static func jobs(_ jobs: [JobReport], now: Date) -> String {

@@ -94,7 +94,7 @@ let package = Package(
     room("BackupCatalog", ["Faults", "Quoting", "Units"]),
     room("AgeEncryption", ["Quoting", crypto, cryptoExtras]),
     room("MetricsText", ["Quoting", coreMetrics]),
-    room("ArtifactFormat", ["AgeEncryption", "CZstd", "CZlib", "Quoting", crypto]),
+    room("ArtifactFormat", ["AgeEncryption", "CZstd", "CZlib", "Quoting", "Units", crypto]),
 
     // Edges: each hides one thing outside the process
     room("Storage", ["CPlatform", "Faults", "QueueExecution", "Units"]),

@@ -23,6 +23,8 @@ package struct Catalog: Sendable {
     package let signature: Signature
     /// The trusted key that has signed it, as the configuration takes keys.
     package let signer: String?
+    /// The trusted key that has signed it and may not sign for its database; the signature is then `invalid`.
+    package var outsider: String?
     /// The file of the newest proof there that somebody who is trusted has signed.
     package var proof: String?
     /// RECOVER.txt is missing there. It tells people the way back, and no command needs it: the backup is whole without.

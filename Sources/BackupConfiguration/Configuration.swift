@@ -75,7 +75,7 @@ package struct Configuration: Sendable, Hashable {
     /// GnuPG, for those who must: seals the key of each backup.
     package var gpg: GnuPG?
     /// Whose signatures count, besides this daemon's own.
-    package var trustedKeys: [VerifyingKey] = []
+    package var trustedKeys: TrustedKeys = []
   }
 
   package struct Load: Sendable, Hashable {

@@ -128,7 +128,7 @@ package struct ConfigurationReader {
     if let section = sections["backup"] { configuration.dump = dump(section) }
     if let section = sections["encryption"] { encryption(section, &configuration.dump) }
     if let section = sections["signing"], let values = section.section(["trusted"]) {
-      configuration.dump.trustedKeys = (values["trusted"]?.texts() ?? []).compactMap(verifyingKey)
+      configuration.dump.trustedKeys = values["trusted"].map(trustedKeys) ?? []
     }
     if let section = sections["objectives"] {
       let values = section.section(["rpo", "proved", "rto", "quorum"])
@@ -376,8 +376,22 @@ package struct ConfigurationReader {
     return GnuPG(recipients: recipients, home: path("home"), passphraseFile: path("passphrase_file"))
   }
 
-  private func verifyingKey(_ node: ConfigurationNode) -> VerifyingKey? {
-    node.value(VerifyingKey.init(parsing:), "is no public key: the second line of a signing.pub, RW…")
+  /// A list of keys, each for any database; or a mapping from keys to the databases that each may sign for.
+  private func trustedKeys(_ node: ConfigurationNode) -> TrustedKeys {
+    let complaint = "is no public key: the second line of a signing.pub, RW…"
+    guard node.isMapping else {
+      return TrustedKeys((node.texts() ?? []).compactMap { $0.value(VerifyingKey.init(parsing:), complaint) })
+    }
+    return TrustedKeys(
+      (node.entries() ?? []).compactMap { text, patterns in
+        guard let key = VerifyingKey(parsing: text) else {
+          patterns.report("'\(text)' \(complaint)")
+          return nil
+        }
+        let databases = patterns.texts()?.compactMap { $0.text() } ?? []
+        if databases.isEmpty { patterns.report("name the databases that the key may sign for; '*' is all of them") }
+        return TrustedKeys.Entry(key, databases: databases)
+      })
   }
 
   private func daemon(_ section: ConfigurationNode) -> Configuration.Daemon {

@@ -21,7 +21,7 @@ actor CatalogKeeper {
 
   private var holdings: [String: Holding] = [:]
   private var stores: [any ObjectStore]
-  private var trusted: [VerifyingKey]
+  private var trusted: TrustedKeys
   private(set) var catalog = Catalog()
   private let readings = TaskChain()
   /// Running time, which no step of the clock moves.
@@ -34,13 +34,13 @@ actor CatalogKeeper {
   /// Backups whose flags somebody has explained.
   private var accepted: Set<BackupID> = []
 
-  init(stores: [any ObjectStore], trusted: [VerifyingKey], patience: Duration = .seconds(30)) {
+  init(stores: [any ObjectStore], trusted: TrustedKeys, patience: Duration = .seconds(30)) {
     self.stores = stores
     self.trusted = trusted
     self.patience = patience
   }
 
-  func use(_ stores: [any ObjectStore], trusted: [VerifyingKey]) {
+  func use(_ stores: [any ObjectStore], trusted: TrustedKeys) {
     // What was checked before was checked with other keys; and a store of the same name may be another one.
     let places = Dictionary(uniqueKeysWithValues: self.stores.map { ($0.name, $0.location) })
     holdings = holdings.filter { name, _ in
@@ -86,7 +86,7 @@ actor CatalogKeeper {
     readAt = changes == begun ? DispatchTime.now().uptimeNanoseconds : nil
   }
 
-  private func read(_ store: any ObjectStore, _ keys: [VerifyingKey]) async {
+  private func read(_ store: any ObjectStore, _ keys: TrustedKeys) async {
     let holding = holdings[store.name] ?? Holding(reader: CatalogReader(trusted: keys))
     guard !holding.isReading else { return }
     holdings[store.name] = holding

@@ -199,6 +199,9 @@ extension DaemonCore {
         "The manifest of \(backup.id) in store '\(placement.store)' is "
           + (placement.signature == .missing
             ? "not signed: it counts for nothing." : "signed by no trusted key, or was changed since."),
+        cause: placement.outsider.map { key in
+          "the key \(key) has signed it; 'signing: trusted:' does not name '\(backup.id.database)' among its databases"
+        },
         hint:
           "if another daemon of yours made it, add its signing.pub to 'signing: trusted:'; else look into that store")
     }

@@ -102,12 +102,12 @@ package struct DaemonPlan: Sendable {
   /// What opens encrypted files here; empty where that is another host's.
   package var identities: Keyring
   /// Whose manifests are believed: this daemon's own key, and those of others that write into the same stores.
-  package var trustedKeys: [VerifyingKey]
+  package var trustedKeys: TrustedKeys
 
   package init(
     databases: [Database], jobs: [Job], stores: [any ObjectStore], backup: Backup.Settings, parallelRuns: Int,
     windDown: Duration, rpo: Duration?, identities: Keyring = [],
-    trustedKeys: [VerifyingKey] = []
+    trustedKeys: TrustedKeys = []
   ) {
     self.trustedKeys = trustedKeys
     self.identities = identities

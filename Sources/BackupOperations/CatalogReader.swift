@@ -18,6 +18,7 @@ package struct CatalogReader: Sendable {
     let manifest: Manifest
     let signature: Catalog.Signature
     var signer: String?
+    var outsider: String?
   }
 
   private struct ProofIdentity: Hashable {
@@ -27,11 +28,11 @@ package struct CatalogReader: Sendable {
 
   private var manifests: [ManifestIdentity: Known] = [:]
   private var proofs: [ProofIdentity: Proof] = [:]
-  private let trusted: [VerifyingKey]
+  private let trusted: TrustedKeys
   private static let recordLimit = ByteCount.mebibytes(16)
 
   /// - Parameter trusted: whose signatures count; without any, none is checked.
-  package init(trusted: [VerifyingKey] = []) { self.trusted = trusted }
+  package init(trusted: TrustedKeys = []) { self.trusted = trusted }
 
   /// Reads all stores. A store that can't be read becomes a problem in the catalog, never a failure of the others.
   package mutating func read(_ stores: [any ObjectStore]) async -> Catalog {
@@ -94,6 +95,7 @@ package struct CatalogReader: Sendable {
           Catalog.Placement(store: store.name, missing: missing, signature: known.signature, signer: known.signer)
         ],
         pin: pin)
+      backup.placements[0].outsider = known.outsider
       backup.proof = await proof(objects, of: manifest, in: store, knownProofs)
       // Another version's text can't be written anew, and nobody needs to hear of that each time.
       backup.placements[0].lacksText =
@@ -147,8 +149,11 @@ package struct CatalogReader: Sendable {
     guard !trusted.isEmpty else { return Known(manifest: manifest, signature: .unchecked) }
     guard let signature else { return Known(manifest: manifest, signature: .missing) }
     let text = String(decoding: try await bytes(signature.key, in: store), as: UTF8.self)
-    let signer = trusted.first { $0.verifies(stored, signature: text) }
-    return Known(manifest: manifest, signature: signer == nil ? .invalid : .valid, signer: signer?.description)
+    return switch trusted.check(stored, signature: text, of: manifest.id.database) {
+    case .valid(let key): Known(manifest: manifest, signature: .valid, signer: key.description)
+    case .outside(let key): Known(manifest: manifest, signature: .invalid, outsider: key.description)
+    case .invalid: Known(manifest: manifest, signature: .invalid)
+    }
   }
 
   private func bytes(_ key: ObjectKey, in store: any ObjectStore) async throws(Fault) -> [UInt8] {

@@ -56,7 +56,7 @@ package enum ProofRecord {
 
   /// The newest proof among a backup's objects that somebody has signed who is trusted; nil where there is none.
   static func read(
-    _ objects: [StoredObject], of manifest: Manifest, in store: any ObjectStore, trusted: [VerifyingKey]
+    _ objects: [StoredObject], of manifest: Manifest, in store: any ObjectStore, trusted: TrustedKeys
   ) async -> Proof? {
     let names = Set(objects.map { String($0.key.name) })
     let proofs = objects.filter { object in
@@ -69,7 +69,7 @@ package enum ProofRecord {
       if !trusted.isEmpty {
         guard names.contains(name + signatureSuffix), let key = ObjectKey(object.key.path + signatureSuffix),
           let signature = try? await store.get(key, limit: limit),
-          trusted.contains(where: { $0.verifies(bytes, signature: String(decoding: signature, as: UTF8.self)) })
+          trusted.isSigned(bytes, signature: String(decoding: signature, as: UTF8.self), of: manifest.id.database)
         else { continue }
       }
       if let proof = try? Proof(decoding: bytes, from: "'\(object.key)' in store '\(store.name)'"),

@@ -15,14 +15,14 @@ package struct Verify: Sendable {
   private let store: any ObjectStore
   private let wanted: VerifyLevel
   private let identities: Keyring
-  private let trusted: [VerifyingKey]
+  private let trusted: TrustedKeys
   private let now: @Sendable () -> Date
   /// Told of stored bytes as they are read.
   private let progress: @Sendable (Int64) -> Void
 
   package init(
     _ manifest: Manifest, in store: any ObjectStore, level: VerifyLevel, identities: Keyring,
-    trusted: [VerifyingKey], now: @escaping @Sendable () -> Date,
+    trusted: TrustedKeys, now: @escaping @Sendable () -> Date,
     progress: @escaping @Sendable (Int64) -> Void = { _ in }
   ) {
     self.manifest = manifest
@@ -87,7 +87,7 @@ package struct Verify: Sendable {
     guard !trusted.isEmpty else { return }
     let signature = try await store.get(try key(BackupLayout.signatureName), limit: limit)
     let text = signature.map { String(decoding: $0, as: UTF8.self) }
-    guard let text, trusted.contains(where: { $0.verifies(stored, signature: text) }) else {
+    guard let text, trusted.isSigned(stored, signature: text, of: manifest.id.database) else {
       throw Fault(
         .signatureInvalid,
         text == nil ? "\(place) is not signed." : "\(place) is signed by no trusted key, or was changed since.",

@@ -43,7 +43,7 @@ struct StandaloneOptions: ParsableArguments {
 struct Standalone: Sendable {
   private let stores: [any ObjectStore]
   private let identities: Keyring
-  private let trusted: [VerifyingKey]
+  private let trusted: TrustedKeys
   private let connect: String?
   private let configuration: Configuration?
 
@@ -75,7 +75,7 @@ struct Standalone: Sendable {
     } else {
       identities = Keyring(configuration?.dump.identities ?? [], gpg: gpg)
     }
-    trusted = try Self.keys(options.trust) + (configuration?.dump.trustedKeys ?? [])
+    trusted = TrustedKeys(try Self.keys(options.trust)) + (configuration?.dump.trustedKeys ?? [])
   }
 
   private static func keys(_ paths: [String]) throws -> [VerifyingKey] {

@@ -53,7 +53,7 @@ struct Assembly {
       parallelRuns: configuration.daemon.parallelRuns,
       windDown: configuration.daemon.windDown, rpo: configuration.rpo,
       identities: Keyring(configuration.dump.identities, gpg: configuration.dump.gpg),
-      trustedKeys: [key.publicKey] + configuration.dump.trustedKeys)
+      trustedKeys: TrustedKeys([key.publicKey]) + configuration.dump.trustedKeys)
     plan.quorum = configuration.quorum
     (plan.proofObjective, plan.rto) = (configuration.proofObjective, configuration.rto)
     plan.state = configuration.daemon.state

@@ -36,11 +36,11 @@ int cplatform_memory_file(const char *name) {
   return file;
 }
 
-int cplatform_rename_exclusive(const char *from, const char *to) {
-  if (renameat2(AT_FDCWD, from, AT_FDCWD, to, RENAME_NOREPLACE) == 0) return 0;
+int cplatform_rename_exclusive(int from_folder, const char *from, int to_folder, const char *to) {
+  if (renameat2(from_folder, from, to_folder, to, RENAME_NOREPLACE) == 0) return 0;
   if (errno != EINVAL && errno != ENOSYS) return -1;
-  if (link(from, to) != 0) return -1;
-  return unlink(from);
+  if (linkat(from_folder, from, to_folder, to, 0) != 0) return -1;
+  return unlinkat(from_folder, from, 0);
 }
 
 void cplatform_trim_heap(void) { malloc_trim(0); }

@@ -10,7 +10,8 @@ package import Units
 /// without replacing anything (`renameat2(2)`, `RENAME_NOREPLACE`), then the directory is fsynced. A crash before the rename
 /// leaves a file in `.incoming/` that the next start sweeps; after it, the object.
 ///
-/// The root directory must exist: a store whose disk is not mounted must not quietly fill the disk below.
+/// The root directory must exist: a store whose disk is not mounted must not quietly fill the disk below. No symbolic
+/// link below the root is followed (`StoreFolder`).
 package struct LocalStore: ObjectStore {
   package let name: String
   package let root: String
@@ -31,7 +32,7 @@ package struct LocalStore: ObjectStore {
     try await blocking { store throws(StorageError) in
       try store.checkRoot()
       guard access(store.root, W_OK | X_OK | R_OK) == 0 else { throw store.error(errno) }
-      try store.makeDirectories(store.incomingPath)
+      _ = try store.folder([Self.incoming[...]], isMaking: true)
     }
   }
 
@@ -39,9 +40,17 @@ package struct LocalStore: ObjectStore {
     try await blocking { store throws(StorageError) in
       try store.checkRoot()
       // Only the folder that the prefix names can hold matches.
-      let folder = prefix.lastIndex(of: "/").map { String(prefix[..<$0]) } ?? ""
+      let path = prefix.lastIndex(of: "/").map { String(prefix[..<$0]) } ?? ""
       var objects: [StoredObject] = []
-      try store.walk(folder) { object in
+      let folder: StoreFolder
+      do throws(StorageError) {
+        folder = try store.folder(path.split(separator: "/"))
+      } catch {
+        // A folder that vanished meanwhile, or never was, holds nothing.
+        if error.kind == .storeMissing { return [] }
+        throw error
+      }
+      try store.walk(folder, path, depth: 0) { object in
         if object.key.path.hasPrefix(prefix) { objects.append(object) }
       }
       return objects.sorted { $0.key < $1.key }
@@ -50,13 +59,17 @@ package struct LocalStore: ObjectStore {
 
   package func stat(_ key: ObjectKey) async throws(StorageError) -> StoredObject? {
     try await blocking { store throws(StorageError) in
-      var status = Glibc.stat()
-      guard lstat(store.path(key), &status) == 0 else {
-        if errno == ENOENT || errno == ENOTDIR {
-          try store.checkRoot()
-          return nil
-        }
-        throw store.error(errno, key)
+      let folder: StoreFolder
+      do throws(StorageError) {
+        folder = try store.folder(of: key)
+      } catch {
+        guard error.kind == .missing else { throw error }
+        try store.checkRoot()
+        return nil
+      }
+      guard let status = folder.status(String(key.name)) else {
+        guard errno == ENOENT else { throw store.error(errno, key) }
+        return nil
       }
       return status.isFile ? status.object(key) : nil
     }
@@ -64,7 +77,7 @@ package struct LocalStore: ObjectStore {
 
   package func read(_ key: ObjectKey, range: Range<UInt64>) async throws(StorageError) -> [UInt8] {
     try await blocking { store throws(StorageError) in
-      let file = open(store.path(key), O_RDONLY | O_CLOEXEC | O_NOFOLLOW)
+      let file = try store.folder(of: key).openFile(String(key.name))
       guard file >= 0 else { throw store.error(errno, key) }
       defer { close(file) }
       var failure: Int32 = 0
@@ -95,10 +108,16 @@ package struct LocalStore: ObjectStore {
   package func upload(_ key: ObjectKey, _ options: UploadOptions) async throws(StorageError) -> any ObjectUpload {
     try await blocking { store throws(StorageError) in
       try store.checkRoot()
-      guard access(store.path(key), F_OK) != 0 else { throw store.error(EEXIST, key) }
-      try store.makeDirectories(store.incomingPath)
-      let temporary = "\(store.incomingPath)/\(getpid())-\(UInt64.random(in: .min ... .max)).part"
-      let file = open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0o600)
+      do throws(StorageError) {
+        let isTaken = try store.folder(of: key).status(String(key.name)) != nil
+        if isTaken { throw store.error(EEXIST, key) }
+      } catch {
+        // The folder comes with its first object.
+        guard error.kind == .missing else { throw error }
+      }
+      let incoming = try store.folder([Self.incoming[...]], isMaking: true)
+      let temporary = "\(getpid())-\(UInt64.random(in: .min ... .max)).part"
+      let file = openat(incoming.descriptor, temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0o600)
       guard file >= 0 else { throw store.error(errno, key) }
       // Held for the upload's life: what nobody holds is a dead process's, and may be swept.
       flock(file, LOCK_EX | LOCK_NB)
@@ -108,31 +127,33 @@ package struct LocalStore: ObjectStore {
 
   package func delete(_ key: ObjectKey) async throws(StorageError) {
     try await blocking { store throws(StorageError) in
-      guard unlink(store.path(key)) == 0 || errno == ENOENT || errno == ENOTDIR else { throw store.error(errno, key) }
       try store.checkRoot()
-      // Folders that became empty go too; rmdir(2) refuses the others.
-      var parent = store.path(key)
-      while let slash = parent.lastIndex(of: "/"), parent[..<slash] != store.root[...] {
-        parent = String(parent[..<slash])
-        if rmdir(parent) != 0 { break }
+      do throws(StorageError) {
+        let folder = try store.folder(of: key)
+        guard unlinkat(folder.descriptor, String(key.name), 0) == 0 || errno == ENOENT else {
+          throw store.error(errno, key)
+        }
+        folder.sync()
+      } catch {
+        // Without its folder it is not there.
+        guard error.kind == .missing else { throw error }
       }
-      // The nearest folder that is still there remembers the removal.
-      let remaining = parent.lastIndex(of: "/").map { String(parent[..<$0]) } ?? store.root
-      store.syncDirectory(access(parent, F_OK) == 0 ? parent : remaining)
+      store.removeEmptyFolders(above: key)
     }
   }
 
   package func link(_ key: ObjectKey, as other: ObjectKey) async throws(StorageError) -> Bool {
     try await blocking { store throws(StorageError) in
-      let target = store.path(other)
-      let folder = String(target.dropLast(other.name.count + 1))
-      try store.makeDirectories(folder)
-      if Glibc.link(store.path(key), target) != 0 {
+      let source = try store.folder(of: key)
+      let folder = try store.folder(of: other, isMaking: true)
+      guard source.status(String(key.name))?.isFile ?? true else { throw store.error(ELOOP, key) }
+      // Without AT_SYMLINK_FOLLOW: a symbolic link that took the file's place is linked as a link, and never read here.
+      if linkat(source.descriptor, String(key.name), folder.descriptor, String(other.name), 0) != 0 {
         // No links on this file system, or too many already: the caller copies.
         if errno == EPERM || errno == EOPNOTSUPP || errno == EMLINK { return false }
         throw store.error(errno, errno == EEXIST ? other : key)
       }
-      store.syncDirectory(folder)
+      folder.sync()
       return true
     }
   }
@@ -140,14 +161,21 @@ package struct LocalStore: ObjectStore {
   package func sweepUnfinished() async throws(StorageError) -> Int {
     try await blocking { store throws(StorageError) in
       try store.checkRoot()
-      let names = (try? store.entries(of: store.incomingPath)) ?? []
-      return names.count { name in
-        let path = "\(store.incomingPath)/\(name)"
-        let file = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW)
-        guard file >= 0 else { return false }
-        defer { close(file) }
-        return flock(file, LOCK_EX | LOCK_NB) == 0 && unlink(path) == 0
+      let incoming: StoreFolder
+      do throws(StorageError) {
+        incoming = try store.folder([Self.incoming[...]])
+      } catch {
+        if error.kind == .storeMissing { return 0 }
+        throw error
       }
+      var swept = 0
+      for name in incoming.names() ?? [] {
+        let file = incoming.openFile(name)
+        guard file >= 0 else { continue }
+        defer { close(file) }
+        if flock(file, LOCK_EX | LOCK_NB) == 0, unlinkat(incoming.descriptor, name, 0) == 0 { swept += 1 }
+      }
+      return swept
     }
   }
 
@@ -163,9 +191,34 @@ package struct LocalStore: ObjectStore {
 // MARK: - Files and directories
 
 extension LocalStore {
-  fileprivate var incomingPath: String { "\(root)/\(Self.incoming)" }
+  /// A folder below the root. One that is missing is `.storeMissing`, as the root itself is.
+  fileprivate func folder(
+    _ parts: [Substring], isMaking: Bool = false, for key: ObjectKey? = nil
+  ) throws(StorageError) -> StoreFolder {
+    do throws(StoreFolder.Failure) {
+      return try StoreFolder(root: root, parts, isMaking: isMaking)
+    } catch {
+      guard let link = error.link else { throw self.error(error.code, key) }
+      throw StorageError(
+        .failed, store: name, key: key,
+        reason: "'\(link)' is a symbolic link, and none is followed inside a store: \(root)")
+    }
+  }
 
-  fileprivate func path(_ key: ObjectKey) -> String { "\(root)/\(key.path)" }
+  /// The folder that a key lies in; `.missing` where there is none.
+  fileprivate func folder(of key: ObjectKey, isMaking: Bool = false) throws(StorageError) -> StoreFolder {
+    try folder(key.path.split(separator: "/").dropLast(), isMaking: isMaking, for: key)
+  }
+
+  /// The folders above a key that became empty go; rmdir(2) refuses the others.
+  private func removeEmptyFolders(above key: ObjectKey) {
+    var parts = key.path.split(separator: "/").dropLast()
+    while let last = parts.popLast() {
+      guard let parent = try? folder(Array(parts)) else { return }
+      guard unlinkat(parent.descriptor, String(last), AT_REMOVEDIR) == 0 || errno == ENOENT else { return }
+      parent.sync()
+    }
+  }
 
   private func blocking<Value: Sendable>(
     _ work: @escaping @Sendable (LocalStore) throws(StorageError) -> Value
@@ -197,56 +250,57 @@ extension LocalStore {
     guard status.st_mode & S_IFMT == S_IFDIR else { throw error(ENOTDIR) }
   }
 
-  /// mkdir -p below the root, each new directory made durable in its parent.
-  fileprivate func makeDirectories(_ path: String) throws(StorageError) {
-    var made = root
-    for part in path.dropFirst(root.count).split(separator: "/") {
-      let parent = made
-      made += "/\(part)"
-      if mkdir(made, 0o700) == 0 { syncDirectory(parent) } else if errno != EEXIST { throw error(errno) }
-    }
-  }
+  /// No backup's folder is deeper than four; the bound is for hostile ones, each level of which holds a descriptor.
+  private static let deepest = 32
 
-  /// fsync(2) of a directory: a rename or an unlink in it is then durable. Some file systems refuse it (EINVAL); there is
-  /// nothing more that could be done for them.
-  fileprivate func syncDirectory(_ path: String) {
-    let directory = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
-    guard directory >= 0 else { return }
-    fsync(directory)
-    close(directory)
-  }
-
-  private func entries(of path: String) throws(StorageError) -> [String] {
-    guard let directory = opendir(path) else { throw error(errno) }
-    defer { closedir(directory) }
-    var names: [String] = []
-    while let entry = readdir(directory) {
-      let name = withUnsafeBytes(of: &entry.pointee.d_name) { String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self) }
-      if name != ".", name != ".." { names.append(name) }
-    }
-    return names
-  }
-
-  private func walk(_ folder: String, _ visit: (StoredObject) -> Void) throws(StorageError) {
-    let path = folder.isEmpty ? root : "\(root)/\(folder)"
-    let names: [String]
-    do {
-      names = try entries(of: path)
-    } catch {
-      // A folder that vanished meanwhile, or never was, holds nothing.
-      if error.kind == .storeMissing { return }
-      throw error
-    }
+  private func walk(
+    _ folder: borrowing StoreFolder, _ path: String, depth: Int, _ visit: (StoredObject) -> Void
+  ) throws(StorageError) {
+    guard let names = folder.names() else { throw error(errno) }
     for name in names {
-      guard let key = ObjectKey(folder.isEmpty ? name : "\(folder)/\(name)") else { continue }
-      var status = Glibc.stat()
-      guard lstat(self.path(key), &status) == 0 else { continue }
+      guard let key = ObjectKey(path.isEmpty ? name : "\(path)/\(name)"), let status = folder.status(name) else {
+        continue
+      }
       if status.st_mode & S_IFMT == S_IFDIR {
-        try walk(key.path, visit)
+        guard depth < Self.deepest else { continue }
+        do throws(StorageError) {
+          try walk(try self.folder(key.path.split(separator: "/")), key.path, depth: depth + 1, visit)
+        } catch {
+          // A folder that vanished meanwhile holds nothing; what became a link is no folder of ours.
+          if error.kind != .storeMissing, !isLink(key) { throw error }
+        }
       } else if status.isFile {
         visit(status.object(key))
       }
     }
+  }
+
+  private func isLink(_ key: ObjectKey) -> Bool {
+    guard let folder = try? folder(of: key), let status = folder.status(String(key.name)) else { return false }
+    return status.st_mode & S_IFMT == S_IFLNK
+  }
+}
+
+// MARK: - Uploads
+
+extension LocalStore {
+  /// Gives a finished upload its key, durably; false where the key's folder vanished meanwhile.
+  fileprivate func appear(_ temporary: String, as key: ObjectKey) throws(StorageError) -> Bool {
+    let incoming = try folder([Self.incoming[...]])
+    let target = try folder(of: key, isMaking: true)
+    guard
+      cplatform_rename_exclusive(incoming.descriptor, temporary, target.descriptor, String(key.name)) == 0
+    else {
+      if errno == ENOENT { return false }
+      throw error(errno, key)
+    }
+    target.sync()
+    return true
+  }
+
+  fileprivate func removeIncoming(_ temporary: String) {
+    guard let incoming = try? folder([Self.incoming[...]]) else { return }
+    unlinkat(incoming.descriptor, temporary, 0)
   }
 }
 
@@ -267,6 +321,7 @@ extension Slice<UnsafeMutableRawBufferPointer> {
 private actor LocalUpload: ObjectUpload {
   private let store: LocalStore
   private let key: ObjectKey
+  /// In `.incoming`.
   private let temporary: String
   private let executor = QueueExecutor(label: "pgbackupd.store.local.upload")
   /// Nil once finished or aborted.
@@ -289,7 +344,7 @@ private actor LocalUpload: ObjectUpload {
   deinit {
     if let file {
       close(file)
-      unlink(temporary)
+      store.removeIncoming(temporary)
     }
   }
 
@@ -319,25 +374,18 @@ private actor LocalUpload: ObjectUpload {
   func finish() throws(StorageError) {
     guard let file else { throw StorageError(.failed, store: store.name, key: key, reason: "the upload has ended") }
     guard fsync(file) == 0 else { throw store.error(errno, key) }
-    let target = "\(store.root)/\(key.path)"
-    let folder = String(target.dropLast(key.name.count + 1))
-    try store.makeDirectories(folder)
-    var renamed = cplatform_rename_exclusive(temporary, target)
-    if renamed != 0 && errno == ENOENT {
+    if try !store.appear(temporary, as: key) {
       // A delete took the folder away because it was empty.
-      try store.makeDirectories(folder)
-      renamed = cplatform_rename_exclusive(temporary, target)
+      guard try store.appear(temporary, as: key) else { throw store.error(ENOENT, key) }
     }
-    guard renamed == 0 else { throw store.error(errno, key) }
     self.file = nil
     close(file)
-    store.syncDirectory(folder)
   }
 
   func abort() {
     guard let file else { return }
     self.file = nil
     close(file)
-    unlink(temporary)
+    store.removeIncoming(temporary)
   }
 }

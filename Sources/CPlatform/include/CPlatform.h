@@ -11,9 +11,9 @@ int cplatform_pipe(int descriptors[2], size_t bytes);
 /// A sealed-by-name anonymous file (memfd_create(2)), mode 0600, close-on-exec. Returns the descriptor, or -1 with errno.
 int cplatform_memory_file(const char *name);
 
-/// rename(2) that fails with EEXIST where the target exists (renameat2 RENAME_NOREPLACE), falling back to link(2) +
-/// unlink(2) on file systems without it. Returns 0, or -1 with errno set.
-int cplatform_rename_exclusive(const char *from, const char *to);
+/// renameat(2) between two open folders that fails with EEXIST where the target exists (renameat2 RENAME_NOREPLACE),
+/// falling back to linkat(2) + unlinkat(2) on file systems without it. Returns 0, or -1 with errno set.
+int cplatform_rename_exclusive(int from_folder, const char *from, int to_folder, const char *to);
 
 /// Gives unused heap pages back to the kernel (malloc_trim(3)).
 void cplatform_trim_heap(void);

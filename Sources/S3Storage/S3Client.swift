@@ -19,6 +19,11 @@ struct S3Request {
   var isWorthWaiting = false
   /// How long the server may take to answer, where that is longer than usual.
   var patience: Duration?
+
+  /// One page of a listing.
+  static func page(_ query: [(name: String, value: String)], key: String? = nil) -> S3Request {
+    S3Request(method: "GET", key: key, query: query, replyLimit: ListingBudget.pageBytes)
+  }
 }
 
 /// An answer that is no success, or none at all.

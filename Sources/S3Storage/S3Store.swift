@@ -18,6 +18,8 @@ package struct S3Store: ObjectStore {
   let uploads = ActiveUploads()
   /// Whether the server knows `If-None-Match`; most do.
   let conditions = SharedValue(true)
+  /// What a listing may cost.
+  var limits = ListingBudget.Limits()
 
   private var settings: S3Settings { client.settings }
 
@@ -78,13 +80,12 @@ package struct S3Store: ObjectStore {
 
   package func list(prefix: String) async throws(StorageError) -> [StoredObject] {
     var objects: [StoredObject] = []
+    var budget = ListingBudget("ListObjectsV2", store: name, limits)
     var token: String?
-    var seen: Set<String> = []
     repeat {
       var query = [("list-type", "2"), ("prefix", fullKey(prefix)), ("encoding-type", "url")]
       if let token { query.append(("continuation-token", token)) }
-      let reply = try document(
-        try await send(S3Request(method: "GET", query: query)), of: "ListObjectsV2", root: "ListBucketResult")
+      let reply = try document(try await send(.page(query)), of: "ListObjectsV2", root: "ListBucketResult")
       let isEncoded = reply["EncodingType"]?.text == "url"
       for entry in reply.all("Contents") {
         guard let key = key(entry["Key"]?.text, isEncoded: isEncoded),
@@ -93,12 +94,9 @@ package struct S3Store: ObjectStore {
         else { continue }
         objects.append(StoredObject(key: key, size: size, modified: modified.timeIntervalSince1970))
       }
-      let next = reply["NextContinuationToken"]?.text
-      // A server that gives the same token again would have us ask for ever.
-      guard next.map({ seen.insert($0).inserted }) ?? true else {
-        throw StorageError(.failed, store: name, reason: "ListObjectsV2 repeats its continuation token")
-      }
-      token = reply["IsTruncated"]?.text == "true" ? next : nil
+      let next = try budget.next(
+        reply, count: reply.children.count, markers: [reply["NextContinuationToken"]?.text])
+      token = next?.first.flatMap(\.self)
     } while token != nil
     return objects.sorted { $0.key < $1.key }
   }
@@ -205,12 +203,13 @@ package struct S3Store: ObjectStore {
   package func unfinished() async throws(StorageError) -> [UnfinishedUpload] {
     var found: [UnfinishedUpload] = []
     let prefix = fullKey("")
-    let listed = try await multiparts(prefix: prefix)
+    let end = limits.end
+    let listed = try await multiparts(prefix: prefix, end: end)
     for upload in listed.uploads where !uploads.contains(upload.id) {
       var last = upload.begun
       do throws(StorageError) {
         // Old is not dead: a slow line may take days, and adds parts meanwhile.
-        last = max(last, try await parts(of: upload).compactMap(\.modified).max() ?? last)
+        last = max(last, try await parts(of: upload, end: end).compactMap(\.modified).max() ?? last)
       } catch  where error.kind == .missing {
         // Ended by somebody since the listing.
         continue
@@ -348,21 +347,21 @@ extension S3Store {
   private func versions(of key: String) async throws(StorageError) -> [String] {
     var found: [String] = []
     var markers: [(name: String, value: String)] = []
+    var budget = ListingBudget("ListObjectVersions", store: name, limits)
     repeat {
       let reply = try document(
-        try await send(S3Request(method: "GET", query: [("versions", ""), ("prefix", key)] + markers)),
+        try await send(.page([("versions", ""), ("prefix", key)] + markers)),
         of: "ListObjectVersions", root: "ListVersionsResult")
       for entry in reply.children
       where ["Version", "DeleteMarker"].contains(entry.name) && entry["Key"]?.text == key {
         if let id = entry["VersionId"]?.text { found.append(id) }
       }
-      let next = [
-        ("key-marker", reply["NextKeyMarker"]?.text), ("version-id-marker", reply["NextVersionIdMarker"]?.text),
-      ]
-      guard next.compactMap(\.1) != markers.map(\.value) else { break }
-      markers = reply["IsTruncated"]?.text == "true" ? next.compactMap { name, value in value.map { (name, $0) } } : []
       // Keys are listed in order: beyond ours there are none of its versions.
-      if reply["NextKeyMarker"].map({ $0.text != key }) ?? true { break }
+      if let last = reply["NextKeyMarker"]?.text, last != key { break }
+      let next = try budget.next(
+        reply, count: reply.children.count,
+        markers: [reply["NextKeyMarker"]?.text, reply["NextVersionIdMarker"]?.text])
+      markers = Self.parameters(["key-marker", "version-id-marker"], next)
     } while !markers.isEmpty
     return found
   }
@@ -389,44 +388,48 @@ struct StoredPart {
 
 extension S3Store {
   /// The unfinished uploads, and by how many seconds the server's clock is ahead of ours.
+  ///
+  /// - Parameter end: where it is a part of a longer work.
   func multiparts(
-    prefix: String
+    prefix: String, end: ContinuousClock.Instant? = nil
   ) async throws(StorageError) -> (uploads: [MultipartUpload], skew: TimeInterval) {
     var found: [MultipartUpload] = []
     var skew: TimeInterval = 0
     var markers: [(name: String, value: String)] = []
+    var budget = ListingBudget("ListMultipartUploads", store: name, limits, most: limits.uploads, end: end)
     repeat {
-      let response = try await send(S3Request(method: "GET", query: [("uploads", ""), ("prefix", prefix)] + markers))
+      let response = try await send(.page([("uploads", ""), ("prefix", prefix)] + markers))
       if let date = response.headers["date"].flatMap(Date.init(http:)) {
         skew = date.timeIntervalSince(client.now())
       }
       let reply = try document(response, of: "ListMultipartUploads", root: "ListMultipartUploadsResult")
-      for entry in reply.all("Upload") {
+      let uploads = reply.all("Upload")
+      for entry in uploads {
         guard let key = entry["Key"]?.text, key.starts(withBytes: prefix), let id = entry["UploadId"]?.text,
           let begun = entry["Initiated"].flatMap({ Date(rfc3339: $0.text) })
         else { continue }
         found.append(MultipartUpload(key: key, id: id, begun: begun))
       }
-      let next = [
-        ("key-marker", reply["NextKeyMarker"]?.text), ("upload-id-marker", reply["NextUploadIdMarker"]?.text),
-      ]
-      .compactMap { name, value in value.map { (name: name, value: $0) } }
-      guard reply["IsTruncated"]?.text == "true", next.map(\.value) != markers.map(\.value) else { break }
-      markers = next
+      let next = try budget.next(
+        reply, count: uploads.count, markers: [reply["NextKeyMarker"]?.text, reply["NextUploadIdMarker"]?.text])
+      markers = Self.parameters(["key-marker", "upload-id-marker"], next)
     } while !markers.isEmpty
     return (found, skew)
   }
 
-  func parts(of upload: MultipartUpload) async throws(StorageError) -> [StoredPart] {
+  func parts(
+    of upload: MultipartUpload, end: ContinuousClock.Instant? = nil
+  ) async throws(StorageError) -> [StoredPart] {
     var parts: [StoredPart] = []
     var marker: String?
+    var budget = ListingBudget("ListParts", store: name, limits, most: limits.parts, end: end)
     repeat {
       var query = [("uploadId", upload.id)]
       if let marker { query.append(("part-number-marker", marker)) }
       let reply = try document(
-        try await send(S3Request(method: "GET", key: upload.key, query: query)), of: "ListParts",
-        root: "ListPartsResult")
-      for entry in reply.all("Part") {
+        try await send(.page(query, key: upload.key)), of: "ListParts", root: "ListPartsResult")
+      let entries = reply.all("Part")
+      for entry in entries {
         guard let number = entry["PartNumber"].flatMap({ Int($0.text) }),
           let size = entry["Size"].flatMap({ Int($0.text) }),
           let etag = entry["ETag"]?.text
@@ -436,11 +439,15 @@ extension S3Store {
             number: number, size: size, etag: etag, checksum: entry["ChecksumSHA256"]?.text,
             modified: entry["LastModified"].flatMap { Date(rfc3339: $0.text) }))
       }
-      let next = reply["NextPartNumberMarker"]?.text
-      guard reply["IsTruncated"]?.text == "true", next != marker else { break }
-      marker = next
+      let next = try budget.next(reply, count: entries.count, markers: [reply["NextPartNumberMarker"]?.text])
+      marker = next?.first.flatMap(\.self)
     } while marker != nil
     return parts.sorted { $0.number < $1.number }
+  }
+
+  /// The markers of the next page as parameters; none behind the last.
+  private static func parameters(_ names: [String], _ markers: [String?]?) -> [(name: String, value: String)] {
+    zip(names, markers ?? []).compactMap { name, value in value.map { (name, $0) } }
   }
 }
 

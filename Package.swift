@@ -198,7 +198,7 @@ let package = Package(
       "BackupDaemonTests",
       [
         "BackupCatalog", "BackupDaemon", "BackupOperations", "ControlAPI", "CronSchedule", "Faults", "HTTPTransport",
-        "Notifications", "PostgresTools", "TestSupport", "Units",
+        "MetricsText", "Notifications", "PostgresTools", "SystemdSupport", "TestSupport", "Units", httpTypes, logging,
       ]),
     tests(
       "BackupOperationsTests",

@@ -2,6 +2,7 @@ package import AgeEncryption
 package import ArtifactFormat
 package import BackupCatalog
 package import CronSchedule
+package import Faults
 package import Notifications
 package import OutsidePrograms
 package import PostgresTools
@@ -137,11 +138,28 @@ package struct Configuration: Sendable, Hashable {
     package var password: Secret?
   }
 
+  /// A user or a group of this machine.
+  package struct Account: Sendable, Hashable {
+    package enum Kind: String, Sendable { case user, group }
+    package var kind: Kind
+    package var name: String
+    /// Nil where there is none of that name.
+    package var number: UInt32?
+
+    package init(kind: Kind, name: String, number: UInt32?) {
+      (self.kind, self.name, self.number) = (kind, name, number)
+    }
+  }
+
   package struct Daemon: Sendable, Hashable {
+    package static let roleNames = ["reader", "operator", "restorer"]
+
     package var state = "/var/lib/pgbackupd"
     package var socket = "/run/pgbackupd/control.sock"
     /// Answers questions to everybody and changes nothing; none where nil.
     package var monitorSocket: String?
+    /// Who may ask for what on the control socket, by role; nil: whoever may open it may everything.
+    package var roles: [String: [Account]]?
     /// Dumps that may run at once, over all databases.
     package var parallelRuns = 2
     /// How long a run may take to end once it is asked to, before it is given up.
@@ -172,6 +190,10 @@ package struct Configuration: Sendable, Hashable {
   package var rto: Duration?
   /// In how many stores a backup must be to count.
   package var quorum = 1
+  /// What is allowed now and should not be, for `config check` and `status`.
+  package var warnings: [Fault] = []
+  /// Where secrets stand in the file itself, as paths of keys.
+  package var inlineSecrets: [String] = []
 }
 
 /// Which databases of a server are meant: at least one `include` matches and no `exclude` does. `*` stands for any

@@ -1,3 +1,4 @@
+import Faults
 import Foundation
 import Quoting
 import Units
@@ -6,6 +7,13 @@ import Yams
 /// Collects problems while a file is read: reading goes on after each, so that all are told at once.
 final class Diagnostics {
   private(set) var problems: [ConfigurationProblem] = []
+  /// What the file may say and should not.
+  private(set) var warnings: [Fault] = []
+  /// Where secrets stand in the file itself, as paths of keys.
+  private(set) var secrets: [String] = []
+
+  func warn(_ fault: Fault) { if !warnings.contains(fault) { warnings.append(fault) } }
+  func noteSecret(_ path: String) { if !secrets.contains(path) { secrets.append(path) } }
 
   func report(_ mark: Mark?, _ path: String, _ message: String) {
     problems.append(
@@ -65,6 +73,24 @@ struct ConfigurationNode {
       return nil
     }
     return text
+  }
+
+  /// The text as the file has it; nil where some of it comes from the environment.
+  var literal: String? {
+    guard case .scalar(let scalar) = node, !isNull, !scalar.string.contains(bytes: "${") else { return nil }
+    return scalar.string
+  }
+
+  /// The text as the file has it, without what comes from the environment.
+  var withoutVariables: String? {
+    guard case .scalar(let scalar) = node, !isNull else { return nil }
+    var (result, rest) = ("", scalar.string[...])
+    while let start = rest.range(ofBytes: "${") {
+      result += rest[..<start.lowerBound]
+      guard let end = rest[start.upperBound...].utf8.firstIndex(of: UInt8(ascii: "}")) else { return result }
+      rest = rest[rest.utf8.index(after: end)...]
+    }
+    return result + rest
   }
 
   /// A text with `${NAME}` replaced from the environment.

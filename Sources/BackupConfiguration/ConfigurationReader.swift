@@ -22,12 +22,16 @@ package struct ConfigurationSurroundings: Sendable {
   package var zone: ZoneRules
   /// The zone of a name; throws where there is none.
   package var zoneNamed: @Sendable (String) throws(Fault) -> ZoneRules
+  /// An account's number; nil where there is none of that name.
+  package var account: @Sendable (Configuration.Account.Kind, String) -> UInt32?
 
   package init(
     variable: @escaping @Sendable (String) -> String?, secretFile: @escaping @Sendable (String) throws(Fault) -> String,
     keyFile: @escaping @Sendable (String) throws(Fault) -> String,
-    zone: ZoneRules, zoneNamed: @escaping @Sendable (String) throws(Fault) -> ZoneRules
+    zone: ZoneRules, zoneNamed: @escaping @Sendable (String) throws(Fault) -> ZoneRules,
+    account: @escaping @Sendable (Configuration.Account.Kind, String) -> UInt32? = SystemAccounts.number
   ) {
+    self.account = account
     self.variable = variable
     self.secretFile = secretFile
     self.keyFile = keyFile
@@ -95,7 +99,9 @@ package struct ConfigurationReader {
     let reader = ConfigurationReader(surroundings)
     let configuration = reader.read(text)
     let problems = reader.diagnostics.problems.sorted { ($0.line, $0.column) < ($1.line, $1.column) }
-    guard let configuration, problems.isEmpty else { throw ConfigurationProblems(file: file, problems: problems) }
+    guard var configuration, problems.isEmpty else { throw ConfigurationProblems(file: file, problems: problems) }
+    configuration.warnings = reader.diagnostics.warnings
+    configuration.inlineSecrets = reader.diagnostics.secrets
     return configuration
   }
 
@@ -398,7 +404,7 @@ package struct ConfigurationReader {
     var daemon = Configuration.Daemon()
     guard
       let values = section.section([
-        "state", "socket", "monitor_socket", "parallel_runs", "stop_within", "reconcile_every",
+        "state", "socket", "monitor_socket", "roles", "parallel_runs", "stop_within", "reconcile_every",
       ])
     else {
       return daemon
@@ -421,6 +427,7 @@ package struct ConfigurationReader {
     }
     // sockaddr_un's sun_path holds 108 bytes, its closing zero among them (unix(7)).
     if daemon.socket.utf8.count > 107 { values["socket"]?.report("a socket's path has 107 bytes at most") }
+    daemon.roles = values["roles"].flatMap(roles)
     if let runs = values["parallel_runs"]?.integer(in: 1...32) { daemon.parallelRuns = runs }
     if let limit = values["stop_within"]?.duration(atLeast: .seconds(1)) {
       // The daemon asks systemd for five minutes of patience, and for no more.

@@ -18,12 +18,12 @@ struct ControlRoutes {
     let router = Router(context: ControlContext.self, options: .autoGenerateHeadEndpoints)
     switch access {
     case .operators:
-      router.add(middleware: PeerMiddleware(isReadOnly: false))
+      router.add(middleware: PeerMiddleware(core: core, isReadOnly: false))
       addReports(to: router)
       addCommands(to: router)
       PageRoutes(core: core).addMetrics(to: router)
     case .everybody:
-      router.add(middleware: PeerMiddleware(isReadOnly: true))
+      router.add(middleware: PeerMiddleware(core: core, isReadOnly: true))
       addPublicReports(to: router)
       PageRoutes(core: core).addMetrics(to: router)
     case .page(let page):
@@ -31,6 +31,11 @@ struct ControlRoutes {
       PageRoutes(core: core).add(to: router)
     }
     return router
+  }
+
+  /// What a kind of listener serves, as `ControlAccess` has its keys.
+  func routes(_ access: ControlServer.Access) -> Set<String> {
+    Set(router(access).routes.map { ControlAccess.key($0.method, $0.path.description) })
   }
 
   private func addReports(to router: Router<ControlContext>) {
@@ -134,7 +139,9 @@ struct ControlRoutes {
     }
     router.post("v1/runs/:run/cancel") { request, context in
       try await Self.requireEnd(request)
-      return try Self.reply(try await core.cancel(context.parameters.get("run") ?? "", by: context.caller))
+      let run = context.parameters.get("run") ?? ""
+      try await core.authorizeCancel(context.peer, of: run)
+      return try Self.reply(try await core.cancel(run, by: context.caller))
     }
     router.post("v1/alerts/test") { request, _ in
       try Self.reply(try await core.testAlerts(try await Self.body(request)))
@@ -241,8 +248,10 @@ struct ControlRoutes {
   }
 }
 
-/// Finds out who is asking, and turns faults into replies.
+/// Finds out who is asking and whether they may, and turns faults into replies.
 private struct PeerMiddleware: RouterMiddleware {
+  let core: DaemonCore
+  /// The socket for everybody: its few routes need no role.
   let isReadOnly: Bool
 
   @concurrent func handle(
@@ -254,8 +263,11 @@ private struct PeerMiddleware: RouterMiddleware {
         Fault(.notAllowed, "This socket only answers questions.", hint: "use the control socket"))
     }
     var context = context
-    context.caller = try? await context.channel.peer().get()
+    context.peer = try? await context.channel.peer()
     do {
+      if !isReadOnly {
+        try await core.authorize(context.peer, for: ControlAccess.rule(request.method, context.endpointPath))
+      }
       return try await next(request, context)
     } catch let fault as Fault {
       return ControlRoutes.response(fault)

@@ -13,7 +13,9 @@ import ServiceLifecycle
 struct ControlContext: RequestContext {
   var coreContext: CoreRequestContextStorage
   let channel: any Channel
-  var caller: Caller?
+  var peer: Peer?
+
+  var caller: Caller? { peer?.caller }
 
   init(source: ApplicationRequestContextSource) {
     coreContext = .init(source: source)
@@ -26,7 +28,7 @@ struct ControlContext: RequestContext {
 /// The socket is bound here and handed to NIO: an inherited umask would decide its mode otherwise.
 package struct ControlServer: Service {
   package enum Access: Sendable {
-    /// The socket's group may do everything.
+    /// The socket's group may do everything, or what `daemon: roles:` says.
     case operators
     /// Anybody may look at what reveals nothing of the data, and change nothing.
     case everybody
@@ -87,7 +89,7 @@ package struct ControlServer: Service {
           try await server.executeThenClose { inbound in
             for try await connection in inbound {
               connections.addTask {
-                open.add(connection.channel, of: try? await connection.channel.peer().get().uid)
+                open.add(connection.channel, of: try? await connection.channel.peer().uid)
                 await http.handle(value: connection, logger: logger)
                 // What a flood has taken is given back when it is over.
                 if open.remove(connection.channel) { cplatform_trim_heap() }
@@ -112,20 +114,20 @@ package struct ControlServer: Service {
 }
 
 extension Channel {
-  /// The process at the other end of a Unix socket (SO_PEERCRED, socket(7)).
-  func peer() -> EventLoopFuture<Caller> {
-    guard let socket = self as? any SocketOptionProvider else {
-      return eventLoop.makeFailedFuture(ChannelError.operationUnsupported)
-    }
-    let credentials: EventLoopFuture<PeerCredentials> = socket.unsafeGetSocketOption(
-      level: .socket, name: NIOBSDSocket.Option(rawValue: SO_PEERCRED))
-    return credentials.map { Caller(uid: $0.uid, pid: $0.pid) }
+  /// The process at the other end of a Unix socket.
+  func peer() async throws -> Peer {
+    try await eventLoop.submit {
+      // On the channel's own loop, which alone closes the socket.
+      try self.pipeline.syncOperations.withUnsafeTransportIfAvailable(of: NIOBSDSocket.Handle.self) {
+        try Peer(socket: $0)
+      }
+    }.get().orThrow(ChannelError.operationUnsupported)
   }
 }
 
-/// `struct ucred` of <sys/socket.h>, field by field.
-private struct PeerCredentials: Sendable {
-  var pid: Int32 = 0
-  var uid: UInt32 = 0
-  var gid: UInt32 = 0
+extension Optional {
+  fileprivate func orThrow(_ error: any Error) throws -> Wrapped {
+    guard let self else { throw error }
+    return self
+  }
 }

@@ -1,4 +1,5 @@
 import Faults
+import Foundation
 import Glibc
 
 /// A listening Unix socket of the control API: one daemon at a time.
@@ -14,9 +15,9 @@ enum ControlSocket {
           .daemonRunning, "Another pgbackupd answers on '\(path)'.",
           hint: "pgbackupctl status, or set 'daemon: socket:'")
       }
-      var status = stat()
-      if lstat(path, &status) == 0 {
-        guard status.st_mode & S_IFMT == S_IFSOCK else {
+      // Of the name itself, and not of what a link leads to.
+      if let status = try? FileManager.default.attributesOfItem(atPath: path) {
+        guard status[.type] as? FileAttributeType == .typeSocket else {
           throw Fault(
             .configInvalid, "'\(path)' is there and no socket; it is not touched.",
             hint: "set another 'daemon: socket:' or 'monitor_socket:'")

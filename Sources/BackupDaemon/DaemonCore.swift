@@ -6,6 +6,7 @@ package import Faults
 package import Foundation
 package import Logging
 package import MetricsText
+import Quoting
 import Storage
 package import SystemdSupport
 import Units
@@ -24,6 +25,8 @@ package actor DaemonCore {
   var standingProblems: [String: Fault] = [:]
   var runners: [String: JobRunner] = [:]
   var isStopping = false
+  /// Requests that were refused for want of a role.
+  var refusals = RefusalBook()
   /// Who has asked restores to end.
   var cancellers: [String: Caller] = [:]
   /// gpg has a secret key here that opens the backups.
@@ -143,6 +146,7 @@ package actor DaemonCore {
       standingProblems["ledger"] = damage
       logger.error(.ledgerDamaged, damage)
     }
+    adoptConfigurationWarnings()
     let history = await ledger.history
     if history.isCorrected(at: now()), let newest = history.newest {
       await recordCorrection(by: newest.timeIntervalSince(now()))
@@ -353,6 +357,7 @@ package actor DaemonCore {
     let changes = plan.changes(to: new)
     let gpg = plan.backup.gpg
     plan = new
+    adoptConfigurationWarnings()
     // A store of the same name may be another one.
     (lockEnds, lockFaults) = ([:], [:])
     await keeper.use(new.stores, trusted: new.trustedKeys)
@@ -373,6 +378,14 @@ package actor DaemonCore {
     await watch()
     await reportStatus()
     return ReloadReport(changes: changes)
+  }
+
+  /// What the file may say and should not stays told until it is mended.
+  private func adoptConfigurationWarnings() {
+    standingProblems = standingProblems.filter { !$0.key.starts(withBytes: "configuration ") }
+    for (number, warning) in plan.configurationWarnings.enumerated() {
+      standingProblems["configuration \(number + 1)"] = warning
+    }
   }
 
   func reportStatus() async {

@@ -2,7 +2,7 @@ package import ArtifactFormat
 package import BackupCatalog
 package import BackupOperations
 package import CronSchedule
-import Faults
+package import Faults
 import Foundation
 package import Notifications
 package import PostgresTools
@@ -97,6 +97,10 @@ package struct DaemonPlan: Sendable {
   package var hooks = Hooks()
   /// What a reload may change of a store besides its place, in words that tell no secret.
   package var storeSettings: [String: String] = [:]
+  /// Who may ask for what on the control socket.
+  package var access = AccessRules(nil)
+  /// What the configuration allows now and will not for long, in the order of the file.
+  package var configurationWarnings: [Fault] = []
   /// Settings that a reload can't change, by their names.
   package var fixed: [String: String] = [:]
   /// What opens encrypted files here; empty where that is another host's.
@@ -319,6 +323,7 @@ extension DaemonPlan {
     for (name, settings) in new.storeSettings.sorted(by: { $0.key < $1.key }) {
       if let old = storeSettings[name], old != settings { changes.append("store '\(name)': its settings have changed") }
     }
+    if access != new.access { changes.append("roles are now: \(new.access.text)") }
     if quorum != new.quorum { changes.append("quorum is now \(new.quorum)") }
     for (key, value) in new.fixed.sorted(by: { $0.key < $1.key }) where fixed[key] != value {
       let former = key.ends(withBytes: "password") ? "the former one" : fixed[key] ?? "none"

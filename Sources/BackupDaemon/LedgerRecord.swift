@@ -47,6 +47,8 @@ package struct LedgerRecord: Codable, Sendable, Equatable {
     case backupUnpinned = "backup.unpinned"
     case leftoversSwept = "leftovers.swept"
     case ledgerRepaired = "ledger.repaired"
+    /// A request on the control socket was refused: `by` has not the role that it needs.
+    case requestRefused = "request.refused"
   }
 
   package var sequence: Int

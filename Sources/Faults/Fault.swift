@@ -4,7 +4,7 @@ import Quoting
 ///
 /// Leaves throw their own small typed errors (`ArchiveError`, `CronParseError`); where a failure leaves a room it becomes a
 /// `Fault`, and a fault crosses the control socket as it is.
-package struct Fault: Error, Sendable, Codable, Equatable {
+package struct Fault: Error, Sendable, Codable, Hashable {
   package var code: FaultCode
   /// One sentence, without secrets, that says what went wrong.
   package var message: String

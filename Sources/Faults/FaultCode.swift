@@ -5,6 +5,8 @@ package enum FaultCode: String, Sendable, Codable, CaseIterable {
   case usage = "E-USAGE"
   case configInvalid = "E-CONFIG-INVALID"
   case configUnreadable = "E-CONFIG-UNREADABLE"
+  case configExposed = "E-CONFIG-EXPOSED"
+  case accountMissing = "E-ACCOUNT-MISSING"
 
   // the database
   case databaseUnreachable = "E-DB-UNREACHABLE"
@@ -41,6 +43,7 @@ package enum FaultCode: String, Sendable, Codable, CaseIterable {
   case storeSpace = "E-STORE-SPACE"
   case storeFailed = "E-STORE-FAILED"
   case storeConflict = "E-STORE-CONFLICT"
+  case storeStale = "E-STORE-STALE"
   case objectMissing = "E-OBJECT-MISSING"
 
   // the catalog
@@ -48,6 +51,7 @@ package enum FaultCode: String, Sendable, Codable, CaseIterable {
   case backupPinned = "E-BACKUP-PINNED"
   case backupLast = "E-BACKUP-LAST"
   case backupDoubtful = "E-BACKUP-DOUBTFUL"
+  case backupNewer = "E-BACKUP-NEWER"
   case signatureInvalid = "E-SIGNATURE-INVALID"
   case manifestInvalid = "E-MANIFEST-INVALID"
   case pinUnreadable = "E-PIN-UNREADABLE"
@@ -107,7 +111,8 @@ extension FaultCode {
     case .usage: .usage
     case .configInvalid, .configUnreadable, .objectiveMissed, .objectiveAtRisk, .quorumMissed, .clockDoubtful,
       .backupDoubtful,
-      .alertUndelivered, .replicationLeft, .statisticsMissing, .databaseSuperuser, .databaseUnverified:
+      .alertUndelivered, .replicationLeft, .statisticsMissing, .databaseSuperuser, .databaseUnverified, .configExposed,
+      .accountMissing, .storeStale, .backupNewer:
       .problemsFound
     case .databaseUnreachable, .storeMissing, .storeUnreachable, .storeUntrusted, .storeSilent, .daemonUnreachable:
       .unreachable

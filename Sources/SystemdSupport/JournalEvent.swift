@@ -33,6 +33,7 @@ package enum JournalEvent: String, Sendable, CaseIterable {
   case clockAdvanced = "0d6a8f2c94be4c1f8a37d51e9b60c7a2"
   case problemOpened = "e5b1d3f70c8a4e629f14a6d28b7c3e95"
   case problemOver = "6c2e9a41f5d74b08b3e07d9c185fa2d6"
+  case requestRefused = "9d1c3f5e7b2a4c68a0e4d6f18b3a5c72"
   /// Whatever is no kind of its own.
   case detail = "4b7e0c95d12f4a86b9e35f7a60d8c1e2"
   case stateDump = "c1b87f1a7323491b99f9cbef0f69a4d0"

@@ -144,7 +144,7 @@ struct ConfigCheckCommand: AsyncParsableCommand {
       let when = job.timing.map { "\($0.schedule.expression.sentence) (\($0.schedule.zone.identifier))" } ?? "on demand"
       Terminal.say(TerminalText.line("  job \(job.name): \(when)"))
     }
-    for warning in await warnings(configuration) {
+    for warning in configuration.warnings + (await warnings(configuration)) {
       Terminal.say("warning: " + "\(warning)".lines.joined(separator: "\n  "))
     }
   }

@@ -69,6 +69,8 @@ struct Assembly {
     for (name, commands) in configuration.hooks.commands {
       if let moment = Hooks.Moment(rawValue: name) { plan.hooks.commands[moment] = commands }
     }
+    plan.access = access
+    plan.configurationWarnings = configuration.warnings
     plan.fixed = [
       "daemon.state": configuration.daemon.state, "daemon.socket": configuration.daemon.socket,
       "daemon.monitor_socket": configuration.daemon.monitorSocket ?? "none",
@@ -89,6 +91,21 @@ struct Assembly {
       ?? (geteuid() == 0
         ? "/var/tmp/pgbackupd-drills-\(Digest.hexadecimal(of: Array(configuration.daemon.state.utf8)).prefix(8))"
         : configuration.daemon.state + "/drills")
+  }
+
+  private var access: AccessRules {
+    AccessRules(
+      configuration.daemon.roles.map { roles in
+        let named = roles.compactMap { name, accounts in
+          Role(rawValue: name).map { ($0, accounts.map(Self.holder)) }
+        }
+        return Dictionary(named, uniquingKeysWith: { first, _ in first })
+      })
+  }
+
+  private static func holder(_ account: Configuration.Account) -> AccessRules.Holder {
+    let number: AccessRules.Holder.Account? = account.number.map { account.kind == .user ? .user($0) : .group($0) }
+    return AccessRules.Holder(name: "\(account.kind.rawValue) \(account.name)", account: number ?? .unknown)
   }
 
   private var load: LoadPolicy {

@@ -45,6 +45,7 @@ struct DaemonCommand: AsyncParsableCommand {
       print(
         "\(config) is valid: \(configuration.databases.count) databases, \(configuration.jobs.count) jobs, \(configuration.stores.count) stores."
       )
+      for warning in configuration.warnings { print("warning: \(warning)") }
       return
     }
     let (level, destination) = (logLevel, DaemonLogHandler.Destination.current)

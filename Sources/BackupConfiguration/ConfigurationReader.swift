@@ -87,7 +87,11 @@ package struct ConfigurationReader {
         hint: "see the example in /usr/share/doc/pgbackupd, or name another file with --config")
     }
     do {
-      return try read(text, file: path, surroundings)
+      var configuration = try read(text, file: path, surroundings)
+      if let exposure = exposure(of: path, secrets: configuration.inlineSecrets) {
+        configuration.warnings.append(exposure)
+      }
+      return configuration
     } catch {
       throw error.fault
     }
@@ -269,6 +273,7 @@ package struct ConfigurationReader {
 
   private func connection(_ node: ConfigurationNode, password: Secret?) -> ConnectionSettings? {
     guard let text = node.text() else { return nil }
+    noteInlinePassword(node)
     do throws(Fault) {
       return try ConnectionSettings(parsing: text, password: password)
     } catch {
@@ -450,7 +455,9 @@ package struct ConfigurationReader {
         return nil
       }
     }
-    return values[name]?.text().map(Secret.init)
+    guard let node = values[name] else { return nil }
+    noteInlineSecret(name, node)
+    return node.text().map(Secret.init)
   }
 
   /// Names become folders, journal fields and words on the command line.

@@ -60,6 +60,7 @@ extension DaemonCore {
     }
     problems += reconcileProblems.map { Problem($0) }
     problems += await vanished(catalog, committed)
+    problems += await stale(catalog, committed, decisions)
     problems += databases.compactMap { database in
       doubtful(database, catalog).map {
         Problem($0, database: database.name, backup: database.newest?.id)

@@ -324,6 +324,7 @@ extension DaemonCore {
   private func restore(
     _ command: RestoreCommand, run: String, isPutBack: Bool = false, report: @escaping @Sendable (RunProgress) -> Void
   ) async throws(Fault) -> Restore {
+    let history = await ledger.history
     let (backup, catalog) = try await find(command.id)
     let database = try restoreDatabase(backup.id.database)
     var request = try RestoreRequest(command, backup.id, database.name, jobs: plan.restoreJobs)
@@ -338,6 +339,7 @@ extension DaemonCore {
       liveName: database.connection["dbname"] ?? backup.manifest.server.database)
     restore.doubt = isPutBack ? nil : backup.doubt(among: catalog)
     restore.signingKey = plan.backup.signingKey
+    restore.cautions = isPutBack ? [] : await cautions(using: backup, in: catalog, before: history)
     return restore
   }
 

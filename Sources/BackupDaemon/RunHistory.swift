@@ -114,6 +114,8 @@ package struct RunHistory: Sendable {
 
   /// Backups that were made, and not deleted since, with the stores that have them.
   package private(set) var committed: Committed = [:]
+  /// Their types: the names of the jobs that made them.
+  package private(set) var types: [BackupID: String] = [:]
   /// Placements whose deletion was begun and has not ended, with their folders.
   package private(set) var deleting: [PlacementKey: String] = [:]
 
@@ -240,6 +242,7 @@ package struct RunHistory: Sendable {
           detail["archive_bytes"] != nil, let stores = detail["stores"]
         {
           committed[backup] = Set(stores.split(separator: ",").map(String.init))
+          types[backup] = record.job
           if firstBackups[database] == nil { firstBackups[database] = backup.time }
           made[backup] = record.sequence
         }
@@ -314,7 +317,7 @@ package struct RunHistory: Sendable {
     committed[backup]?.remove(store)
     deleting[PlacementKey(backup: backup, store: store)] = nil
     if committed[backup]?.isEmpty == true { committed[backup] = nil }
-    if committed[backup] == nil { failedProofs[backup] = nil }
+    if committed[backup] == nil { (failedProofs[backup], types[backup]) = (nil, nil) }
   }
 
   /// A clock that is put right by more runs than that has done none of them twice in any case that was seen.

@@ -29,6 +29,8 @@ package struct Restore: Sendable {
   package var doubt: Fault?
   /// Signs the mark of the database that is put aside.
   package var signingKey: SigningKey?
+  /// What else is to be said of the choice of this backup, in the preview and in the outcome.
+  package var cautions: [Fault] = []
 
   package typealias SafetyBackup =
     @Sendable (ConnectionSettings) async throws(Fault) -> (manifest: Manifest, stores: [any ObjectStore])
@@ -61,6 +63,7 @@ package struct Restore: Sendable {
   /// What would be done, without doing any of it. Throws what would refuse the restore before it begins.
   package func preview() async throws(Fault) -> RestorePreview {
     var preview = try await Preparation(self, readsGlobals: true).preview
+    preview.warnings = cautions + preview.warnings
     if let doubt { preview.warnings.insert(doubt, at: 0) }
     return preview
   }
@@ -78,6 +81,7 @@ package struct Restore: Sendable {
       let refused = request.withGlobals ? try await preparation.makeGlobals() : []
       var outcome = try await place(preparation)
       if !refused.isEmpty { outcome.derived = (outcome.derived ?? []) + refused }
+      outcome.warnings = cautions + outcome.warnings
       if let doubt { outcome.warnings.insert(doubt, at: 0) }
       return outcome
     } catch let error as StorageError {

@@ -110,11 +110,17 @@ struct Standalone: Sendable {
     let catalog = await reader.read(stores)
     if catalog.backups.isEmpty, let problem = catalog.problems.first { throw problem.fault }
     for problem in catalog.problems { Terminal.complain("\(problem.fault)") }
+    for (store, newest, has) in catalog.storesBehind() {
+      let place = stores.first { $0.name == store }?.location ?? store
+      Terminal.complain(
+        "note: \(place) does not show \(newest.id) (\(newest.manifest.type)), which another store has; "
+          + "its newest is \(has): it is behind, or withholds the other")
+    }
     return catalog
   }
 
   func find(_ id: String, acceptUntrusted: Bool) async throws -> (
-    backup: Catalog.Backup, stores: [any ObjectStore], doubt: Fault?
+    backup: Catalog.Backup, stores: [any ObjectStore], doubt: Fault?, caution: Fault?
   ) {
     let catalog = try await catalog()
     let backup = try catalog.select(
@@ -131,19 +137,20 @@ struct Standalone: Sendable {
         hint: "name the signing.pub of the daemon that made it, or add --accept-untrusted")
     }
     return (
-      backup, stores.filter { store in believed.contains { $0.store == store.name } }, backup.doubt(among: catalog)
+      backup, stores.filter { store in believed.contains { $0.store == store.name } }, backup.doubt(among: catalog),
+      catalog.caution(using: backup)
     )
   }
 
   func source(_ id: String, acceptUntrusted: Bool) async throws -> ArchiveSource {
-    let (backup, stores, _) = try await find(id, acceptUntrusted: acceptUntrusted)
+    let (backup, stores, _, _) = try await find(id, acceptUntrusted: acceptUntrusted)
     return try await ArchiveSource(backup.manifest, in: stores, identities: identities)
   }
 
   func restore(
     _ command: RestoreCommand, report: @escaping @Sendable (RunProgress) -> Void
   ) async throws -> Restore {
-    let (backup, stores, doubt) = try await find(command.id, acceptUntrusted: command.acceptUntrusted)
+    let (backup, stores, doubt, caution) = try await find(command.id, acceptUntrusted: command.acceptUntrusted)
     let known = configuration?.databases.first { $0.name == backup.id.database }
     var connection =
       try connect.map { text throws(Fault) in try ConnectionSettings(parsing: text) }
@@ -175,6 +182,7 @@ struct Standalone: Sendable {
       context: context, logger: Logger(label: "pgbackupctl") { _ in SwiftLogNoOpLogHandler() },
       safetyBackup: safetyBackup(backup.manifest, stores[0], programs, context), liveName: live)
     restore.doubt = doubt
+    restore.cautions = caution.map { [$0] } ?? []
     return restore
   }
 

@@ -19,7 +19,7 @@ import Testing
   private struct Repository {
     let store: LocalStore
     let identities: Keyring
-    let trusted: [VerifyingKey]
+    let trusted: TrustedKeys
 
     init(_ version: String, _ kind: String) throws {
       let folder = try #require(Bundle.module.url(forResource: "Golden", withExtension: nil)).appending(path: version)

@@ -94,7 +94,7 @@ import Units
     #expect((discord["allowed_mentions"] as? [String: [String]])?["parse"] == [])
     let embed = try #require((discord["embeds"] as? [[String: Any]])?.first)
     #expect(embed["color"] as? Int == 0xb3261e && (embed["fields"] as? [[String: Any]])?.isEmpty == false)
-    #expect((embed["description"] as? String)?.contains("off<site\\>") == true)
+    #expect((embed["description"] as? String)?.contains("off\\<site\\>") == true)
   }
 
   /// The signature is what Python's hmac makes of the same bytes.

@@ -61,8 +61,36 @@ import Testing
     #expect(
       scanner.statements == [
         "ALTER DATABASE \"a;b\" OWNER TO boss;", "SET client_encoding = 'LATIN1';",
-        "GRANT SELECT ON TABLE t   TO reader;",
+        "GRANT SELECT ON TABLE t\n  TO reader;",
       ])
     #expect(!Self.pass(dump, by: size, isOfOurName: false).text.contains("COMMENT ON"))
+  }
+
+  /// Where the dump itself turns `standard_conforming_strings` off, a backslash hides a quote in every constant: what then looks like a
+  /// statement is none, and what looks like a row may be one.
+  @Test func aDumpIsReadUnderItsOwnSetting() {
+    let dump = #"""
+      SET standard_conforming_strings = off;
+      COMMENT ON TABLE t IS 'a\'; \
+      CREATE DATABASE x; --';
+      ALTER TABLE t OWNER TO boss;
+      SET standard_conforming_strings = on;
+      COMMENT ON TABLE t IS 'a\';
+      CREATE DATABASE y;
+      ALTER TABLE t OWNER TO staff;
+
+      """#
+    let (text, scanner) = Self.pass(dump, by: 4096)
+    #expect(
+      scanner.statements.filter { $0.hasPrefix("ALTER") } == [
+        "ALTER TABLE t OWNER TO boss;", "ALTER TABLE t OWNER TO staff;",
+      ])
+    #expect(text.contains("CREATE DATABASE x") && !text.contains("CREATE DATABASE y"))
+  }
+
+  /// A space before a combining mark is a space to psql.
+  @Test func psqlsOwnLinesAreKnownByTheirBytes() {
+    let (text, scanner) = Self.pass("\\connect \u{301}other\nSELECT 1;\n\\restrict \u{200D}x\r\n", by: 4096)
+    #expect(scanner.commands.count == 2 && !text.contains("other") && text.contains("SELECT 1"))
   }
 }

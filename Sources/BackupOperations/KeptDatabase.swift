@@ -63,12 +63,12 @@ package struct KeptMark: Sendable, Equatable {
   }
 
   /// The owner that the database had when it was put aside, where one of the keys has signed that it is this database.
-  func owner(of identifier: UInt32, signedBy keys: [VerifyingKey]) -> UInt32? {
+  func owner(of identifier: UInt32, signedBy keys: TrustedKeys) -> UInt32? {
     guard let signature else { return nil }
     let message = Self.message(
       name: name, live: live, at: replaced, identifier: identifier, owner: signature.owner)
     let file = "untrusted comment: signature\n\(signature.text)\n"
-    return keys.contains { $0.verifies(message, signature: file) } ? signature.owner : nil
+    return keys.isSigned(message, signature: file, of: live) ? signature.owner : nil
   }
 
   var isSigned: Bool { signature != nil }
@@ -92,11 +92,11 @@ package struct KeptMark: Sendable, Equatable {
 /// Who bears witness of what was put aside.
 package struct KeptWitnesses: Sendable {
   /// Those whose signatures count.
-  package var keys: [VerifyingKey] = []
+  package var keys: TrustedKeys = []
   /// Names that the ledger has on record: marks of earlier versions are not signed.
   package var recorded: Set<String> = []
 
-  package init(keys: [VerifyingKey] = [], recorded: Set<String> = []) {
+  package init(keys: TrustedKeys = [], recorded: Set<String> = []) {
     self.keys = keys
     self.recorded = recorded
   }

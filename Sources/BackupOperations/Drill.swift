@@ -8,8 +8,8 @@ package import Storage
 import Units
 
 /// Restores a backup into a private throw-away server and proves it there: rows, sequences, large objects, the user's own statements,
-/// and amcheck where that is installed. Neither the drill nor code that lies in the backup (functions, views over foreign servers) reaches
-/// production: the server can make no connection to anybody (`ThrowawayServer`).
+/// and amcheck where that is installed. Code that lies in the backup (functions, views over foreign servers) runs there as a superuser, and
+/// reaches nothing but the server's own folder (`ThrowawayServer`).
 ///
 /// Where a server is named in the configuration, the drill restores into a database of its own there, and drops it again. A server whose
 /// system identifier is that of a backed-up one, a standby of one among them, is refused. That server is not ours to confine:
@@ -68,16 +68,28 @@ package struct Drill: Sendable {
       major: manifest.server.versionNumber / 10000, superuser: globals?.firstRole ?? "postgres",
       programs: ClientPrograms(configured: programs),
       root: settings.folder, name: run, connections: settings.jobs * 2)
+    for gap in server.gaps { logger.warning("a drill is not confined as it should be", metadata: ["gap": "\(gap)"]) }
     do {
-      let report = try await prove(on: server.connection, server.versionText, phases)
-      await server.remove()
+      var report = try await prove(on: server.connection, server.versionText, phases)
+      report.gaps = server.gaps.isEmpty ? nil : server.gaps
+      tell(await server.remove())
       return report
     } catch {
       let fault = await judged(Fault(error), on: server.connection)
       // Also where the drill was cancelled: nothing of it stays.
-      await uncancelled { await server.remove() }
-      throw fault
+      let trouble = await uncancelled { await server.remove() }
+      tell(trouble)
+      guard fault.code == .drillFailed, let trouble, trouble.code == .drillFailed else { throw fault }
+      // Why the server went away.
+      throw Fault(trouble.code, trouble.message, cause: fault.cause, hint: trouble.hint)
     }
+  }
+
+  private func tell(_ trouble: Fault?) {
+    guard let trouble else { return }
+    logger.warning(
+      "a drill's server did not end as it should",
+      metadata: ["reason": "\(trouble.message)", "hint": "\(trouble.hint ?? "")"])
   }
 
   /// What a server says that is not there any more is no word about the backup.

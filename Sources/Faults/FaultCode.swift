@@ -68,6 +68,7 @@ package enum FaultCode: String, Sendable, Codable, CaseIterable {
   case tableMissing = "E-TABLE-MISSING"
   case proofFailed = "E-PROOF-FAILED"
   case drillFailed = "E-DRILL-FAILED"
+  case confinementWeak = "E-CONFINEMENT-WEAK"
   case assertionFailed = "E-ASSERTION-FAILED"
   case assertionInvalid = "E-ASSERTION-INVALID"
   case swapFailed = "E-SWAP-FAILED"
@@ -110,9 +111,8 @@ extension FaultCode {
     switch self {
     case .usage: .usage
     case .configInvalid, .configUnreadable, .objectiveMissed, .objectiveAtRisk, .quorumMissed, .clockDoubtful,
-      .backupDoubtful,
-      .alertUndelivered, .replicationLeft, .statisticsMissing, .databaseSuperuser, .databaseUnverified, .configExposed,
-      .accountMissing, .storeStale, .backupNewer:
+      .backupDoubtful, .confinementWeak, .alertUndelivered, .replicationLeft, .statisticsMissing, .databaseSuperuser,
+      .databaseUnverified, .configExposed, .accountMissing, .storeStale, .backupNewer:
       .problemsFound
     case .databaseUnreachable, .storeMissing, .storeUnreachable, .storeUntrusted, .storeSilent, .daemonUnreachable:
       .unreachable

@@ -4,16 +4,14 @@ import Faults
 import Glibc
 import QueueExecution
 import Quoting
-import Subprocess
-import SystemPackage
 package import Units
 
 /// One run of a client program: its own session, a small known environment, no secret on the command line.
 ///
-/// A password goes through an anonymous file that only processes of our user can open (`memfd_create(2)`, mode 0600, read
-/// by libpq as PGPASSFILE), other secrets through one that libpq reads as PGSERVICEFILE: never through the environment and never onto a
-/// disk. When the calling task is cancelled, or
-/// `body` throws, the program and its children get SIGTERM, and SIGKILL ten seconds later.
+/// A password goes through an anonymous file that only this program has open (`memfd_create(2)`, read by libpq as
+/// PGPASSFILE), other secrets through one that libpq reads as PGSERVICEFILE: never through the environment and never
+/// onto a disk. When the calling task is cancelled, or `body` throws, the program and its children get SIGTERM, and
+/// SIGKILL ten seconds later.
 package struct ClientProcess: Sendable {
   package enum Status: Sendable, Equatable {
     case exited(Int32)
@@ -44,85 +42,94 @@ package struct ClientProcess: Sendable {
 
   private let path: String
   private let arguments: [String]
+  private let files: [MemoryFile]
   private let login: ConnectionSettings?
 
-  /// - Parameter login: the connection that `programConninfo` among the arguments names; the program gets what that leaves
-  ///   out. Its password is for this server and user alone.
-  package init(path: String, arguments: [String], login: ConnectionSettings? = nil) {
+  /// - Parameters:
+  ///   - files: what the program may read besides, each at `path(ofFile:)`.
+  ///   - login: the connection that `programConninfo` among the arguments names; the program gets what that leaves out.
+  ///     Its password is for this server and user alone.
+  package init(path: String, arguments: [String], files: [MemoryFile] = [], login: ConnectionSettings? = nil) {
     self.path = path
     self.arguments = arguments
+    self.files = files
     self.login = login
   }
+
+  /// What the program calls a file that it was given: a fresh open of its own descriptor, at the beginning of the
+  /// file. Our own descriptors are closed to it (PR_SET_DUMPABLE).
+  static func path(ofFile index: Int) -> String { "/proc/self/fd/\(index + 3)" }
 
   /// Runs the program with `body` reading its standard output, and returns what `body` returned once both have ended.
   package func stream<Value: Sendable>(
     stallDeadline: Duration, _ body: @Sendable (ProgramOutput) async throws -> Value
   ) async throws -> Outcome<Value> {
-    let files = try SecretFiles(login)
-    defer { files.close() }
     var ends: [Int32] = [0, 0]
     guard cplatform_pipe(&ends, Self.pipeBytes) == 0 else {
       throw Fault(.internal, "No pipe for \(path).", cause: String(cString: strerror(errno)))
     }
-    let complaint: ComplaintFile
+    let (complaint, running): (ComplaintFile, RunningProgram)
     let output: ProgramOutput
     do throws(Fault) {
       // Takes the reading end, also where it throws.
       output = try ProgramOutput(descriptor: ends[0], stallDeadline: stallDeadline)
       complaint = try ComplaintFile()
+      running = try begin(output: ends[1], errors: complaint)
     } catch {
       close(ends[1])
       throw error
     }
-    defer { complaint.close() }
-    let result = try await Subprocess.run(
-      .path(FilePath(path)), arguments: Arguments(arguments), environment: environment(files),
-      platformOptions: Self.options, input: .none,
-      output: .fileDescriptor(FileDescriptor(rawValue: ends[1]), closeAfterSpawningProcess: true),
-      error: .fileDescriptor(FileDescriptor(rawValue: complaint.descriptor), closeAfterSpawningProcess: false)
-    ) { _ in try await body(output) }
-    return Outcome(
-      value: result.closureResult, status: Status(result.terminationStatus), complaint: Self.lastLines(complaint.tail())
-    )
+    close(ends[1])
+    let result = try await running.during { try await body(output) }
+    return Outcome(value: result.value, status: result.status, complaint: Self.lastLines(complaint.tail()))
   }
 
   /// Runs the program and returns what it printed. More than `limit` bytes is a failure.
   package func capture(limit: Int) async throws -> Captured {
-    let files = try SecretFiles(login)
-    defer { files.close() }
-    let result = try await Subprocess.run(
-      .path(FilePath(path)), arguments: Arguments(arguments), environment: environment(files),
-      platformOptions: Self.options, input: .none, output: .bytes(limit: limit), error: .string(limit: 1 << 20))
-    return Captured(
-      standardOutput: result.standardOutput, status: Status(result.terminationStatus),
-      complaint: Self.lastLines(result.standardError))
+    // It may be silent for as long as it likes.
+    let outcome = try await stream(stallDeadline: .seconds(1 << 30)) { output in
+      try await withTaskCancellationHandler {
+        try await DispatchQueue(label: "pgbackupd.program.output").blocking { try Self.all(of: output, limit) }
+      } onCancel: {
+        output.interrupt()
+      }
+    }
+    return Captured(standardOutput: outcome.value, status: outcome.status, complaint: outcome.complaint)
   }
 
-  /// Runs the program with `body` writing its standard input. Where the program ends before it has read all, `body`'s writes fail and
-  /// the program's own words tell why.
+  private static func all(of output: ProgramOutput, _ limit: Int) throws(Fault) -> [UInt8] {
+    var all: [UInt8] = []
+    let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: 65_536, alignment: 1)
+    defer { buffer.deallocate() }
+    while true {
+      let count = try output.read(into: buffer)
+      if count == 0 { return all }
+      guard all.count + count <= limit else {
+        throw Fault(.internal, "A program printed more than \(limit) bytes, and was ended.")
+      }
+      all += buffer[..<count]
+    }
+  }
+
+  /// Runs the program with `body` writing its standard input. Where the program ends before it has read all, `body`'s
+  /// writes fail and the program's own words tell why.
   package func feed(_ body: @Sendable (ProgramInput) async throws -> Void) async throws -> Outcome<Bool> {
-    let files = try SecretFiles(login)
-    defer { files.close() }
     var ends: [Int32] = [0, 0]
     // A socket and no pipe: writing to a program that is gone must be an error, and no signal.
     guard socketpair(AF_UNIX, Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue), 0, &ends) == 0 else {
       throw Fault(.internal, "No socket for \(path).", cause: String(cString: strerror(errno)))
     }
     let input = ProgramInput(descriptor: ends[1])
-    let complaint: ComplaintFile
+    let (complaint, running): (ComplaintFile, RunningProgram)
     do throws(Fault) {
       complaint = try ComplaintFile()
+      running = try begin(input: ends[0], errors: complaint)
     } catch {
       close(ends[0])
       throw error
     }
-    defer { complaint.close() }
-    let result = try await Subprocess.run(
-      .path(FilePath(path)), arguments: Arguments(arguments), environment: environment(files),
-      platformOptions: Self.options,
-      input: .fileDescriptor(FileDescriptor(rawValue: ends[0]), closeAfterSpawningProcess: true), output: .discarded,
-      error: .fileDescriptor(FileDescriptor(rawValue: complaint.descriptor), closeAfterSpawningProcess: false)
-    ) { _ in
+    close(ends[0])
+    let result = try await running.during {
       do {
         try await body(input)
       } catch is ProgramInput.Closed {
@@ -131,67 +138,52 @@ package struct ClientProcess: Sendable {
       await input.end()
       return true
     }
-    return Outcome(
-      value: result.closureResult, status: Status(result.terminationStatus), complaint: Self.lastLines(complaint.tail())
-    )
+    return Outcome(value: result.value, status: result.status, complaint: Self.lastLines(complaint.tail()))
   }
 
-  /// Runs the program so that it, and whatever it begins, can make no connection to anybody, and has no more memory than `memory` in each
-  /// of its processes (`cplatform_run_confined`). Its output is thrown away. Not for what may have to be ended: it is waited for.
-  package func runConfined(memory: ByteCount) async throws -> Captured {
-    let complaint = try ComplaintFile()
-    defer { complaint.close() }
-    var variables = variables(try SecretFiles(nil)).map { "\($0.key)=\($0.value)" }
-    variables.sort()
-    let (path, words, environment, errors) = (path, [path] + arguments, variables, complaint.descriptor)
-    let status = try await DispatchQueue(label: "pgbackupd.confined").blocking {
-      var status: Int32 = 0
-      let isRun = withCStrings(words) { words in
-        withCStrings(environment) { environment in
-          cplatform_run_confined(path, words, environment, errors, UInt64(memory.bytes), &status) == 0
-        }
-      }
-      guard isRun else {
-        throw Fault(
-          .internal, "\(path) could not be run without a way to others.", cause: String(cString: strerror(errno)))
-      }
-      return status
+  private func begin(
+    input: Int32? = nil, output: Int32? = nil, errors: ComplaintFile
+  ) throws(Fault) -> RunningProgram {
+    let secrets = try secretFiles()
+    let nothing = open("/dev/null", O_RDWR | O_CLOEXEC)
+    guard nothing >= 0 else {
+      throw Fault(.internal, "No /dev/null for \(path).", cause: String(cString: strerror(errno)))
     }
-    // As the macros of <sys/wait.h> take it apart.
-    let signal = status & 0x7f
-    return Captured(
-      standardOutput: [], status: signal == 0 ? .exited((status >> 8) & 0xff) : .signaled(signal),
-      complaint: Self.lastLines(complaint.tail()))
+    defer { close(nothing) }
+    var descriptors = [input ?? nothing, output ?? nothing, errors.descriptor] + files.map(\.descriptor)
+    var environment = variables
+    for (position, secret) in secrets.enumerated() {
+      environment[secret.variable] = Self.path(ofFile: files.count + position)
+      descriptors.append(secret.file.descriptor)
+    }
+    return try withExtendedLifetime(secrets) { () throws(Fault) in
+      try RunningProgram(path: path, arguments: arguments, environment: environment, descriptors: descriptors)
+    }
+  }
+
+  /// What the program gets of the connection by files in memory, each with the variable that libpq finds it by.
+  private func secretFiles() throws(Fault) -> [(variable: String, file: MemoryFile)] {
+    guard let login else { return [] }
+    var files: [(variable: String, file: MemoryFile)] = []
+    if login.password != nil { files.append(("PGPASSFILE", try MemoryFile(Array(try login.passwordFile().utf8)))) }
+    if let service = ServiceFile.bytes(login.secrets) { files.append(("PGSERVICEFILE", try MemoryFile(service))) }
+    return files
   }
 
   /// The largest pipe that a user other than root may ask for (fs.pipe-max-size): fewer wake-ups on both sides.
   private static let pipeBytes = 1 << 20
 
-  private static var options: PlatformOptions {
-    var options = PlatformOptions()
-    options.createSession = true
-    options.teardownSequence = [.gracefulShutDown(toProcessGroup: true, allowedDurationToNextStep: .seconds(10))]
-    return options
-  }
-
   /// What a PostgreSQL client needs and nothing else: the daemon's own environment may hold secrets of others.
-  private func environment(_ files: SecretFiles) -> Environment {
-    .custom(
-      Dictionary(uniqueKeysWithValues: variables(files).map { (Environment.Key(stringLiteral: $0), $1) }))
-  }
-
-  private func variables(_ files: SecretFiles) -> [String: String] {
+  private var variables: [String: String] {
     var variables = ["LC_ALL": "C", "TZ": "UTC"]
     for name in ["PATH", "HOME", "USER", "LD_LIBRARY_PATH", "KRB5CCNAME", "KRB5_CONFIG", "SSL_CERT_FILE"] {
       if let value = getenv(name) { variables[name] = String(cString: value) }
     }
     if let options = login?["options"] { variables["PGOPTIONS"] = options }
-    if let password = files.password { variables["PGPASSFILE"] = password.path }
-    if let service = files.service { variables["PGSERVICEFILE"] = service.path }
     return variables
   }
 
-  private static func lastLines(_ text: String) -> String {
+  static func lastLines(_ text: String) -> String {
     let lines = text.lines.filter { !$0.isEmpty }
     // PostgreSQL's programs quote the command behind the error, which may be long.
     let error = lines.lastIndex { $0.contains(bytes: ": error: ") } ?? lines.endIndex
@@ -200,30 +192,16 @@ package struct ClientProcess: Sendable {
 }
 
 extension ClientProcess.Status {
-  fileprivate init(_ status: TerminationStatus) {
-    switch status {
-    case .exited(let code): self = .exited(code)
-    case .signaled(let signal): self = .signaled(signal)
-    }
+  /// A status as waitpid(2) gives it, taken apart as the macros of <sys/wait.h> do.
+  init(waited status: Int32) {
+    let signal = status & 0x7f
+    self = signal == 0 ? .exited((status >> 8) & 0xff) : .signaled(signal)
   }
 }
 
-/// The texts as C has lists of them, ended by a null pointer, for as long as `body` runs.
-private func withCStrings<Value>(
-  _ texts: [String], _ body: (UnsafePointer<UnsafeMutablePointer<CChar>?>) throws -> Value
-) rethrows -> Value {
-  let copies = texts.map { strdup($0) } + [nil]
-  defer { for copy in copies { free(copy) } }
-  return try copies.withUnsafeBufferPointer { list in
-    // Never empty: the null pointer is in it.
-    guard let base = list.baseAddress else { preconditionFailure("a list of at least one") }
-    return try body(base)
-  }
-}
-
-/// What a program says on standard error, in memory: nobody has to read along while it runs, and its end never waits for a
-/// reader.
-private struct ComplaintFile {
+/// What a program says on standard error, in memory: nobody has to read along while it runs, and its end never waits
+/// for a reader.
+final class ComplaintFile: Sendable {
   let descriptor: Int32
 
   init() throws(Fault) {
@@ -241,49 +219,5 @@ private struct ComplaintFile {
     return String(decoding: bytes.prefix(max(0, count)), as: UTF8.self)
   }
 
-  func close() { Glibc.close(descriptor) }
-}
-
-/// What a program gets of a connection by files in memory.
-private struct SecretFiles {
-  let password: PasswordFile?
-  let service: ServiceFile?
-
-  init(_ connection: ConnectionSettings?) throws(Fault) {
-    service = try ServiceFile(connection?.secrets ?? [:])
-    do throws(Fault) {
-      password = try PasswordFile(connection)
-    } catch {
-      service?.close()
-      throw error
-    }
-  }
-
-  func close() {
-    password?.close()
-    service?.close()
-  }
-}
-
-/// A pgpass file in memory.
-private struct PasswordFile {
-  private let descriptor: Int32
-
-  /// Our own descriptor, opened by the child through /proc: a fresh open, at the beginning of the file.
-  var path: String { "/proc/\(getpid())/fd/\(descriptor)" }
-
-  init?(_ login: ConnectionSettings?) throws(Fault) {
-    guard let login, login.password != nil else { return nil }
-    let line = Array(try login.passwordFile().utf8)
-    descriptor = cplatform_memory_file("pgbackupd-pgpass")
-    guard descriptor >= 0 else {
-      throw Fault(.internal, "No memory file for a password.", cause: String(cString: strerror(errno)))
-    }
-    guard write(descriptor, line, line.count) == line.count else {
-      Glibc.close(descriptor)
-      throw Fault(.internal, "A password could not be handed over.", cause: String(cString: strerror(errno)))
-    }
-  }
-
-  func close() { Glibc.close(descriptor) }
+  deinit { close(descriptor) }
 }

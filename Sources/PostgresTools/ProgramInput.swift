@@ -32,11 +32,9 @@ package actor ProgramInput {
   }
 }
 
-/// Bytes that a program reads as a file, in memory and under a path of its own: nothing of a backup touches a disk.
+/// Bytes that a program reads as a file, in memory, by a descriptor that it is given: nothing of a backup touches a disk.
 package final class MemoryFile: Sendable {
-  private let descriptor: Int32
-  /// Our own descriptor, opened by the child through /proc: a fresh open, at the beginning of the file.
-  package var path: String { "/proc/\(getpid())/fd/\(descriptor)" }
+  let descriptor: Int32
 
   package init(_ bytes: [UInt8]) throws(Fault) {
     descriptor = cplatform_memory_file("pgbackupd-file")

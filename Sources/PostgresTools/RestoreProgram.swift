@@ -60,10 +60,11 @@ package struct RestoreProgram: Sendable {
     do {
       let list = try entries.map { try MemoryFile(Self.list($0)) }
       let process = ClientProcess(
-        path: program.path, arguments: arguments(section, list) + ["--jobs=\(jobs)", head.path],
-        login: connection)
+        path: program.path,
+        arguments: arguments(section, listFile: list.map { _ in 1 })
+          + ["--jobs=\(jobs)", ClientProcess.path(ofFile: 0)],
+        files: [head] + (list.map { [$0] } ?? []), login: connection)
       let output = try await process.capture(limit: 1 << 20)
-      _ = list
       if output.status.isSuccess { return nil }
       let fault = fault(output.status, output.complaint)
       // Without a connection nothing of it was made.
@@ -81,7 +82,7 @@ package struct RestoreProgram: Sendable {
     do {
       let list = try MemoryFile(Self.list(entries))
       let process = ClientProcess(
-        path: program.path, arguments: arguments(.data, list), login: connection)
+        path: program.path, arguments: arguments(.data, listFile: 0), files: [list], login: connection)
       let outcome = try await process.feed(body)
       guard !outcome.status.isSuccess else { return }
       let fault = fault(outcome.status, outcome.complaint)
@@ -91,11 +92,11 @@ package struct RestoreProgram: Sendable {
     }
   }
 
-  private func arguments(_ section: Section, _ list: MemoryFile?) -> [String] {
+  private func arguments(_ section: Section, listFile: Int?) -> [String] {
     (isLenient ? [] : ["--exit-on-error"]) + [
       "--no-password", "--section=\(section.rawValue)", "--dbname=\(connection.programConninfo)",
     ]
-      + options.arguments + (list.map { ["--use-list=\($0.path)"] } ?? [])
+      + options.arguments + (listFile.map { ["--use-list=\(ClientProcess.path(ofFile: $0))"] } ?? [])
   }
 
   /// Of a list file `pg_restore` reads the number in front of the semicolon (`SortTocFromFile` of pg_backup_archiver.c).

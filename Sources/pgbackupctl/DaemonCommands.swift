@@ -1,6 +1,8 @@
 import ArgumentParser
+import BackupCatalog
 import BackupConfiguration
 import BackupOperations
+import Confinement
 import ControlAPI
 import CronSchedule
 import Faults
@@ -147,6 +149,10 @@ struct ConfigCheckCommand: AsyncParsableCommand {
     for warning in configuration.warnings + (await warnings(configuration)) {
       Terminal.say("warning: " + "\(warning)".lines.joined(separator: "\n  "))
     }
+    guard configuration.drills.server == nil,
+      configuration.jobs.contains(where: { $0.action == .drill && $0.timing != nil })
+    else { return }
+    for gap in KernelWalls().gaps(nil) { Terminal.say("warning: \(gap)") }
   }
 
   /// In the order of the file; all servers are asked at once, and for a moment only.

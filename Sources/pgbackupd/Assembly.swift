@@ -85,11 +85,12 @@ struct Assembly {
     return plan
   }
 
-  /// PostgreSQL does not run as root, and its account has no way into root's state directory.
+  /// PostgreSQL does not run as root, and the account of drills has no way into root's state directory. /var/lib is root's alone, so that no
+  /// local user can be there first.
   private var drillFolder: String {
     configuration.drills.folder
       ?? (geteuid() == 0
-        ? "/var/tmp/pgbackupd-drills-\(Digest.hexadecimal(of: Array(configuration.daemon.state.utf8)).prefix(8))"
+        ? "/var/lib/pgbackupd-drills-\(Digest.hexadecimal(of: Array(configuration.daemon.state.utf8)).prefix(8))"
         : configuration.daemon.state + "/drills")
   }
 

@@ -12,7 +12,7 @@ cgroup=
 # The programs that a bug report would be about, PostgreSQL, and what pgbackupd links with.
 packages=(
   systemd systemd-sysv dbus procps iproute2 util-linux curl ca-certificates
-  postgresql postgresql-contrib libpq5 libzstd1 zlib1g libxxhash0 libsystemd0 libxml2 age zstd tzdata
+  postgresql postgresql-contrib libpq5 libzstd1 zlib1g libxxhash0 libsystemd0 libseccomp2 libxml2 age zstd tzdata
 )
 
 # within SECONDS COMMAND…: tries the command until it succeeds; fails when it does not in that time. What it printed last stays.

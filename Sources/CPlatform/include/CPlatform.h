@@ -25,12 +25,7 @@ void cplatform_tune_heap(void);
 /// Starts writing a range of a file to the disk without waiting (sync_file_range(2), SYNC_FILE_RANGE_WRITE). A hint.
 void cplatform_begin_writeback(int file, int64_t offset, int64_t count);
 
-/// Runs a program that can reach nobody, waits for it, and gives its exit status as waitpid(2) has it in `status`. The program and all
-/// that it begins may make Unix sockets and wait at them, but connect(2) to nothing, open no socket of another kind, and send to no
-/// address (seccomp(2), which nobody can take off again), and none of the caller's descriptors goes along; each of its processes has at
-/// most `memory` bytes of its own (RLIMIT_DATA).
-///
-/// Blocks. Standard input and output are /dev/null, standard error is `errors`. Returns 0, or -1 with errno where the program could not be
-/// begun, or not so confined: then it has not run.
-int cplatform_run_confined(
-  const char *path, char *const arguments[], char *const environment[], int errors, uint64_t memory, int *status);
+/// Begins a program in a session of its own, with no signal blocked or ignored (posix_spawn(3)). It has `descriptors` as 0, 1, 2 and so on, and
+/// no other one; there are three or more. Returns 0, or an error's number where the program could not be begun.
+int cplatform_spawn(
+  const char *path, char *const arguments[], char *const environment[], const int *descriptors, int count, pid_t *child);

@@ -1,0 +1,6 @@
+#pragma once
+#include <linux/filter.h>
+
+struct cconfinement_filter {
+  struct sock_fprog program;
+};

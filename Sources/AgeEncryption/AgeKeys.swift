@@ -2,6 +2,7 @@ import Crypto
 import CryptoExtras
 import Foundation
 import Quoting
+import Units
 
 /// To whom a file is encrypted.
 package struct AgeRecipient: Sendable, Hashable, CustomStringConvertible {
@@ -84,10 +85,10 @@ package struct AgeRecipient: Sendable, Hashable, CustomStringConvertible {
 package struct AgeIdentity: Sendable, Hashable, CustomStringConvertible {
   private enum Kind: Sendable, Hashable {
     /// The private key's bytes, and those of its public key.
-    case x25519([UInt8], public: [UInt8])
+    case x25519(SecretBytes, public: [UInt8])
     /// The seed, and the public key that comes of it.
-    case hybrid([UInt8], public: [UInt8])
-    case passphrase(String)
+    case hybrid(SecretBytes, public: [UInt8])
+    case passphrase(Secret)
   }
 
   private let kind: Kind
@@ -100,7 +101,7 @@ package struct AgeIdentity: Sendable, Hashable, CustomStringConvertible {
     if text.uppercased() == text, let (prefix, seed) = Bech32.decode(text), prefix == "age-secret-key-pq-",
       let key = HybridKEM.publicKey(ofSeed: seed)
     {
-      self.init(kind: .hybrid(seed, public: key))
+      self.init(kind: .hybrid(SecretBytes(seed), public: key))
       return
     }
     guard text.uppercased() == text, let (prefix, bytes) = Bech32.decode(text), prefix == "age-secret-key-",
@@ -109,10 +110,10 @@ package struct AgeIdentity: Sendable, Hashable, CustomStringConvertible {
     self.init(key)
   }
 
-  package init(passphrase: String) { kind = .passphrase(passphrase) }
+  package init(passphrase: String) { kind = .passphrase(Secret(passphrase)) }
 
   private init(_ key: Curve25519.KeyAgreement.PrivateKey) {
-    kind = .x25519(Array(key.rawRepresentation), public: Array(key.publicKey.rawRepresentation))
+    kind = .x25519(SecretBytes(key.rawRepresentation), public: Array(key.publicKey.rawRepresentation))
   }
 
   package static func generate() -> AgeIdentity { AgeIdentity(.init()) }
@@ -123,7 +124,7 @@ package struct AgeIdentity: Sendable, Hashable, CustomStringConvertible {
     guard let key = HybridKEM.publicKey(ofSeed: seed) else {
       throw .malformedKey("no post-quantum key can be made here")
     }
-    return AgeIdentity(kind: .hybrid(seed, public: key))
+    return AgeIdentity(kind: .hybrid(SecretBytes(seed), public: key))
   }
 
   private init(kind: Kind) { self.kind = kind }
@@ -155,8 +156,8 @@ package struct AgeIdentity: Sendable, Hashable, CustomStringConvertible {
   /// The secret text, for the file that `key generate` writes and for nothing else.
   package var secretText: String {
     switch kind {
-    case .x25519(let key, _): Bech32.encode("age-secret-key-", key).uppercased()
-    case .hybrid(let seed, _): Bech32.encode("age-secret-key-pq-", seed).uppercased()
+    case .x25519(let key, _): Bech32.encode("age-secret-key-", key.copy).uppercased()
+    case .hybrid(let seed, _): Bech32.encode("age-secret-key-pq-", seed.copy).uppercased()
     case .passphrase: ""
     }
   }
@@ -172,7 +173,7 @@ package struct AgeIdentity: Sendable, Hashable, CustomStringConvertible {
         guard stanza.arguments.count == 1, let share = Base64.decode(stanza.arguments[0]), share.count == 32,
           stanza.body.count == 32
         else { throw .malformedHeader("an X25519 recipient is malformed") }
-        guard let key = try? Curve25519.KeyAgreement.PrivateKey(rawRepresentation: bytes),
+        guard let key = try? bytes.withBytes({ try Curve25519.KeyAgreement.PrivateKey(rawRepresentation: $0) }),
           let secret = try? key.sharedSecretFromKeyAgreement(with: .init(rawRepresentation: share)),
           let wrapKey = try? X25519.wrapKey(secret, share: share, recipient: recipient)
         else { throw .malformedHeader("an X25519 share is no point to agree on") }
@@ -182,7 +183,7 @@ package struct AgeIdentity: Sendable, Hashable, CustomStringConvertible {
         else {
           throw .malformedHeader("a post-quantum recipient is malformed")
         }
-        if let fileKey = try HybridKEM.open(stanza.body, share, seed) { return fileKey }
+        if let fileKey = try HybridKEM.open(stanza.body, share, seed.copy) { return fileKey }
       case (.passphrase(let text), "scrypt"):
         // Alone in its file: else a second recipient could tell that somebody knows the passphrase.
         guard header.stanzas.count == 1, stanza.arguments.count == 2, let salt = Base64.decode(stanza.arguments[0]),
@@ -192,7 +193,9 @@ package struct AgeIdentity: Sendable, Hashable, CustomStringConvertible {
         guard (1...Self.logNLimit).contains(logN) else {
           throw .malformedHeader("the passphrase's work factor \(logN) is beyond \(Self.logNLimit)")
         }
-        if let key = try? Scrypt.key(text, salt: salt, logN: logN), let fileKey = KeyWrap.open(stanza.body, with: key) {
+        if let key = try? Scrypt.key(text.revealed, salt: salt, logN: logN),
+          let fileKey = KeyWrap.open(stanza.body, with: key)
+        {
           return fileKey
         }
       default: continue

@@ -1,12 +1,13 @@
 import Crypto
 import Foundation
 import Quoting
+import Units
 
 /// Ed25519 signatures in the files of OpenBSD's signify(1): two lines, a comment and Base64. `signify-openbsd -V` checks them.
 ///
 /// The Base64 holds the algorithm (`Ed`), the key's number (8 bytes that tell keys apart and prove nothing), and the signature or key.
 package struct SigningKey: Sendable, Hashable, CustomStringConvertible {
-  private let seed: [UInt8]
+  private let seed: SecretBytes
   private let number: [UInt8]
   package let publicKey: VerifyingKey
 
@@ -17,7 +18,7 @@ package struct SigningKey: Sendable, Hashable, CustomStringConvertible {
   }
 
   private init(_ seed: [UInt8], _ number: [UInt8], _ publicKey: [UInt8]) {
-    self.seed = seed
+    self.seed = SecretBytes(seed)
     self.number = number
     self.publicKey = VerifyingKey(number: number, key: publicKey)
   }
@@ -36,7 +37,7 @@ package struct SigningKey: Sendable, Hashable, CustomStringConvertible {
 
   /// The secret key file, for the state directory and nothing else.
   package var secretText: String {
-    let pair = seed + publicKey.key
+    let pair = seed.copy + publicKey.key
     let salt = [UInt8](repeating: 0, count: 16)
     let bytes = Array("EdBK".utf8) + [0, 0, 0, 0] + salt + SHA512.hash(data: pair).prefix(8) + number + pair
     return SignifyFile.text("pgbackupd secret key", bytes)
@@ -44,7 +45,8 @@ package struct SigningKey: Sendable, Hashable, CustomStringConvertible {
 
   /// The signature file of a message.
   package func sign(_ message: [UInt8]) throws -> String {
-    let signature = try Curve25519.Signing.PrivateKey(rawRepresentation: seed).signature(for: message)
+    let key = try seed.withBytes { try Curve25519.Signing.PrivateKey(rawRepresentation: $0) }
+    let signature = try key.signature(for: message)
     return SignifyFile.text(
       "verify with the public key of the pgbackupd that made it", Array("Ed".utf8) + number + signature)
   }

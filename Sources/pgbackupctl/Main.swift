@@ -1,4 +1,5 @@
 import ArgumentParser
+import Confinement
 import Faults
 import Foundation
 import Quoting
@@ -24,6 +25,10 @@ struct Pgbackupctl: ParsableCommand {
 
 @main struct Main {
   static func main() async {
+    // It may hold an identity, or a password.
+    if let reason = PrivateMemory.begin() {
+      Terminal.complain("The kernel does not keep this process's memory private: \(reason)")
+    }
     do {
       var command = try Pgbackupctl.parseAsRoot()
       if var command = command as? any AsyncParsableCommand { try await command.run() } else { try command.run() }

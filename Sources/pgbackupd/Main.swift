@@ -3,6 +3,7 @@ import BackupConfiguration
 import BackupDaemon
 import BackupOperations
 import CPlatform
+import Confinement
 import ControlAPI
 import CoreMetrics
 import Faults
@@ -114,6 +115,9 @@ struct DaemonCommand: AsyncParsableCommand {
     signal(SIGHUP, SIG_IGN)
     signal(SIGUSR1, SIG_IGN)
     cplatform_tune_heap()
+    if let reason = PrivateMemory.begin() {
+      FileHandle.standardError.write(Data("The kernel does not keep this process's memory private: \(reason)\n".utf8))
+    }
     do {
       let command = try DaemonCommand.parse()
       try await command.run()

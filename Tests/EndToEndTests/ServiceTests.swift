@@ -195,6 +195,47 @@ import Testing
     #expect(try daemon.ctl("backup", "shop", "--type", "daily").status == 0)
   }
 
+  /// Another process of its account reads neither its memory nor its environment or descriptors, and gets no core. Its own programs get their
+  /// password all the same.
+  @Test(.enabled(if: geteuid() == 0, "It needs an account to run as.")) func itsMemoryIsItsOwn() throws {
+    let folder = TemporaryFolder()
+    let cluster = try PrivateCluster(authentication: ["local all keyed scram-sha-256"])
+    let database = try cluster.makeDatabase()
+    try cluster.sql(
+      database, "CREATE ROLE keyed LOGIN PASSWORD 'a password'; GRANT pg_read_all_data TO keyed; CREATE TABLE t ()")
+    let asAccount = ["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups"]
+    _ = try folder.write("password", "a password\n")
+    try Shell.must("chown", ["nobody", folder.path, folder.file("password")])
+    let daemon = try DaemonProcess(
+      """
+      databases:
+        shop: { connect: "\(cluster.conninfo(database, user: "keyed"))", password_file: \(folder.file("password")) }
+      jobs: { daily: { schedule: "0 2 * * *", zone: UTC } }
+      daemon: { state: \(folder.file("state")), socket: \(folder.file("control.sock")) }
+      """, in: folder,
+      // The file's owner is root; the socket that it notifies is too.
+      prefix: [
+        "sh", "-c", "chmod a+r \"$0\"; chmod a+w \"$1\"; shift; exec \"$@\"", folder.file("pgbackupd.yaml"),
+        folder.file("notify"),
+      ] + asAccount)
+    try daemon.waitFor("READY=1")
+    let process = "/proc/\(daemon.processIdentifier)"
+    let limits = try Shell.must("cat", ["\(process)/limits"]).split(separator: "\n")
+    #expect(limits.contains { $0.hasPrefix("Max core file size") && $0.split(separator: " ").contains("0") })
+    #expect(try Shell.must("stat", ["-c", "%U", "\(process)/environ"]) == "root\n")
+    for name in ["environ", "mem", "maps", "fd/1"] {
+      let look = try Shell.run(asAccount[0], asAccount.dropFirst() + ["head", "-c1", "\(process)/\(name)"])
+      #expect(look.status != 0 && look.errors.contains("Permission denied"), "\(name): \(look.errors)")
+    }
+    // What any other process of the account shows.
+    let other = try ChildProcess(asAccount[0], asAccount.dropFirst() + ["sleep", "1000"])
+    try eventually("it is nobody's") {
+      try Shell.must("stat", ["-c", "%U", "/proc/\(other.processIdentifier)/environ"]) == "nobody\n"
+    }
+    let backup = try daemon.ctl("backup", "shop")
+    #expect(backup.status == 0, "\(backup.errors)")
+  }
+
   /// Garbage on the socket, a line that never ends, a gigabyte of body: none of it is kept.
   @Test func clientsThatFlood() throws {
     let (daemon, _, _) = try start()

@@ -2,7 +2,8 @@ import Faults
 import Foundation
 import TestSupport
 import Testing
-import Units
+
+@testable import Units
 
 @Suite struct DurationTests {
   static let valid: [(String, Int64, String)] = [
@@ -91,6 +92,14 @@ import Units
       #expect(!text.contains("hunter2"))
     }
     #expect(secret.revealed == "hunter2")
+    #expect(secret == Secret("hunter2") && secret != Secret("hunter3") && Secret("").revealed == "")
+  }
+
+  @Test func aKeyIsErasedInItsPlace() {
+    let key = SecretBytes([1, 2, 3])
+    #expect(key.copy == [1, 2, 3] && key == SecretBytes([1, 2, 3]) && "\(key)" == "•••")
+    key.erase()
+    #expect(key.copy == [0, 0, 0])
   }
 }
 

@@ -193,7 +193,7 @@ let package = Package(
     tests("CronScheduleTests", ["CronSchedule", "TestSupport", "Units", crypto], resources: [.copy("Vectors")]),
     tests("PostgresArchiveTests", ["PostgresArchive"], resources: [.copy("Golden")]),
     tests("BackupCatalogTests", ["BackupCatalog", "Faults", "Units"]),
-    tests("AgeEncryptionTests", ["AgeEncryption", "TestSupport", crypto], resources: [.copy("Vectors")]),
+    tests("AgeEncryptionTests", ["AgeEncryption", "CZlib", "TestSupport", crypto], resources: [.copy("Vectors")]),
     tests("ArtifactFormatTests", ["ArtifactFormat", "TestSupport"]),
     tests("StorageTests", ["Faults", "HTTPTransport", "S3Storage", "Storage", "TestSupport", "Units", crypto]),
     tests(

@@ -22,10 +22,11 @@ package enum AgeArmor {
     let lines = trimmed.split(atByte: 10, omittingEmptySubsequences: false).map { line in
       String(line.ends(withBytes: "\r") ? Substring(line.utf8.dropLast()) : line)
     }
-    guard lines.count >= 3, lines.first == begin, lines.last == end else {
+    guard lines.count >= 2, lines.first == begin, lines.last == end else {
       throw .malformedHeader("its armor is incomplete")
     }
     let body = lines.dropFirst().dropLast()
+    if body.isEmpty { return [] }
     // Full lines but for the last: anything else could hide bytes.
     guard body.dropLast().allSatisfy({ $0.utf8.count == 64 }), let last = body.last, (1...64).contains(last.utf8.count)
     else { throw .malformedHeader("its armor's lines are not of 64 characters") }

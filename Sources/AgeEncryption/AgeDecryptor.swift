@@ -30,9 +30,7 @@ package struct AgeDecryptor: Sendable {
 
   /// The last chunk's bytes. A message can't end without a chunk that is marked as the last.
   package mutating func finish() throws(AgeError) -> [UInt8] {
-    guard payload != nil else {
-      throw pending.isEmpty ? .truncated : .malformedHeader("it is cut off")
-    }
+    guard payload != nil else { throw .malformedHeader("it is cut off") }
     defer { pending = [] }
     do {
       return try open(0..<pending.count, isLast: true)
@@ -75,6 +73,10 @@ struct AgeOpening {
   init?(_ bytes: [UInt8], _ identities: [AgeIdentity]) throws(AgeError) {
     guard let header = try AgeHeader(reading: bytes), bytes.count >= header.length + AgePayload.nonceBytes else {
       return nil
+    }
+    // Also where a key opens the file: who adds a recipient could not know the passphrase ("The scrypt recipient type").
+    guard header.stanzas.count == 1 || !header.stanzas.contains(where: { $0.type == "scrypt" }) else {
+      throw .malformedHeader("a passphrase stands beside other recipients")
     }
     for identity in identities {
       guard let fileKey = try identity.unwrap(header) else { continue }

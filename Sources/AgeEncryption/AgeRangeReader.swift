@@ -20,16 +20,22 @@ package struct AgeRangeReader: Sendable {
     var head: [UInt8] = []
     var opened: AgeOpening?
     while opened == nil {
-      let wanted = min(storedBytes, max(Self.firstFetch, UInt64(head.count) * 8))
-      guard wanted > head.count, wanted <= AgeHeader.lengthLimit else { throw AgeError.truncated }
-      head += try await fetch(UInt64(head.count)..<wanted)
+      let limit = min(storedBytes, UInt64(AgeHeader.lengthLimit))
+      let wanted = min(limit, max(Self.firstFetch, UInt64(head.count) * 8))
+      guard wanted > head.count else { throw AgeError.malformedHeader("it is cut off, or too long") }
+      let piece = try await fetch(UInt64(head.count)..<wanted)
+      guard head.count + piece.count == wanted else { throw AgeError.truncated }
+      head += piece
       opened = try AgeOpening(head, identities)
     }
     guard let opened else { throw AgeError.truncated }
     let offset = UInt64(opened.payloadOffset)
     let body = storedBytes - offset
     let chunks = max(1, (body + UInt64(AgePayload.sealedBytes) - 1) / UInt64(AgePayload.sealedBytes))
-    guard body >= chunks * UInt64(AgePayload.tagBytes) else { throw AgeError.truncated }
+    // Every chunk but the only one of an empty file holds something. Without this check a few bytes behind a full chunk would make the
+    // file shorter, and the bytes before them would still authenticate.
+    let lastBytes = body - (chunks - 1) * UInt64(AgePayload.sealedBytes)
+    guard lastBytes >= UInt64(AgePayload.tagBytes) + (chunks > 1 ? 1 : 0) else { throw AgeError.truncated }
     opening = opened.payload
     payloadOffset = offset
     self.storedBytes = storedBytes

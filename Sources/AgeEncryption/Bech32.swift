@@ -12,7 +12,8 @@ enum Bech32 {
 
   /// The prefix in lower case and the bytes; nil where the text is no Bech32 or its checksum is wrong.
   static func decode(_ text: String) -> (prefix: String, bytes: [UInt8])? {
-    guard text.lowercased() == text || text.uppercased() == text else { return nil }
+    // Letters beyond ASCII become others in lower case: the Kelvin sign a k.
+    guard text.utf8.allSatisfy({ $0 < 128 }), text.lowercased() == text || text.uppercased() == text else { return nil }
     let text = text.lowercased()
     guard let separator = text.lastIndex(of: "1"), separator > text.startIndex else { return nil }
     let prefix = String(text[..<separator])

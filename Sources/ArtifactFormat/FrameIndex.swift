@@ -20,13 +20,20 @@ package struct FrameIndex: Sendable, Hashable {
   package init?(frameBytes: Int, plainBytes: UInt64, storedSizes: [Int], digests: [String]?) {
     guard frameBytes > 0, storedSizes.allSatisfy({ $0 >= 0 }) else { return nil }
     guard digests.map({ $0.count == storedSizes.count }) ?? true else { return nil }
-    let frames = (plainBytes + UInt64(frameBytes) - 1) / UInt64(frameBytes)
-    guard frames == UInt64(storedSizes.count) else { return nil }
+    let (whole, rest) = plainBytes.quotientAndRemainder(dividingBy: UInt64(frameBytes))
+    let (frames, isTooMany) = whole.addingReportingOverflow(rest > 0 ? 1 : 0)
+    guard !isTooMany, frames == UInt64(storedSizes.count) else { return nil }
+    var sum: UInt64 = 0
+    for size in storedSizes {
+      let (next, isTooLarge) = sum.addingReportingOverflow(UInt64(size))
+      guard !isTooLarge else { return nil }
+      sum = next
+    }
     self.frameBytes = frameBytes
     self.storedSizes = storedSizes
     self.digests = digests
     self.plainBytes = plainBytes
-    storedBytes = storedSizes.reduce(0) { $0 + UInt64($1) }
+    storedBytes = sum
   }
 
   /// Records the next frame. Only the last one may hold less than `frameBytes`.
@@ -61,7 +68,7 @@ package struct FrameIndex: Sendable, Hashable {
       defer { start += UInt64(storedSizes[number]) }
       return Frame(
         number: number, stored: start..<start + UInt64(storedSizes[number]),
-        plain: plainStart..<min(plainStart + size, plainBytes), digest: digests?[number])
+        plain: plainStart..<plainStart + min(size, plainBytes - plainStart), digest: digests?[number])
     }
   }
 }

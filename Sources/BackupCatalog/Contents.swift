@@ -109,6 +109,9 @@ package struct Contents: VersionedRecord, Equatable {
     guard blocks.allSatisfy({ $0.0 <= limit && $0.1 <= limit }) else { return "where its blocks lie" }
     let counts = tables.flatMap { [$0.rows, $0.bytes] } + largeObjects.flatMap { [$0.count, $0.bytes] }
     guard counts.allSatisfy({ (0...Int64(limit)).contains($0 ?? 0) }) else { return "its counts" }
+    // Each may be possible and their sum no number that there is.
+    let sums = [blocks.map(\.1), tables.map { UInt64($0.rows ?? 0) }, tables.map { UInt64($0.bytes ?? 0) }]
+    guard sums.allSatisfy({ $0.reduce(0) { min(limit + 1, $0 + $1) } <= limit }) else { return "its sums" }
     return nil
   }
 

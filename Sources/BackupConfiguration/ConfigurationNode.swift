@@ -31,6 +31,11 @@ struct ConfigurationNode {
 
   /// Messages reach the journal, `status` and alert channels, and so never quote what may be a secret.
   func report(_ message: String) {
+    var message = message
+    // What the environment has put in is told by its variable's name.
+    if case .scalar(let scalar) = node, scalar.string.contains("${"), let value = expand(scalar.string, isQuiet: true) {
+      message = message.replacing("'\(value)'", with: "'\(scalar.string)'")
+    }
     guard case .scalar(let scalar) = node, mayBeSecret(scalar.string) else {
       return diagnostics.report(node.mark, path, message)
     }
@@ -227,18 +232,19 @@ struct ConfigurationNode {
     }
   }
 
-  private func expand(_ text: String) -> String? {
+  private func expand(_ text: String, isQuiet: Bool = false) -> String? {
     var result = ""
     var rest = text[...]
     while let start = rest.firstRange(of: "${") {
       result += rest[..<start.lowerBound]
       guard let end = rest[start.upperBound...].firstIndex(of: "}") else {
-        report("'${' without '}'")
+        if !isQuiet { report("'${' without '}'") }
         return nil
       }
       let name = String(rest[start.upperBound..<end])
       guard let value = surroundings.variable(name) else {
         let credentials = "; systemd sets it for the service alone, so check with: systemctl reload pgbackupd"
+        guard !isQuiet else { return nil }
         report("the environment has no '\(name)'" + (name == "CREDENTIALS_DIRECTORY" ? credentials : ""))
         return nil
       }

@@ -86,6 +86,9 @@ package struct LedgerRecord: Codable, Sendable, Equatable {
   /// The `result` of a deletion that was not done: with a fault, some of it may have gone.
   package static let deletionFailed = "failed"
 
+  /// No ledger has more lines: numbers beyond it are damage, and what counts on from them would overflow.
+  static let largestSequence = 1 << 53
+
   package static let noDigest = String(repeating: "0", count: 64)
 
   /// The record as its line, without the newline.
@@ -128,7 +131,8 @@ package struct LedgerExamination: Sendable {
         brokenLine = records
       }
       lastDigest = LedgerRecord.digest(ofLine: line)
-      lastSequence = record?.sequence ?? lastSequence + 1
+      let number = record.map(\.sequence).flatMap { (0...LedgerRecord.largestSequence).contains($0) ? $0 : nil }
+      lastSequence = number ?? lastSequence + 1
       if wanted.contains(lastSequence) { witnessed[lastSequence] = lastDigest }
       if let record { history.apply(record) }
     }

@@ -17,6 +17,8 @@ struct HTTPReplyParser {
   private(set) var status = 0
   private var state = State.head
   private var pending = Data()
+  /// Bytes of `pending` that hold no end of a line.
+  private var searched = 0
 
   /// A head line or chunk line longer than this is no reply of ours.
   private static let lineLimit = 65_536
@@ -26,45 +28,63 @@ struct HTTPReplyParser {
   /// Takes what arrived, and returns the body's part in it.
   mutating func consume(_ data: Data) throws(Fault) -> Data {
     pending.append(data)
+    // A slice: what is behind it moves once, however many chunks are in front.
+    var rest = pending[...]
+    defer { pending = Data(rest) }
     var body = Data()
     while true {
       switch state {
       case .head:
-        guard let end = pending.firstRange(of: Data("\r\n\r\n".utf8)) else {
-          try checkLimit()
-          return body
-        }
-        try readHead(String(decoding: pending[..<end.lowerBound], as: UTF8.self))
-        pending = Data(pending[end.upperBound...])
+        guard let head = try line(&rest, endingWith: "\r\n\r\n") else { return body }
+        try readHead(String(decoding: head, as: UTF8.self))
       case .length(let remaining):
-        let piece = pending.prefix(remaining)
-        body.append(piece)
-        pending = Data(pending.dropFirst(piece.count))
-        state = piece.count == remaining ? .complete : .length(remaining: remaining - piece.count)
+        let piece = rest.prefix(remaining)
         if piece.isEmpty { return body }
+        body.append(piece)
+        rest = rest.dropFirst(piece.count)
+        state = piece.count == remaining ? .complete : .length(remaining: remaining - piece.count)
       case .chunkSize:
-        guard let end = pending.firstRange(of: Data("\r\n".utf8)) else {
-          try checkLimit()
-          return body
-        }
-        let text = String(decoding: pending[..<end.lowerBound].prefix { $0 != UInt8(ascii: ";") }, as: UTF8.self)
-        guard let size = Int(text, radix: 16), size >= 0 else { throw malformed() }
-        pending = Data(pending[end.upperBound...])
+        guard let line = try line(&rest, endingWith: "\r\n") else { return body }
+        let digits = line.prefix { $0 != UInt8(ascii: ";") }
+        guard let size = Self.number(digits, radix: 16) else { throw malformed() }
         state = size == 0 ? .complete : .chunk(remaining: size)
       case .chunk(let remaining):
-        let piece = pending.prefix(remaining)
+        let piece = rest.prefix(remaining)
         if piece.isEmpty { return body }
         body.append(piece)
-        pending = Data(pending.dropFirst(piece.count))
+        rest = rest.dropFirst(piece.count)
         state = piece.count == remaining ? .chunkEnd : .chunk(remaining: remaining - piece.count)
       case .chunkEnd:
-        guard pending.count >= 2 else { return body }
-        pending = Data(pending.dropFirst(2))
+        guard rest.count >= 2 else { return body }
+        guard rest.starts(with: Data("\r\n".utf8)) else { throw malformed() }
+        rest = rest.dropFirst(2)
         state = .chunkSize
       case .complete:
         return body
       }
     }
+  }
+
+  /// What stands in front of the next `end`, which goes with it; nil where that has not arrived. What was searched is not searched again.
+  private mutating func line(_ rest: inout Data, endingWith end: String) throws(Fault) -> Data? {
+    let end = Data(end.utf8)
+    let start = rest.index(rest.startIndex, offsetBy: max(0, searched - end.count + 1))
+    guard let found = rest[start...].firstRange(of: end) else {
+      searched = rest.count
+      guard searched < Self.lineLimit + end.count else { throw malformed() }
+      return nil
+    }
+    searched = 0
+    guard found.lowerBound - rest.startIndex <= Self.lineLimit else { throw malformed() }
+    defer { rest = rest[found.upperBound...] }
+    return rest[..<found.lowerBound]
+  }
+
+  /// Digits alone: `Int` takes a sign too.
+  private static func number(_ digits: some Sequence<UInt8>, radix: Int) -> Int? {
+    let text = String(decoding: Array(digits), as: UTF8.self)
+    guard text.utf8.allSatisfy({ Character(Unicode.Scalar($0)).isHexDigit }) else { return nil }
+    return Int(text, radix: radix)
   }
 
   private mutating func readHead(_ text: String) throws(Fault) {
@@ -79,14 +99,12 @@ struct HTTPReplyParser {
     }
     if headers["transfer-encoding"]?.lowercased() == "chunked" {
       state = .chunkSize
-    } else if let length = headers["content-length"].flatMap({ Int($0) }), length >= 0 {
+    } else if let length = headers["content-length"].flatMap({ Self.number($0.utf8, radix: 10) }) {
       state = length == 0 ? .complete : .length(remaining: length)
     } else {
       throw malformed()
     }
   }
-
-  private func checkLimit() throws(Fault) { if pending.count > Self.lineLimit { throw malformed() } }
 
   private func malformed() -> Fault {
     Fault(

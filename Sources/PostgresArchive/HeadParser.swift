@@ -1,8 +1,8 @@
 /// Reads header and table of contents from bytes that arrive in pieces.
 ///
-/// The bytes are kept until all is read (a few KB for most databases; they are also what a slice begins with). A step that
-/// lacks bytes says how many it needs, and is not tried again before they are there: the work stays linear however small the
-/// pieces are.
+/// The bytes are kept until all is read (a few KB for most databases; they are also what a slice begins with). A step reads one
+/// field of an entry. One that lacks bytes says how many it needs, and is not tried again before they are there: the work stays
+/// linear however small the pieces are and however many dependencies an entry has.
 struct HeadParser {
   /// pg_dump's own strings are bounded by PostgreSQL's 1 GiB; a table of contents that large is damage or malice.
   private static let longestString = 256 << 20
@@ -11,6 +11,7 @@ struct HeadParser {
   private(set) var header: ArchiveHeader?
   private(set) var entries: [TocEntry] = []
   private var entryCount: Int?
+  private var draft = TocDraft()
   /// Where the next step begins.
   private var position = 0
   /// The next step can't succeed before so many bytes are there.
@@ -36,7 +37,10 @@ struct HeadParser {
         } else if entryCount == nil {
           entryCount = try readEntryCount(&reader)
         } else {
-          entries.append(try readEntry(&reader))
+          if let entry = try draft.readField(&reader, limit: Self.longestString) {
+            entries.append(entry)
+            draft = TocDraft()
+          }
         }
       } catch {
         switch error {
@@ -92,47 +96,6 @@ struct HeadParser {
     guard count > 0 else { throw reader.invalid(.malformed("a table of contents of \(count) entries"), at: start) }
     return count
   }
-
-  private func readEntry(_ reader: inout PrimitiveReader) throws(ReadInterruption) -> TocEntry {
-    guard let header else { preconditionFailure("entries are read after the header") }
-    let start = reader.position
-    let dumpID = try reader.integer()
-    guard dumpID > 0 else { throw reader.invalid(.malformed("dump id \(dumpID)"), at: start) }
-    let hasData = try reader.integer() != 0
-    let limit = Self.longestString
-    reader.hasRepaired = false
-    let catalogTable = try reader.string(limit: limit)
-    let catalogOID = try reader.string(limit: limit)
-    let tag = try reader.string(limit: limit)
-    let kind = try reader.string(limit: limit)
-    let section = try reader.integer()
-    let definition = try reader.string(limit: limit)
-    _ = try reader.string(limit: limit)  // drop statement
-    let copyStatement = try reader.string(limit: limit)
-    let schema = try reader.string(limit: limit)
-    let tablespace = try reader.string(limit: limit)
-    _ = try reader.string(limit: limit)  // table access method
-    if header.version.minor >= 16 { _ = try reader.integer() }  // relation kind
-    let owner = try reader.string(limit: limit)
-    _ = try reader.string(limit: limit)  // "false": once WITH OIDS
-    var dependencies: [Int] = []
-    while let dependency = try reader.string(limit: limit) {
-      guard let id = Int(dependency) else {
-        throw reader.invalid(.malformed("dependency '\(dependency.prefix(20))' is no number"), at: reader.position)
-      }
-      dependencies.append(id)
-    }
-    let state = try reader.byte()
-    guard (1...3).contains(state) else {
-      throw reader.invalid(.malformed("offset state \(state)"), at: reader.position - 1)
-    }
-    _ = try reader.raw(header.offsetSize)
-    return TocEntry(
-      dumpID: dumpID, hasData: hasData && state != 3, catalogTable: catalogTable, catalogOID: catalogOID, tag: tag,
-      kind: kind, section: TocEntry.Section(rawValue: section) ?? .none, definition: definition,
-      copyStatement: copyStatement, schema: schema, tablespace: tablespace, owner: owner, dependencies: dependencies,
-      isRepaired: reader.hasRepaired)
-  }
 }
 
 /// Header and table of contents of an archive, from bytes that hold them whole: what every slice begins with.
@@ -165,14 +128,17 @@ struct PrimitiveReader {
   var position: Int
   var integerSize: Int
   var offsetSize: Int
-  /// A string that was read since this was false was no UTF-8.
-  var hasRepaired = false
+  /// Whether an entry names its relation's kind: from version 1.16 on.
+  let hasRelationKinds: Bool
+  /// A string that was read was no UTF-8.
+  private(set) var hasRepaired = false
 
   init(bytes: [UInt8], position: Int, header: ArchiveHeader?) {
     self.bytes = bytes
     self.position = position
     integerSize = header?.integerSize ?? 4
     offsetSize = header?.offsetSize ?? 8
+    hasRelationKinds = (header?.version.minor ?? 0) >= 16
   }
 
   func invalid(_ reason: ArchiveError.Reason, at offset: Int) -> ReadInterruption {

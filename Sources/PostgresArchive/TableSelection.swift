@@ -54,9 +54,13 @@ package struct TableSelection: Sendable {
     // All that the chosen ones rest on.
     var wanted: Set<Int> = []
     func add(_ id: Int) {
-      guard let entry = byID[id], wanted.insert(id).inserted else { return }
-      // Not the rows of another table, and not a foreign key for the sake of what it leads to.
-      entry.dependencies.forEach(add)
+      // A list and no recursion: a chain of dependencies may be longer than the stack of a queue's thread.
+      var pending = [id]
+      while let next = pending.popLast() {
+        guard let entry = byID[next], wanted.insert(next).inserted else { continue }
+        // Not the rows of another table, and not a foreign key for the sake of what it leads to.
+        pending += entry.dependencies
+      }
     }
     chosen.forEach(add)
     others.forEach(add)

@@ -21,6 +21,8 @@ struct S3Document {
 
   /// The root element; white space may come before all.
   init(_ bytes: [UInt8]) throws {
+    // Foundation's parser ends the process at a name that is no UTF-8, and S3 answers in nothing else.
+    guard String(validating: bytes, as: UTF8.self) != nil else { throw Malformed() }
     // A server that takes its time sends white space meanwhile, before which no declaration may stand.
     let body = Array(bytes.drop { [9, 10, 13, 32].contains($0) })
     guard Self.isPlain(body) else { throw Malformed() }

@@ -48,13 +48,15 @@ extension Date {
     var offset = 0
     if let sign = text.dropFirst(10).lastIndex(where: { $0 == "+" || $0 == "-" }) {
       let zone = text[text.index(after: sign)...].filter { $0 != ":" }
-      guard zone.count == 4, let value = Int(zone) else { return nil }
+      guard zone.utf8.count == 4, zone.utf8.allSatisfy(\.isDigit), let value = Int(zone) else { return nil }
       offset = (value / 100 * 3600 + value % 100 * 60) * (text[sign] == "-" ? -1 : 1)
       compact = text[..<sign].filter { $0 != "-" && $0 != ":" } + "Z"
     }
     var fraction = 0.0
     if let point = compact.firstIndex(of: ".") {
-      guard let value = Double("0" + compact[point...].dropLast()) else { return nil }
+      // Digits alone: with an exponent it would be no fraction, and as large as no clock shows.
+      let digits = compact[compact.index(after: point)...].dropLast()
+      guard !digits.isEmpty, digits.utf8.allSatisfy(\.isDigit), let value = Double("0.\(digits)") else { return nil }
       fraction = value
       compact = compact[..<point] + "Z"
     }
@@ -77,4 +79,8 @@ extension Date {
 private func pad(_ value: Int, _ width: Int = 2) -> String {
   let digits = String(value)
   return String(repeating: "0", count: max(0, width - digits.count)) + digits
+}
+
+extension UInt8 {
+  fileprivate var isDigit: Bool { self >= 48 && self <= 57 }
 }

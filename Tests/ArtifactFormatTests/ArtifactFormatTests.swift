@@ -147,6 +147,18 @@ private func artifact(_ plain: [UInt8], _ compression: Compression, frameBytes: 
 }
 
 /// What is stored opens with stock tools.
+@Suite struct HostileIndexTests {
+  /// Sizes that no number holds ended the process.
+  @Test(
+    arguments: [
+      (1, UInt64.max, [5]), (Int.max, UInt64.max, [1, 1]), (100, 250, [Int.max, Int.max, Int.max]), (100, 1, []),
+      (0, 0, []), (100, 250, [1, -1, 1]),
+    ] as [(Int, UInt64, [Int])])
+  func anIndexWhosePartsCannotFitIsNone(_ frameBytes: Int, _ plainBytes: UInt64, _ sizes: [Int]) {
+    #expect(FrameIndex(frameBytes: frameBytes, plainBytes: plainBytes, storedSizes: sizes, digests: nil) == nil)
+  }
+}
+
 @Suite(.waits) struct StockToolTests {
   @Test(arguments: [(Compression.standard, ["zstd", "-dc"]), (Compression(algorithm: .gzip), ["gzip", "-dc"])])
   func stockToolsReadFrames(_ compression: Compression, _ command: [String]) throws {

@@ -332,3 +332,15 @@ private func problems(_ text: String) -> [String] {
     #expect(try ConfigurationSurroundings.process.secretFile(closed) == "secret")
   }
 }
+
+@Suite struct SecretMessageTests {
+  /// A variable that stands in the wrong place may hold a secret, and messages reach the journal.
+  @Test(arguments: [
+    "objectives: { rpo: \"${HOST}\" }", "backup: { compression: \"${HOST}\" }", "daemon: { socket: \"${HOST}\" }",
+  ])
+  func whatTheEnvironmentHoldsIsToldByItsName(_ section: String) {
+    let found = problems("databases: { shop: postgresql:///shop }\n\(section)")
+    #expect(!found.isEmpty)
+    #expect(found.allSatisfy { $0.contains("${HOST}") && !$0.contains("db.example") }, "\(found)")
+  }
+}

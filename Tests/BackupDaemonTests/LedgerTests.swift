@@ -77,6 +77,16 @@ import Testing
     }
   }
 
+  /// The number behind the largest one ended the process, and the daemon could not start on such a ledger.
+  @Test func aNumberThatNoneFollowsIsDamage() throws {
+    let line =
+      #"{"kind":"daemon.started","previous":"\#(LedgerRecord.noDigest)","sequence":9223372036854775807,"#
+      + #""time":"2026-11-22T02:00:00.000Z"}"#
+    let found = LedgerExamination(Data("\(line)\n{}\n".utf8))
+    #expect(found.brokenLine == 1)
+    #expect(found.lastSequence == 2)
+  }
+
   /// Moved away, deleted, replaced, cut or grown while it is written: it is told, and what comes then is written where the next start reads.
   @Test(arguments: ["mv X X.1", "rm X", "cp X Y && mv Y X", "truncate -s -5 X", "echo more >> X"])
   func somebodyElsesHand(_ deed: String) async throws {

@@ -67,6 +67,13 @@ import Testing
     #expect(Date(rfc3339: "2026-11-22 02:00:00-05:30") == Date(rfc3339: "2026-11-22T07:30:00Z"))
   }
 
+  /// A store's listing with such a time would have ended the process where it was printed: the fraction was infinite.
+  @Test(arguments: [
+    "2026-11-22T02:00:00.9e999Z", "2026-11-22T02:00:00.5e3Z", "2026-11-22T02:00:00.Z", "2026-11-22T02:00:00.1_0Z",
+    "2026-11-22T02:00:00.0x1Z", "2026-11-22T02:00:00.infZ", "2026-11-22T02:00:00++123", "2026-11-22T02:00:00+-123",
+  ])
+  func onlyDigitsMakeAFractionOrAnOffset(_ text: String) { #expect(Date(rfc3339: text) == nil) }
+
   /// Against Foundation's calendar, day by day over four centuries and more.
   @Test func civilDaysAgreeWithFoundation() {
     var calendar = Calendar(identifier: .gregorian)

@@ -6,7 +6,7 @@ RELEASE := -c release --static-swift-stdlib $(STRICT)
 DESTDIR ?=
 PREFIX ?= /usr
 
-.PHONY: help setup build demo test test-systemd lint format bench install clean
+.PHONY: help setup build demo test test-systemd fuzz fuzz-corpus sanitize coverage lint format bench install clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -29,11 +29,24 @@ test: ## run every test, on real servers
 test-systemd: build ## try the unit under a real systemd: Debian 13 and 12 in containers
 	@scripts/test-systemd.sh
 
+fuzz: setup ## fuzz every parser of outside bytes, FUZZ_SECONDS=60 each
+	@scripts/fuzz.sh
+
+fuzz-corpus: setup ## the same for ten seconds each, as CI does
+	@FUZZ_SECONDS=10 scripts/fuzz.sh
+
+sanitize: setup ## run the unit tests under ThreadSanitizer and AddressSanitizer
+	@scripts/sanitize.sh thread
+	@scripts/sanitize.sh address
+
+coverage: setup ## print the lines that tests cover, by room; fails below scripts/coverage.sh's thresholds
+	@scripts/coverage.sh
+
 lint: ## check style and house rules
 	@scripts/lint.sh
 
 format: ## bring the sources into style
-	swift format --in-place --recursive Sources Tests Package.swift
+	swift format --in-place --recursive Sources Tests Fuzz Package.swift
 
 bench: build ## measure; prints ratios against pg_dump and a shell pipeline of the same run
 	@Benchmarks/run.sh
@@ -51,4 +64,4 @@ install: ## put programs, unit and examples in place (DESTDIR=, PREFIX=/usr)
 	install -D -m 0644 systemd/example-drop-in.conf $(DESTDIR)$(PREFIX)/share/doc/pgbackupd/example-drop-in.conf
 
 clean: ## remove what was built
-	rm -rf .build
+	rm -rf .build .build-*

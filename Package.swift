@@ -15,10 +15,22 @@ let strict: [SwiftSetting] = [
   .treatWarning("DeprecatedDeclaration", as: .warning),
 ]
 
-/// - Parameter isAlwaysOptimised: also in a debug build. For rules that tests walk through by the million.
-func room(_ name: String, _ dependencies: [Target.Dependency] = [], isAlwaysOptimised: Bool = false) -> Target {
-  let optimised: [SwiftSetting] = isAlwaysOptimised ? [.unsafeFlags(["-O"], .when(configuration: .debug))] : []
-  return .target(name: name, dependencies: dependencies, swiftSettings: strict + optimised)
+/// Only scripts/fuzz.sh sets it: then the rooms are instrumented for libFuzzer, and the fuzzer is the only program.
+let isFuzzing = Context.environment["PGBACKUPD_FUZZ"] != nil
+let instrumented = ["-sanitize=fuzzer,address"]
+
+/// - Parameters:
+///   - isAlwaysOptimised: also in a debug build. For rules that tests walk through by the million.
+///   - path, sources: of a room whose files lie in another one's folder.
+func room(
+  _ name: String, _ dependencies: [Target.Dependency] = [], isAlwaysOptimised: Bool = false, path: String? = nil,
+  sources: [String]? = nil
+) -> Target {
+  let optimised: [SwiftSetting] =
+    isAlwaysOptimised || isFuzzing ? [.unsafeFlags(["-O"], .when(configuration: .debug))] : []
+  let fuzzed: [SwiftSetting] = isFuzzing ? [.unsafeFlags(instrumented)] : []
+  return .target(
+    name: name, dependencies: dependencies, path: path, sources: sources, swiftSettings: strict + optimised + fuzzed)
 }
 
 func program(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
@@ -222,3 +234,25 @@ let package = Package(
     tests("EndToEndTests", ["TestSupport"]),
   ]
 )
+
+if isFuzzing {
+  package.products = [.executable(name: "pgbackupd-fuzz", targets: ["pgbackupd-fuzz"])]
+  package.targets.removeAll {
+    ["BackupDaemon", "pgbackupd", "pgbackupctl"].contains($0.name) || $0.type == .test
+  }
+  package.targets += [
+    // The ledger's records alone: the daemon around them would bring Hummingbird and NIO.
+    room(
+      "LedgerRecords", ["ArtifactFormat", "BackupCatalog", "ControlAPI", "CronSchedule", "Faults", "Units", heap],
+      path: "Sources/BackupDaemon",
+      sources: ["LedgerRecord.swift", "RunHistory.swift", "RunTotals.swift", "ScheduleTable.swift"]),
+    .executableTarget(
+      name: "pgbackupd-fuzz",
+      dependencies: [
+        "AgeEncryption", "ArtifactFormat", "BackupCatalog", "BackupConfiguration", "ControlAPI", "CronSchedule",
+        "Faults", "LedgerRecords", "PostgresArchive", "PostgresTools", "S3Storage", "Units",
+      ],
+      path: "Fuzz/Fuzzer", swiftSettings: strict + [.unsafeFlags(["-O"] + instrumented)],
+      linkerSettings: [.unsafeFlags(instrumented + ["-use-ld=lld"])]),
+  ]
+}

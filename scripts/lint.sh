@@ -4,7 +4,7 @@ set -uo pipefail
 cd "$(dirname "$0")/.."
 failed=0
 
-swift format lint --recursive --strict Sources Tests Package.swift || failed=1
+swift format lint --recursive --strict Sources Tests Fuzz Package.swift || failed=1
 
 # rule DESCRIPTION PATTERN [grep arguments]: no line of the given files may match.
 rule() {
@@ -18,7 +18,7 @@ rule "The clock is read in SystemClock.swift alone" '\bDate\(\)|Date\.now\b' \
   --include='*.swift' --exclude=SystemClock.swift Sources
 rule "Unstructured tasks belong to the daemon, to the parts of an S3 upload, to keys that many wait for, and to cleaning up after a cancellation" '\bTask( \{|\.detached)' \
   --include='*.swift' --exclude-dir=BackupDaemon --exclude=S3Upload.swift --exclude=S3Credentials.swift --exclude=Uncancelled.swift Sources
-rule "Open ends" '\bTO''DO\b|\bFIX''ME\b|\bXX''X\b' --include='*.swift' --include='*.sh' --include='*.c' --include='*.h' Sources Tests scripts
+rule "Open ends" '\bTO''DO\b|\bFIX''ME\b|\bXX''X\b' --include='*.swift' --include='*.sh' --include='*.c' --include='*.h' Sources Tests Fuzz scripts
 rule "Tests wait for events" 'Task\.sleep|\busleep\(|Thread\.sleep' --include='*.swift' Tests
 rule "No force, no trap on input" '\btry!|fatalError\(| as! ' --include='*.swift' Sources
 # Characters hide bytes: `'` behind U+0600 is no `'` to Swift, and CR LF is no LF. Cron expressions, sizes and paths of stores have an
@@ -40,7 +40,7 @@ for script in scripts/*.sh scripts/*/*.sh .ci/run Tests/*/Golden/*.sh Benchmarks
   [ -e "$script" ] || continue
   bash -n "$script" || failed=1
 done
-long=$(find Sources Tests -name '*.swift' -print0 | xargs -0 wc -l | awk '$1 > 500 && $2 != "total"')
+long=$(find Sources Tests Fuzz -name '*.swift' -print0 | xargs -0 wc -l | awk '$1 > 500 && $2 != "total"')
 [ -z "$long" ] || { printf 'Files over 500 lines:\n%s\n' "$long"; failed=1; }
 
 [ $failed -eq 0 ] && echo "lint: clean"

@@ -13,7 +13,7 @@ import Units
 /// Restores, what they put aside, and the way back.
 extension DaemonCore {
   /// The name that restores have in place of a job's.
-  static let restoreJob = "restore"
+  static let restoreJob = RunHistory.restoreJob
 
   func previewRestore(_ command: RestoreCommand) async throws(Fault) -> RestorePreview {
     var preview = try await restore(command, run: "preview") { _ in }.preview()

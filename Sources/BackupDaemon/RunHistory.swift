@@ -31,6 +31,9 @@ package struct RunHistory: Sendable {
     package var start: Date
   }
 
+  /// The job's name in records of restores, which belong to no configured job.
+  static let restoreJob = "restore"
+
   package private(set) var jobs: [String: Job] = [:]
   /// Runs that began and did not end, by their ids.
   package private(set) var open: [String: LedgerRecord] = [:]
@@ -222,7 +225,7 @@ package struct RunHistory: Sendable {
         }
         if record.result == "succeeded", record.detail?["proof"] == "whole", let backup = record.backup,
           // A restore asks no assertions: what one of them has said, only a drill takes back.
-          record.job != DaemonCore.restoreJob || failedProofs[backup]?.fault.code != .assertionFailed
+          record.job != Self.restoreJob || failedProofs[backup]?.fault.code != .assertionFailed
         {
           proofs[backup] = record.time
           proofRecords[backup] = record.sequence

@@ -5,20 +5,22 @@ set -uo pipefail
 cd "$(dirname "$0")/.."
 # So many tests at once in each: all of them would wait for the same few cores, with hundreds of sessions and servers.
 export NO_COLOR=1
+# Another scratch path's build may be run as well: coverage.sh and sanitize.sh do.
+build=${TEST_BUILD:-.build}
 export SWT_EXPERIMENTAL_MAXIMUM_PARALLELIZATION_WIDTH=${SWT_EXPERIMENTAL_MAXIMUM_PARALLELIZATION_WIDTH:-8}
 
 # run LOG ARGUMENTS…: the built bundle itself, as `swift test` runs it; two of those at once would meet in .build's database.
 run() {
   local log=$1
   shift
-  "$(dirname "$(realpath .build/debug/pgbackupd)")"/pgbackupdPackageTests.xctest --testing-library swift-testing "$@" >"$log" 2>&1
+  "$(dirname "$(realpath "$build/debug/pgbackupd")")"/pgbackupdPackageTests.xctest --testing-library swift-testing "$@" >"$log" 2>&1
 }
 if [ $# -gt 0 ]; then
-  logs=(.build/test.log)
-  swift test --skip-build "$@" 2>&1 | tee "${logs[0]}"
+  logs=("$build/test.log")
+  swift test --skip-build --scratch-path "$build" "$@" 2>&1 | tee "${logs[0]}"
   status=${PIPESTATUS[0]}
 else
-  logs=(.build/test.log .build/test-programs.log)
+  logs=("$build/test.log" "$build/test-programs.log")
   run "${logs[1]}" --filter '^EndToEndTests\.' &
   programs=$!
   run "${logs[0]}" --skip '^EndToEndTests\.'

@@ -1,0 +1,28 @@
+#!/usr/bin/env bash
+# Runs the unit tests (all but those of the whole programs) under a sanitizer: scripts/sanitize.sh thread|address [arguments of swift test].
+# The first build of each takes its time: it has a scratch path of its own.
+set -uo pipefail
+cd "$(dirname "$0")/.."
+kind=${1:?thread or address}
+shift
+case $kind in
+  thread) work=.build-tsan ;;
+  address) work=.build-asan ;;
+  *) echo "usage: scripts/sanitize.sh thread|address" >&2; exit 2 ;;
+esac
+mkdir -p "$work"
+swift build --build-tests --sanitize="$kind" --scratch-path "$work" >"$work/build.log" 2>&1 ||
+  { grep -E "error:" "$work/build.log" || tail -20 "$work/build.log"; exit 1; }
+
+# LeakSanitizer takes what Foundation and the test library keep for lost.
+export ASAN_OPTIONS=detect_leaks=0
+export TSAN_OPTIONS=suppressions=$PWD/scripts/tsan.suppressions
+# Tracing a crash back takes minutes.
+export SWIFT_BACKTRACE=enable=no
+export TEST_BUILD=$work
+[ $# -gt 0 ] || set -- --skip '^EndToEndTests\.'
+scripts/test.sh "$@"
+status=$?
+found=$(grep -acE 'WARNING: ThreadSanitizer|ERROR: AddressSanitizer' "$work/test.log")
+[ "$found" -eq 0 ] || { echo "$found reports of the sanitizer: see $work/test.log" >&2; status=1; }
+exit "$status"

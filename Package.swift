@@ -243,14 +243,15 @@ if isFuzzing {
   package.targets += [
     // The ledger's records alone: the daemon around them would bring Hummingbird and NIO.
     room(
-      "LedgerRecords", ["ArtifactFormat", "BackupCatalog", "ControlAPI", "CronSchedule", "Faults", "Units", heap],
+      "LedgerRecords",
+      ["ArtifactFormat", "BackupCatalog", "ControlAPI", "CronSchedule", "Faults", "Quoting", "Units", heap],
       path: "Sources/BackupDaemon",
       sources: ["LedgerRecord.swift", "RunHistory.swift", "RunTotals.swift", "ScheduleTable.swift"]),
     .executableTarget(
       name: "pgbackupd-fuzz",
       dependencies: [
         "AgeEncryption", "ArtifactFormat", "BackupCatalog", "BackupConfiguration", "ControlAPI", "CronSchedule",
-        "Faults", "LedgerRecords", "PostgresArchive", "PostgresTools", "S3Storage", "Units",
+        "Faults", "LedgerRecords", "PostgresArchive", "PostgresTools", "Quoting", "S3Storage", "Units",
       ],
       path: "Fuzz/Fuzzer", swiftSettings: strict + [.unsafeFlags(["-O"] + instrumented)],
       linkerSettings: [.unsafeFlags(instrumented + ["-use-ld=lld"])]),

@@ -14,7 +14,8 @@ let frameTargets = [
       bytes[at] == 0xFF ? Int.max - Int(bytes[at + 1]) : Int(bytes[at]) << 8 | Int(bytes[at + 1])
     }
     let frameBytes = Int(truncatingIfNeeded: numbers[0])
-    guard let index = FrameIndex(frameBytes: frameBytes, plainBytes: numbers[1], storedSizes: sizes) else { return }
+    guard let index = FrameIndex(frameBytes: frameBytes, plainBytes: numbers[1], storedSizes: sizes, digests: nil)
+    else { return }
     let start = min(numbers[2], index.plainBytes)
     for range in [start..<index.plainBytes, 0..<start, numbers[2]..<max(numbers[2], numbers[1])] {
       guard let frames = try? index.frames(covering: range) else { continue }

@@ -22,7 +22,7 @@ let recordTargets = [
     guard
       let index = FrameIndex(
         frameBytes: contents.frames.plainBytes, plainBytes: contents.archiveBytes,
-        storedSizes: contents.frames.storedSizes)
+        storedSizes: contents.frames.storedSizes, digests: nil)
     else { return }
     for table in contents.tables.prefix(100) {
       _ = try? index.frames(covering: table.offset..<table.offset + table.length)

@@ -267,7 +267,7 @@ package struct RunHistory: Sendable {
   private mutating func notePutAside(_ record: LedgerRecord) {
     guard let database = record.database, let detail = record.detail else { return }
     switch record.kind {
-    case .runFinished where record.job == DaemonCore.restoreJob && record.result == "succeeded":
+    case .runFinished where record.job == Self.restoreJob && record.result == "succeeded":
       // Of a restore in place it is a backup, and of tables a schema.
       if let name = detail["kept"], detail["schema"] == nil { putAside[database, default: []].insert(name) }
     case .databaseRolledBack:

@@ -64,10 +64,10 @@ import Testing
     #expect(contents.entries.first { $0.dumpID == 21 }?.label == "TABLE DATA public.t")
   }
 
-  @Test func theDatabaseItselfIsMadeAgainUnderAnotherName() {
+  @Test func theDatabaseItselfIsMadeAgainUnderAnotherName() throws {
     #expect(contents.databaseOptions == "WITH TEMPLATE = template0 ENCODING = 'UTF8'")
     #expect(contents.databaseComment == "it's")
-    let statements = contents.databaseStatements(for: "new", withPrivileges: true, roles: ["a b"])
+    let statements = try contents.databaseStatements(for: "new", withPrivileges: true, roles: ["a b"])
     #expect(
       statements == [
         "ALTER DATABASE \"new\" SET work_mem TO '5MB';",
@@ -75,9 +75,9 @@ import Testing
         "GRANT CONNECT ON DATABASE \"new\" TO reader;", "SECURITY LABEL FOR x ON DATABASE \"new\" IS 'l';",
       ])
     #expect(
-      !contents.databaseStatements(for: "new", withPrivileges: false, roles: []).contains { $0.contains("GRANT") })
+      try !contents.databaseStatements(for: "new", withPrivileges: false, roles: []).contains { $0.contains("GRANT") })
     let none = TableOfContents([])
     #expect(none.databaseOptions == nil && none.databaseComment == nil && none.databaseOwner == nil)
-    #expect(none.databaseStatements(for: "new", withPrivileges: true, roles: []).isEmpty)
+    #expect(try none.databaseStatements(for: "new", withPrivileges: true, roles: []).isEmpty)
   }
 }

@@ -36,11 +36,4 @@ import Testing
   func whatIsNoReplyOfOursIsRefused(_ text: String) {
     for size in [1000, 70_001] { #expect(throws: Fault.self) { try read(text, pieces: size) } }
   }
-
-  /// Each chunk moved all that stood behind it: the time grew with the square of the chunks.
-  @Test(.timeLimit(.minutes(1))) func aBodyOfManySmallChunksTakesLinearTime() throws {
-    let count = 100_000
-    let text = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + String(repeating: "1\r\na\r\n", count: count)
-    #expect(try read(text, pieces: text.utf8.count).body.utf8.count == count)
-  }
 }

@@ -69,8 +69,6 @@ let package = Package(
     .library(name: "HangingDisk", type: .dynamic, targets: ["HangingDisk"]),
     // And, into a server, a disk that is full.
     .library(name: "FullDisk", type: .dynamic, targets: ["FullDisk"]),
-    // And, out of a backup into a drill's server, native code that tries to get out.
-    .library(name: "Attacker", type: .dynamic, targets: ["Attacker"]),
   ],
   dependencies: [
     .package(url: "https://github.com/apple/swift-argument-parser.git", from: "1.8.0"),
@@ -114,7 +112,7 @@ let package = Package(
 
     // Edges: each hides one thing outside the process
     room("Storage", ["CPlatform", "Faults", "QueueExecution", "Units"]),
-    room("Confinement", ["CConfinement", "Faults", "QueueExecution", "Units"]),
+    room("Confinement", ["CConfinement", "Faults", "QueueExecution", "Quoting", "Units"]),
     room(
       "PostgresTools",
       [
@@ -200,7 +198,6 @@ let package = Package(
     .target(name: "HangingDisk", path: "Tests/HangingDisk"),
     .target(name: "FullDisk", path: "Tests/FullDisk"),
     tests("QuotingTests", ["PostgresTools", "Quoting", "TestSupport"]),
-    .target(name: "Attacker", path: "Tests/Attacker"),
     tests("UnitsTests", ["Units", "Faults", "TestSupport"]),
     tests("CronScheduleTests", ["CronSchedule", "TestSupport", "Units", crypto], resources: [.copy("Vectors")]),
     tests("PostgresArchiveTests", ["PostgresArchive"], resources: [.copy("Golden")]),

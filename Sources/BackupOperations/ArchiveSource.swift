@@ -227,7 +227,7 @@ package struct ArchiveSource: Sendable {
         return plain
       } catch {
         try Task.checkCancellation()
-        last = Self.fault(error, manifest, place.store)
+        last = Self.fault(error, manifest, place.store, holding: tables(in: frame.plain))
         state.faults.withLock { [last] in $0[place.store.name] = last }
       }
     }
@@ -250,7 +250,19 @@ package struct ArchiveSource: Sendable {
     return try compression.makeCodec().open(stored, frame)
   }
 
-  private static func fault(_ error: any Error, _ manifest: Manifest, _ store: any ObjectStore) -> Fault {
+  /// What of the archive lies in a range of it, in a few words.
+  private func tables(in range: Range<UInt64>) -> String {
+    let names = contents.tables.filter { $0.offset < range.upperBound && range.lowerBound < $0.offset + $0.length }
+      .map(\.fullName)
+    let rest = names.count > 12 ? " and \(names.count - 12) more" : ""
+    let parts = (range.lowerBound < contents.headBytes ? ["the table of contents"] : []) + names.prefix(12)
+    return parts.joined(separator: ", ") + rest
+  }
+
+  /// - Parameter content: what the bytes at fault hold.
+  private static func fault(
+    _ error: any Error, _ manifest: Manifest, _ store: any ObjectStore, holding content: String = ""
+  ) -> Fault {
     switch error {
     case let error as StorageError: error.fault
     case AgeError.noMatchingIdentity:
@@ -261,7 +273,8 @@ package struct ArchiveSource: Sendable {
     case is AgeError, is FrameError:
       Fault(
         .artifactDamaged, "The artifact of \(manifest.id) in store '\(store.name)' is damaged.",
-        cause: "\(error)", hint: "pgbackupctl show \(shell: manifest.id)")
+        cause: content.isEmpty ? "\(error)" : "\(error)\nin it: \(content)",
+        hint: "pgbackupctl show \(shell: manifest.id)")
     default: Fault(error)
     }
   }

@@ -209,7 +209,9 @@ struct RestoreLoad: Sendable {
         progress(Int64(bytes.count), "\(table.schema).\(table.name)")
       }
     } catch {
-      throw failure.map { Self.damaged(table, source.manifest.id, $0.description) } ?? error
+      if let failure { throw Self.damaged(table, source.manifest.id, failure.description) }
+      guard let fault = error as? Fault, fault.code == .artifactDamaged else { throw error }
+      throw Self.damaged(table, source.manifest.id, "\(fault.message)\n\(fault.cause ?? "")")
     }
     let summary: ArchiveIndex.RowSummary
     do throws(ArchiveError) {

@@ -127,7 +127,8 @@ struct RestoreProof: Sendable {
       try await connection.query(
         """
         SELECT n.nspname, c.relname, t.condition
-        FROM pg_catalog.pg_extension e, pg_catalog.unnest(e.extconfig, e.extcondition) AS t(id, condition)
+        FROM pg_catalog.pg_extension e,
+          ROWS FROM (pg_catalog.unnest(e.extconfig), pg_catalog.unnest(e.extcondition)) AS t(id, condition)
         JOIN pg_catalog.pg_class c ON c.oid = t.id JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
         WHERE t.condition <> ''
         """)

@@ -1,6 +1,7 @@
 package import Faults
 import Foundation
 package import Glibc
+import Quoting
 
 /// The account that runs code of backups: our own, or, since PostgreSQL does not run as root, one that serves nothing
 /// else.
@@ -56,15 +57,15 @@ package struct DrillAccount: Sendable, Hashable {
   /// The data directory of a running server of this account that is no drill's.
   private func dataOfServer() -> String? {
     let processes = (try? FileManager.default.contentsOfDirectory(atPath: "/proc")) ?? []
-    for process in processes where process.allSatisfy(\.isNumber) {
+    for process in processes where Int32(process) != nil {
       var about = stat()
       guard stat("/proc/\(process)", &about) == 0, about.st_uid == user,
         // PostgreSQL's processes work in the data directory (ChangeToDataDir of miscinit.c).
         let folder = try? FileManager.default.destinationOfSymbolicLink(atPath: "/proc/\(process)/cwd"),
         access("\(folder)/PG_VERSION", F_OK) == 0
       else { continue }
-      let parts = folder.split(separator: "/")
-      if parts.count > 1, parts[parts.count - 2].hasPrefix(Self.folderPrefix) { continue }
+      let parts = folder.split(atByte: UInt8(ascii: "/"))
+      if parts.count > 1, parts[parts.count - 2].starts(withBytes: Self.folderPrefix) { continue }
       return folder
     }
     return nil

@@ -1,5 +1,6 @@
 import CConfinement
 import Glibc
+import Quoting
 
 /// A server in a drill's folder whose daemon and keeper are dead, as `kill -9` of both leaves it.
 ///
@@ -10,7 +11,7 @@ package struct LeftServer {
 
   package init?(_ folder: PrivateFolder, owner: UInt32) {
     guard let data = folder.folder("data") else { return nil }
-    let first = data.tail(of: "postmaster.pid", owner: owner).split(separator: "\n").first
+    let first = data.tail(of: "postmaster.pid", owner: owner).split(atByte: 10).first
     guard let process = first.flatMap({ Int32($0) }), process > 1, process != getpid(),
       Self.runs(process, in: data.path, owner)
     else { return nil }

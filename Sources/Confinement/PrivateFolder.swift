@@ -1,5 +1,6 @@
 package import Faults
 package import Glibc
+import Quoting
 
 /// An open folder that only we, or the account it was given to, can change. Everything in it is reached by
 /// descriptors, never by a path: what another user puts in the place of a folder above is not followed.
@@ -21,8 +22,8 @@ package final class PrivateFolder: Sendable {
   ///
   /// - Parameter mode: of one that is made.
   package init(root path: String, mode: mode_t) throws(Fault) {
-    let parts = path.split(separator: "/")
-    guard path.hasPrefix("/"), let name = parts.last, name != ".", name != ".." else {
+    let parts = path.split(atByte: UInt8(ascii: "/"))
+    guard path.starts(withBytes: "/"), let name = parts.last, name != ".", name != ".." else {
       throw Fault(.drillFailed, "'\(path)' is no absolute path of a folder.", hint: Self.hint)
     }
     let given = "/" + parts.dropLast().joined(separator: "/")
@@ -76,7 +77,7 @@ package final class PrivateFolder: Sendable {
       guard lstat(path, &about) == 0 else { throw refused(path, String(cString: strerror(errno))) }
       if let reason = reason(about) { throw refused(path, reason) }
       guard path != "/" else { return }
-      let parent = path.split(separator: "/").dropLast().joined(separator: "/")
+      let parent = path.split(atByte: UInt8(ascii: "/")).dropLast().joined(separator: "/")
       path = "/" + parent
     }
   }

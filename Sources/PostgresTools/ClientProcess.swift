@@ -4,7 +4,6 @@ import Faults
 import Glibc
 import QueueExecution
 import Quoting
-package import Units
 
 /// One run of a client program: its own session, a small known environment, no secret on the command line.
 ///

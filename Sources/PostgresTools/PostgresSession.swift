@@ -56,24 +56,38 @@ package actor PostgresSession {
   /// - Parameter options: for a server of a major version.
   private func open(_ options: (Int?) -> String, _ keepingPresets: Bool) throws(Fault) {
     do throws(PostgresError) {
-      try connection.open(settings)
       // Older servers refuse an option that they don't know: those that not all versions have are sent once the version
-      // is known, where somebody has preset them. A preset of a millisecond may end the session before it can be asked.
-      let major = connection.major
-      let timeouts = SessionSettings.timeouts(ofMajor: major)
-      let isPreset = timeouts.isEmpty ? false : try !connection.isNought(timeouts)
-      if isPreset {
+      // is known, where they are preset.
+      if let major = try majorWithPresets() {
         var settings = settings
         settings["options"] = options(major)
         connection.close()
         try connection.open(settings)
       }
+      let major = connection.major
       guard !keepingPresets else { return }
       let path = try connection.query("SELECT pg_catalog.current_setting('search_path')", []).first?[0]
       // A pooler may leave out `options` (pgbouncer's ignore_startup_parameters).
       if path != "" { try connection.execute(SessionSettings.statements(major: major)) }
     } catch {
       throw error.fault(connecting: settings)
+    }
+  }
+
+  /// Connects. Returns the server's major version, or one that it has at least, where timeouts that not all versions know are preset.
+  private func majorWithPresets() throws(PostgresError) -> Int? {
+    do throws(PostgresError) {
+      try connection.open(settings)
+      let timeouts = SessionSettings.timeouts(ofMajor: connection.major)
+      guard !timeouts.isEmpty, try !connection.isNought(timeouts) else { return nil }
+      return connection.major
+    } catch {
+      // A preset of a millisecond ends the session while it begins, or before it can be asked.
+      switch error.state {
+      case "25P04": return 17  // transaction_timeout
+      case "57P05": return 14  // idle_session_timeout
+      default: throw error
+      }
     }
   }
 

@@ -42,7 +42,9 @@ struct ServerLaunch {
     environment["LD_LIBRARY_PATH"] = ownLibraries
     // Beside the programs, as `make install` of PostgreSQL lays them; not the folder above, which may hold anything.
     let beside = ["lib", "lib64", "share"].map { "\(binaries)/../\($0)" }
-    let added = (ownLibraries ?? "").split(separator: ":").map(String.init).filter { $0.hasPrefix("/") }
+    let added = (ownLibraries ?? "").split(atByte: UInt8(ascii: ":")).map(String.init).filter {
+      $0.starts(withBytes: "/")
+    }
     return Cell.Program(
       path: "\(binaries)/\(name)", arguments: arguments, environment: environment,
       readable: Self.data + beside + added, executable: Self.libraries + Self.helpers + [binaries],
@@ -102,7 +104,8 @@ struct ServerLaunch {
       let log = folder.tail(of: "log", owner: account.user)
       throw Fault(
         .drillFailed, "The drill's server did not start.",
-        cause: ([error.cause ?? ""] + log.lines.filter { !$0.isEmpty }.suffix(6).map(String.init)).joined(separator: "\n"),
+        cause: ([error.cause ?? ""] + log.lines.filter { !$0.isEmpty }.suffix(6).map(String.init)).joined(
+          separator: "\n"),
         hint: "look at the memory and the disk of this machine")
     }
   }

@@ -154,7 +154,7 @@ extension ThrowawayServer {
     let account = try? DrillAccount.current()
     let end = ContinuousClock.now + patience
     var swept = 0
-    for name in root.names() where name.hasPrefix(DrillAccount.folderPrefix) {
+    for name in root.names() where name.starts(withBytes: DrillAccount.folderPrefix) {
       // Not what a user has put there.
       guard let folder = root.folder(name), let owner = folder.owner, owner == geteuid() || owner == account?.user
       else {

@@ -146,13 +146,17 @@ struct ConfigCheckCommand: AsyncParsableCommand {
       let when = job.timing.map { "\($0.schedule.expression.sentence) (\($0.schedule.zone.identifier))" } ?? "on demand"
       Terminal.say(TerminalText.line("  job \(job.name): \(when)"))
     }
-    for warning in configuration.warnings + (await warnings(configuration)) {
+    for warning in configuration.warnings + (await warnings(configuration)) + unconfinedDrills(configuration) {
       Terminal.say("warning: " + "\(warning)".lines.joined(separator: "\n  "))
     }
+  }
+
+  /// What this kernel can't refuse to code of a backup.
+  private func unconfinedDrills(_ configuration: Configuration) -> [Fault] {
     guard configuration.drills.server == nil,
       configuration.jobs.contains(where: { $0.action == .drill && $0.timing != nil })
-    else { return }
-    for gap in KernelWalls().gaps(nil) { Terminal.say("warning: \(gap)") }
+    else { return [] }
+    return KernelWalls().gaps(nil).map { Fault(.confinementWeak, $0, hint: KernelWalls.hint) }
   }
 
   /// In the order of the file; all servers are asked at once, and for a moment only.

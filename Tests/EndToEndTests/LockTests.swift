@@ -95,7 +95,8 @@ import Units
     // What is locked can't expire, and that is no trouble.
     #expect(try daemon.ctl("backup", "shop", "--type", "daily").status == 0)
     #expect(try daemon.ctl("reconcile", "--apply").status == 0)
-    #expect(try daemon.ctl("status").output.contains("no problems"))
+    let status = try daemon.ctl("status").output
+    #expect(status.contains("no problems"), "\(status)")
     #expect(try fixture.days() == [40])
   }
 

@@ -162,7 +162,12 @@ import Testing
     defer { withExtendedLifetime(store) {} }
     let fixture = try Fixture(
       roles: Self.roles, scale: 20,
-      extra: "stores: { slow: { path: \"\(store.path)\", rate_limit: 4MiB/s } }\nbackup: { compression: none }")
+      extra: """
+        stores: { slow: { path: "\(store.path)", rate_limit: 4MiB/s } }
+        backup: { compression: none }
+        # It goes on until it is ended.
+        hooks: { before_restore: ["/usr/bin/tail", "-f", "/dev/null"] }
+        """)
     let ledger = try fixture.daemon.followLedger()
     func begin(_ person: Person, _ words: String...) throws -> String {
       let text = try Shell.must(

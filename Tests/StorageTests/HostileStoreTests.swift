@@ -24,7 +24,9 @@ import Units
   }
 
   @Test func anHonestListingOfTwoPagesIsWhole() async throws {
-    let store = makeStore(try LyingS3Server(), "honest")
+    let server = try LyingS3Server()
+    defer { withExtendedLifetime(server) {} }
+    let store = makeStore(server, "honest")
     #expect(try await store.list(prefix: "").map(\.key.path) == ["a/000000001", "a/000000002", "a/000000003"])
     #expect(try await store.multiparts(prefix: "").uploads.map(\.id) == ["u1", "u2", "u3"])
     let upload = MultipartUpload(key: "a/1", id: "u1", begun: Date.now)

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Fuzzes the parsers of bytes from outside with libFuzzer and AddressSanitizer: every input of Fuzz/Corpus once, then changed ones, for
-# FUZZ_SECONDS (60) each. Names of targets may be given; else all run, FUZZ_JOBS (as many as there are processors) at a time. FUZZ_BUILT=1 takes
+# FUZZ_SECONDS (60) each, in another order each time unless FUZZ_SEED is given. Names of targets may be given; else all run, FUZZ_JOBS (as many as there are processors) at a time. FUZZ_BUILT=1 takes
 # the fuzzer that is there.
 #
 # A crash, a property that does not hold, five seconds for one input, or 2 GiB of memory is a finding: it is kept in .build-fuzz/findings, and
@@ -34,7 +34,7 @@ one() {
   mkdir -p "$work/corpus/$name"
   # Tracing a crash back takes minutes. Foundation keeps memory that LeakSanitizer takes for lost.
   SWIFT_BACKTRACE=enable=no ASAN_OPTIONS=detect_leaks=0 "$fuzzer" "$name" -max_total_time="$seconds" -timeout=5 \
-    -rss_limit_mb=2048 -print_final_stats=1 -detect_leaks=0 -artifact_prefix="$work/findings/$name-" \
+    -rss_limit_mb=2048 -print_final_stats=1 -detect_leaks=0 ${FUZZ_SEED:+-seed=$FUZZ_SEED} -artifact_prefix="$work/findings/$name-" \
     "$work/corpus/$name" "Fuzz/Corpus/$name" >"$log" 2>&1
   status=$?
   # A run that did not read the seeds has shown nothing.
@@ -51,6 +51,6 @@ one() {
   return "$status"
 }
 export -f one
-export work seconds fuzzer
+export work seconds fuzzer FUZZ_SEED
 printf '%s\0' "${names[@]}" | xargs -0 -P "$jobs" -I{} bash -c 'one "$1" || touch "$work/failed"' _ {}
 [ ! -e "$work/failed" ] || { rm "$work/failed"; echo "Findings are in $work/findings; run one again: $fuzzer TARGET FILE" >&2; exit 1; }

@@ -34,7 +34,7 @@ struct ConfigurationNode {
     var message = message
     // What the environment has put in is told by its variable's name.
     if case .scalar(let scalar) = node, scalar.string.contains("${"), let value = expand(scalar.string, isQuiet: true) {
-      message = message.replacing("'\(value)'", with: "'\(scalar.string)'")
+      message = message.replacingBytes(of: "'\(value)'", with: "'\(scalar.string)'")
     }
     guard case .scalar(let scalar) = node, mayBeSecret(scalar.string) else {
       return diagnostics.report(node.mark, path, message)

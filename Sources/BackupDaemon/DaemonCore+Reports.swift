@@ -81,7 +81,8 @@ extension DaemonCore {
       report.databases[index].graceUntil[aspect] = end
     }
     report.copies = copies.copies
-    report.warnings = connectionWarnings.isEmpty ? nil : connectionWarnings
+    let warnings = plan.configurationWarnings + connectionWarnings
+    report.warnings = warnings.isEmpty ? nil : warnings
     report.kept = keptDatabases
     report.alerts = await courier.reports
     return Overview(report: report, problems: problems, catalog: catalog, decisions: decisions)

@@ -146,7 +146,6 @@ package actor DaemonCore {
       standingProblems["ledger"] = damage
       logger.error(.ledgerDamaged, damage)
     }
-    adoptConfigurationWarnings()
     let history = await ledger.history
     if history.isCorrected(at: now()), let newest = history.newest {
       await recordCorrection(by: newest.timeIntervalSince(now()))
@@ -357,7 +356,6 @@ package actor DaemonCore {
     let changes = plan.changes(to: new)
     let gpg = plan.backup.gpg
     plan = new
-    adoptConfigurationWarnings()
     // A store of the same name may be another one.
     (lockEnds, lockFaults) = ([:], [:])
     await keeper.use(new.stores, trusted: new.trustedKeys)
@@ -378,14 +376,6 @@ package actor DaemonCore {
     await watch()
     await reportStatus()
     return ReloadReport(changes: changes)
-  }
-
-  /// What the file may say and should not stays told until it is mended.
-  private func adoptConfigurationWarnings() {
-    standingProblems = standingProblems.filter { !$0.key.starts(withBytes: "configuration ") }
-    for (number, warning) in plan.configurationWarnings.enumerated() {
-      standingProblems["configuration \(number + 1)"] = warning
-    }
   }
 
   func reportStatus() async {

@@ -43,7 +43,7 @@ package struct Problem: Sendable, Equatable {
   /// The topics that it is told under; who has chosen one of them hears of it.
   var topics: Set<NoticeTopic> {
     switch fault.code {
-    case .backupDoubtful, .configExposed, .accountMissing: [.warning]
+    case .backupDoubtful: [.warning]
     case .objectiveAtRisk: [.objective]
     case .objectiveMissed: [.objective, .failure]
     case .configInvalid, .configUnreadable: [.reload, .failure]

@@ -78,9 +78,11 @@ package actor PostgresSession {
   private func majorWithPresets() throws(PostgresError) -> Int? {
     do throws(PostgresError) {
       try connection.open(settings)
-      let timeouts = SessionSettings.timeouts(ofMajor: connection.major)
-      guard !timeouts.isEmpty, try !connection.isNought(timeouts) else { return nil }
-      return connection.major
+      // Before it is asked: one that was ended has no version any more.
+      let major = connection.major
+      let timeouts = SessionSettings.timeouts(ofMajor: major)
+      if timeouts.isEmpty { return nil }
+      return try connection.isNought(timeouts) ? nil : major
     } catch {
       // A preset of a millisecond ends the session while it begins, or before it can be asked.
       switch error.state {

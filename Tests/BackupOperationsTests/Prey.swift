@@ -41,6 +41,8 @@ final class Prey: Sendable {
           "-R", "\(account.user):\(account.group)", folder.file("store"), folder.file("signing.sec"),
           folder.file("tool"),
         ])
+      // What it could write to, were it let.
+      try Shell.must("chown", ["\(account.user)", folder.path])
     }
     stream = try Self.listen(folder.file("stream"), SOCK_STREAM)
     datagram = try Self.listen(folder.file("datagram"), SOCK_DGRAM)
@@ -170,7 +172,9 @@ struct Findings {
   private(set) var background: pid_t?
 
   init(_ text: String) {
-    for line in text.split(whereSeparator: { $0 == "\n" || $0 == "|" }) {
+    for word in text.split(whereSeparator: { $0 == "\n" || $0 == "|" }) {
+      // A failed assertion's words stand in front of the first one.
+      let line = word.hasPrefix("answered ") ? word.dropFirst("answered ".count) : word
       if line.hasPrefix("background ") {
         background = pid_t(line.dropFirst(11))
       } else if line.hasSuffix(": DONE") {

@@ -166,7 +166,7 @@ import Testing
         stores: { slow: { path: "\(store.path)", rate_limit: 4MiB/s } }
         backup: { compression: none }
         # It goes on until it is ended.
-        hooks: { before_restore: ["/usr/bin/tail", "-f", "/dev/null"] }
+        hooks: { before_restore: [["/usr/bin/tail", "-f", "/dev/null"]] }
         """)
     let ledger = try fixture.daemon.followLedger()
     func begin(_ person: Person, _ words: String...) throws -> String {
@@ -181,7 +181,8 @@ import Testing
     let refused = try fixture.ctl(Self.operator, "cancel", restore)
     #expect(refused.status == 3 && refused.errors.contains("Cancelling a restore run needs the role 'restorer'"))
     #expect(try fixture.ctl(Self.restorer, "cancel", restore).status == 0)
-    #expect(try ledger.wait(for: "run.finished", restore).contains("aborted"))
+    let ended = try ledger.wait(for: "run.finished", restore)
+    #expect(ended.contains("aborted"), "\(ended)")
     let backup = try begin(Self.restorer, "backup", "shop")
     try ledger.wait(for: "run.started", backup)
     #expect(try fixture.ctl(Self.reader, "cancel", backup).status == 3)

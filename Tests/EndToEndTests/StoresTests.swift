@@ -201,7 +201,8 @@ import Testing
     #expect(try again.ctlJSON("list") as? [String] == [])
     #expect(try again.ctl("backup", "shop", "--type", "daily").status == 0)
     #expect(try again.ctl("reconcile").output.hasPrefix("Nothing to do."))
-    #expect(fixture.folder.files(below: "local").map { "prod/\($0)" } == (try fixture.objects()))
+    let (local, offsite) = (fixture.folder.files(below: "local").map { "prod/\($0)" }, try fixture.objects())
+    #expect(local == offsite, "\(local)\nand \(offsite)")
   }
 
   /// The server goes away while parts are on their way: the run ends well with the local copy, and the other comes later.
@@ -252,6 +253,7 @@ import Testing
     let ledger = try fixture.daemon.followLedger()
     #expect(try fixture.daemon.ctl("reload").status == 0)
     try ledger.wait(for: "backup.copied", #""store":"offsite""#)
-    #expect(try fixture.objects() == all)
+    let objects = try fixture.objects()
+    #expect(objects == all, "\(objects)\ninstead of \(all)\n\(ledger.seen.joined(separator: "\n"))")
   }
 }

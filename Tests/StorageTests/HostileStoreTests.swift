@@ -62,7 +62,9 @@ import Units
 
   /// A server that is slow for each page of many is given up when its time is over.
   @Test func aListingHasItsTime() async throws {
-    var store = makeStore(try LyingS3Server(), "empty-pages")
+    let server = try LyingS3Server()
+    defer { withExtendedLifetime(server) {} }
+    var store = makeStore(server, "empty-pages")
     store.limits.time = .zero
     let error = await #expect(throws: StorageError.self) { _ = try await store.list(prefix: "") }
     #expect(error?.reason.contains("not whole within") == true)

@@ -37,6 +37,8 @@ package struct Hooks: Sendable, Hashable {
       do throws(Fault) {
         lines = try await OutsideCommand(words, environment: variables(moment, run, failed), timeout: timeout).run()
       } catch {
+        // It was ended with its run.
+        if Task.isCancelled { throw Fault(CancellationError()) }
         throw Fault(
           .hookFailed, "The hook '\(moment.rawValue)' failed: \(error.message)", cause: error.cause, hint: error.hint)
       }

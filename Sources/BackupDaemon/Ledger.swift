@@ -1,4 +1,5 @@
 package import BackupCatalog
+import CPlatform
 import ControlAPI
 package import Faults
 import Foundation
@@ -84,14 +85,14 @@ package actor Ledger {
 
   /// A file that was moved away, deleted or replaced would take what is written with it: a new one goes on where it ended. The chain tells.
   private func look() throws(Fault) -> Fault? {
-    var (named, held) = (stat(), stat())
-    guard fstat(file, &held) == 0 else { throw Self.fault("looked at", path) }
-    let isThere = stat(path, &named) == 0
-    if isThere, named.st_ino == held.st_ino, named.st_dev == held.st_dev {
-      guard Int(held.st_size) != examination.wholeBytes else { return nil }
+    var (named, held) = (cplatform_file(), cplatform_file())
+    guard cplatform_file_of_descriptor(file, &held) == 0 else { throw Self.fault("looked at", path) }
+    let isThere = cplatform_file_of_path(path, &named) == 0
+    if isThere, named.number == held.number, named.device == held.device {
+      guard Int(held.size) != examination.wholeBytes else { return nil }
       let fault = Self.harm(
-        "has \(held.st_size) bytes instead of the \(examination.wholeBytes) that this daemon has written", path)
-      examination.wholeBytes = Int(held.st_size)
+        "has \(held.size) bytes instead of the \(examination.wholeBytes) that this daemon has written", path)
+      examination.wholeBytes = Int(held.size)
       try endLine()
       return fault
     }
@@ -99,7 +100,7 @@ package actor Ledger {
     guard descriptor >= 0 else { throw Self.fault("opened", path) }
     close(file)
     file = descriptor
-    examination.wholeBytes = isThere ? Int(named.st_size) : 0
+    examination.wholeBytes = isThere ? Int(named.size) : 0
     try endLine()
     return Self.harm(isThere ? "was replaced by another file" : "was moved away, or deleted", path)
   }

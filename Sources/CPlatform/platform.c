@@ -94,3 +94,19 @@ int cplatform_spawn(
   }
   return reason;
 }
+
+static int describe(int result, const struct stat *about, struct cplatform_file *file) {
+  if (result != 0) return -1;
+  *file = (struct cplatform_file){.device = about->st_dev, .number = about->st_ino, .size = about->st_size};
+  return 0;
+}
+
+int cplatform_file_of_descriptor(int descriptor, struct cplatform_file *file) {
+  struct stat about;
+  return describe(fstat(descriptor, &about), &about, file);
+}
+
+int cplatform_file_of_path(const char *path, struct cplatform_file *file) {
+  struct stat about;
+  return describe(stat(path, &about), &about, file);
+}

@@ -25,6 +25,17 @@ void cplatform_tune_heap(void);
 /// Starts writing a range of a file to the disk without waiting (sync_file_range(2), SYNC_FILE_RANGE_WRITE). A hint.
 void cplatform_begin_writeback(int file, int64_t offset, int64_t count);
 
+/// What a file is, and how large (stat(2)). Here, since the module that Swift takes `struct stat` from depends on what a build
+/// compiles together.
+struct cplatform_file {
+  uint64_t device, number;
+  int64_t size;
+};
+
+/// Of an open file, and of the one that a path names. Both return 0, or -1 with errno.
+int cplatform_file_of_descriptor(int descriptor, struct cplatform_file *file);
+int cplatform_file_of_path(const char *path, struct cplatform_file *file);
+
 /// Begins a program in a session of its own, with no signal blocked or ignored (posix_spawn(3)). It has `descriptors` as 0, 1, 2 and so on, and
 /// no other one; there are three or more. Returns 0, or an error's number where the program could not be begun.
 int cplatform_spawn(

@@ -32,7 +32,7 @@ test-systemd: build ## try the unit under a real systemd: Debian 13 and 12 in co
 fuzz: setup ## fuzz every parser of outside bytes, FUZZ_SECONDS=60 each
 	@scripts/fuzz.sh
 
-fuzz-corpus: setup ## the same for ten seconds each and from a fixed seed, as CI does
+fuzz-corpus: setup ## the same for ten seconds each, from a fixed seed
 	@FUZZ_SEED=1 FUZZ_SECONDS=10 scripts/fuzz.sh
 
 sanitize: setup ## run the unit tests under ThreadSanitizer and AddressSanitizer

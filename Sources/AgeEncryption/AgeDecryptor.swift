@@ -74,7 +74,8 @@ struct AgeOpening {
     guard let header = try AgeHeader(reading: bytes), bytes.count >= header.length + AgePayload.nonceBytes else {
       return nil
     }
-    // Also where a key opens the file: who adds a recipient could not know the passphrase ("The scrypt recipient type").
+    // Also where a key opens the file: who adds a recipient could not know the passphrase ("The scrypt recipient
+    // type").
     guard header.stanzas.count == 1 || !header.stanzas.contains(where: { $0.type == "scrypt" }) else {
       throw .malformedHeader("a passphrase stands beside other recipients")
     }

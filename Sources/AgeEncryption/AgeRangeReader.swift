@@ -32,8 +32,8 @@ package struct AgeRangeReader: Sendable {
     let offset = UInt64(opened.payloadOffset)
     let body = storedBytes - offset
     let chunks = max(1, (body + UInt64(AgePayload.sealedBytes) - 1) / UInt64(AgePayload.sealedBytes))
-    // Every chunk but the only one of an empty file holds something. Without this check a few bytes behind a full chunk would make the
-    // file shorter, and the bytes before them would still authenticate.
+    // Every chunk but the only one of an empty file holds something. Without this check a few bytes behind a full chunk
+    // would make the file shorter, and the bytes before them would still authenticate.
     let lastBytes = body - (chunks - 1) * UInt64(AgePayload.sealedBytes)
     guard lastBytes >= UInt64(AgePayload.tagBytes) + (chunks > 1 ? 1 : 0) else { throw AgeError.truncated }
     opening = opened.payload

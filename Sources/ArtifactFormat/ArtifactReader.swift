@@ -1,7 +1,7 @@
 /// Reads plain bytes back out of an artifact, any range of them, through whatever fetches stored bytes.
 ///
-/// Only the frames that hold the range are fetched. Each frame's digest is checked before it is opened, where the index has digests; a
-/// fetch that returns other than what was asked for is an error.
+/// Only the frames that hold the range are fetched. Each frame's digest is checked before it is opened, where the index
+/// has digests; a fetch that returns other than what was asked for is an error.
 package struct ArtifactReader {
   /// Stored bytes of a range, exactly.
   package typealias Fetch = (Range<UInt64>) async throws -> [UInt8]

@@ -10,8 +10,8 @@ package protocol FrameCodec: AnyObject {
 }
 
 extension FrameCodec {
-  /// The plain bytes of a frame. The stored bytes are looked at only if their SHA-256 is the frame's: a decompressor is no place for what
-  /// an adversary has written.
+  /// The plain bytes of a frame. The stored bytes are looked at only if their SHA-256 is the frame's: a decompressor is
+  /// no place for what an adversary has written.
   ///
   /// - Throws: `FrameError.damaged` where size or digest differ, or where the frame does not hold what the index says.
   package func open(_ stored: [UInt8], _ frame: FrameIndex.Frame) throws(FrameError) -> [UInt8] {

@@ -1,12 +1,13 @@
-/// Where each frame of an artifact lies, and the digest of its stored bytes. All frames but the last hold the same number of plain bytes,
-/// so the stored sizes tell where each one is.
+/// Where each frame of an artifact lies, and the digest of its stored bytes. All frames but the last hold the same
+/// number of plain bytes, so the stored sizes tell where each one is.
 package struct FrameIndex: Sendable, Hashable {
   /// 4 MiB: large enough that frames cost no ratio, small enough that a table of a few rows costs one short read.
   package static let standardFrameBytes = 4 << 20
 
   package let frameBytes: Int
   package private(set) var storedSizes: [Int] = []
-  /// SHA-256 of each frame's stored bytes, 64 hexadecimal digits. Nil for an artifact of contents version 1.0, which has none.
+  /// SHA-256 of each frame's stored bytes, 64 hexadecimal digits. Nil for an artifact of contents version 1.0, which
+  /// has none.
   package private(set) var digests: [String]?
   package private(set) var plainBytes: UInt64 = 0
   package private(set) var storedBytes: UInt64 = 0
@@ -51,7 +52,8 @@ package struct FrameIndex: Sendable, Hashable {
     package let number: Int
     package let stored: Range<UInt64>
     package let plain: Range<UInt64>
-    /// SHA-256 of the stored bytes, in hexadecimal. Nil where the index has none: then the artifact's own digest has to be checked first.
+    /// SHA-256 of the stored bytes, in hexadecimal. Nil where the index has none: then the artifact's own digest has to
+    /// be checked first.
     package let digest: String?
   }
 

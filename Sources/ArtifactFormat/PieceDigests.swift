@@ -1,7 +1,8 @@
-/// SHA-256 of each piece of a stored file, kept from one whole reading: later readings of any range are held against them.
+/// SHA-256 of each piece of a stored file, kept from one whole reading: later readings of any range are held against
+/// them.
 ///
-/// Contents of version 1.0 have no digest for each frame, so the whole artifact is read and checked first. A store may give other bytes at the
-/// second reading: what is used then has to be what was checked.
+/// Contents of version 1.0 have no digest for each frame, so the whole artifact is read and checked first. A store may
+/// give other bytes at the second reading: what is used then has to be what was checked.
 package struct PieceDigests: Sendable, Equatable {
   /// 1 MiB: a small table costs one short read more, and the digests of 100 GB fit into 3.2 MB.
   package static let pieceBytes = 1 << 20

@@ -2,7 +2,8 @@ package import Foundation
 import Quoting
 import Units
 
-/// What names a backup: its database, by the bytes of its name, and the second of its snapshot. Prints as `multimedia/20261122T020000Z`.
+/// What names a backup: its database, by the bytes of its name, and the second of its snapshot. Prints as
+/// `multimedia/20261122T020000Z`.
 package struct BackupID: Sendable, Hashable, Comparable {
   package let database: String
   package let time: Date

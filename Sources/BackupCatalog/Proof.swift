@@ -29,8 +29,8 @@ package struct Proof: VersionedRecord, Equatable {
   package var assertions: Int
   /// Indexes and tables that amcheck found sound; nil where it is not installed.
   package var checkedRelations: Int?
-  /// The SHA-256 of the artifact, where all of it was read in one go; nil where its frames were checked one by one, and from a version that
-  /// did not say.
+  /// The SHA-256 of the artifact, where all of it was read in one go; nil where its frames were checked one by one, and
+  /// from a version that did not say.
   package var artifact: String?
   /// What was read, by the digests that were checked. Nil from a version that did not say.
   package var read: ReadEvidence?
@@ -102,7 +102,8 @@ package struct ReadEvidence: Codable, Sendable, Equatable {
   /// How many of the artifact's frames were read and had the digest that the contents name.
   package var frames: Int
   package var allFrames: Int
-  /// SHA-256 over the hexadecimal digests of these frames, one behind the other, in their order; nil where the contents have none.
+  /// SHA-256 over the hexadecimal digests of these frames, one behind the other, in their order; nil where the contents
+  /// have none.
   package var digest: String?
 
   package init(contents: String, artifact: String?, frames: Int, allFrames: Int, digest: String?) {

@@ -158,7 +158,7 @@ package struct Configuration: Sendable, Hashable {
     package var socket = "/run/pgbackupd/control.sock"
     /// Answers questions to everybody and changes nothing; none where nil.
     package var monitorSocket: String?
-    /// Who may ask for what on the control socket, by role; nil: whoever may open it may everything.
+    /// The accounts of each role on the control socket. Nil: everyone who can open the socket has all rights.
     package var roles: [String: [Account]]?
     /// Dumps that may run at once, over all databases.
     package var parallelRuns = 2

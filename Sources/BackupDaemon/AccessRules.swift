@@ -2,7 +2,7 @@ package import ControlAPI
 package import Faults
 import Foundation
 
-/// What somebody may ask for on the control socket. Each includes those before it: a restorer may do what an operator
+/// The rights of an account on the control socket. Each includes those before it: a restorer may do what an operator
 /// may, and an operator what a reader may.
 package enum Role: String, Sendable, CaseIterable, Comparable {
   /// Looks at states, backups, the ledger and plans. Sees names of tables, and no rows.
@@ -63,7 +63,7 @@ package struct AccessRules: Sendable, Hashable {
     }
   }
 
-  /// By role. Nil: whoever the socket lets in may do everything.
+  /// By role. Nil: everyone who can open the socket has all rights.
   private let holders: [Role: [Holder]]?
   private let ownUser: UInt32
 
@@ -75,13 +75,13 @@ package struct AccessRules: Sendable, Hashable {
   /// Nil where the peer has none.
   package func role(of peer: Peer?) -> Role? {
     guard let holders else { return .restorer }
-    // Whose credentials can't be read is nobody.
+    // A peer whose credentials can't be read has no role.
     guard let peer else { return nil }
     if peer.uid == 0 || peer.uid == ownUser { return .restorer }
     return Role.allCases.last { role in holders[role]?.contains { $0.covers(peer) } ?? false }
   }
 
-  /// Throws what a peer is told that may not do it.
+  /// Refuses what a peer's role does not cover: throws `E-NOT-ALLOWED`, which names who may.
   ///
   /// - Parameter deed: what it takes the role for, as a sentence's subject: `Deleting a backup`.
   package func check(_ peer: Peer?, may deed: String, needing needed: Role) throws(Fault) {

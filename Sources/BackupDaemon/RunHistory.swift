@@ -110,7 +110,8 @@ package struct RunHistory: Sendable {
   /// The last restore of each database, that no rollback has undone, for which there was nothing to replace: the database was gone.
   package private(set) var replacedNothing: [String: LedgerRecord] = [:]
 
-  /// What restores and rollbacks of each database have put aside on its server, by the names that are not known to be gone.
+  /// What restores and rollbacks of each database have put aside on its server, by the names that are not known to be
+  /// gone.
   package private(set) var putAside: [String: Set<String>] = [:]
 
   package typealias Committed = [BackupID: Set<String>]

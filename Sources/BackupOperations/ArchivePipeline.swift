@@ -124,7 +124,8 @@ private final class Compressor: @unchecked Sendable {
     queue.async { @Sendable [self] in
       do throws(FrameError) {
         let stored = try codec.encode(UnsafeRawBufferPointer(rebasing: block.bytes[..<count]))
-        // Here, and not where frames are written one after the other: this thread has the bytes in its cache, and others beside it.
+        // Here, and not where frames are written one after the other: this thread has the bytes in its cache, and
+        // others beside it.
         let digest = Digest.hexadecimal(of: stored)
         flow.deliver(.init(number: number, plainCount: count, stored: stored, digest: digest, block: block))
       } catch {

@@ -8,12 +8,13 @@ import Synchronization
 
 /// A stored backup as its archive: any range of the plain bytes, read from whichever placement gives them.
 ///
-/// Only the frames that hold a range are fetched, and none is decompressed before its digest was checked: the manifest's signature covers the
-/// contents, and the contents have a SHA-256 for each frame. Contents of version 1.0 have none: then the whole artifact is read first and held
-/// against the manifest's digest, and every later reading against that first one (`EarlierArtifact`).
+/// Only the frames that hold a range are fetched, and none is decompressed before its digest was checked: the
+/// manifest's signature covers the contents, and the contents have a SHA-256 for each frame. Contents of version 1.0
+/// have none: then the whole artifact is read first and held against the manifest's digest, and every later reading
+/// against that first one (`EarlierArtifact`).
 ///
-/// A store that fails, or gives bytes that are not what was written, is asked no more; the next placement takes over in the middle of the
-/// reading.
+/// A store that fails, or gives bytes that are not what was written, is asked no more; the next placement takes over in
+/// the middle of the reading.
 package struct ArchiveSource: Sendable {
   package let manifest: Manifest
   package let contents: Contents
@@ -45,8 +46,8 @@ package struct ArchiveSource: Sendable {
 
   /// Opens a backup: its contents are read, and its key is tried. Throws the fault of the last placement where none can be opened.
   ///
-  /// - Parameter onCheck: is called with the stored bytes that were checked so far, and how many there are, while a backup of the earlier
-  ///   format is read whole.
+  /// - Parameter onCheck: is called with the stored bytes that were checked so far, and how many there are, while a
+  ///   backup of the earlier format is read whole.
   package init(
     _ manifest: Manifest, in stores: [any ObjectStore], identities: Keyring,
     onCheck: @escaping @Sendable (_ checked: Int64, _ all: Int64) -> Void = { _, _ in }
@@ -112,7 +113,8 @@ package struct ArchiveSource: Sendable {
   /// Whether the contents have no digests of frames, so that all of the artifact had to be read first.
   package var isEarlierFormat: Bool { earlier != nil }
 
-  /// Bytes fetched from stores so far, of the artifact alone; without those of the whole reading that the earlier format takes.
+  /// Bytes fetched from stores so far, of the artifact alone; without those of the whole reading that the earlier
+  /// format takes.
   package var storedBytesRead: UInt64 { state.storedBytes.withLock { $0 } }
 
   /// What placements failed with so far, by store.

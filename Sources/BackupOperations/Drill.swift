@@ -8,8 +8,8 @@ package import Storage
 import Units
 
 /// Restores a backup into a private throw-away server and proves it there: rows, sequences, large objects, the user's own statements,
-/// and amcheck where that is installed. Code that lies in the backup (functions, views over foreign servers) runs there as a superuser, and
-/// reaches nothing but the server's own folder (`ThrowawayServer`).
+/// and amcheck where that is installed. Code that lies in the backup (functions, views over foreign servers) runs there
+/// as a superuser, and reaches nothing but the server's own folder (`ThrowawayServer`).
 ///
 /// Where a server is named in the configuration, the drill restores into a database of its own there, and drops it again. A server whose
 /// system identifier is that of a backed-up one, a standby of one among them, is refused. That server is not ours to confine:

@@ -4,10 +4,12 @@ import Faults
 import Storage
 import Synchronization
 
-/// An artifact whose contents have no digest for each frame (contents version 1.0), read whole once and found to be what its manifest says.
+/// An artifact whose contents have no digest for each frame (contents version 1.0), read whole once and found to be
+/// what its manifest says.
 ///
-/// Nothing of such a backup is decrypted, decompressed or parsed before that. Whatever is read of it later has to be the same bytes: each piece
-/// is held against its digest from the first reading. All stores have the same bytes, so one reading serves them all.
+/// Nothing of such a backup is decrypted, decompressed or parsed before that. Whatever is read of it later has to be
+/// the same bytes: each piece is held against its digest from the first reading. All stores have the same bytes, so one
+/// reading serves them all.
 struct EarlierArtifact: Sendable {
   /// Of the whole artifact, as it was read.
   let sha256: String

@@ -4,8 +4,8 @@ import PostgresTools
 
 /// Planner statistics, without which the first queries after the swap are planned blindly.
 extension Preparation {
-  /// Analyzes a restored database. A table that the server can't analyze (it has a foreign table among its children, or an extended statistics
-  /// object whose expression fails) costs its own statistics and nothing else.
+  /// Analyzes a restored database. A table that the server can't analyze (it has a foreign table among its children, or
+  /// an extended statistics object whose expression fails) costs its own statistics and nothing else.
   ///
   /// - Returns: the tables without statistics, as `schema.table`, each with the server's words.
   func analyze(_ name: String) async throws(Fault) -> [String] {
@@ -13,7 +13,8 @@ extension Preparation {
       try await connection.execute("RESET ROLE")
       try await connection.execute("SET client_min_messages = error")
       do throws(Fault) {
-        // A statement of its own: behind others it would be one transaction, which keeps the locks of all tables at once.
+        // A statement of its own: behind others it would be one transaction, which keeps the locks of all tables at
+        // once.
         try await connection.execute("ANALYZE")
         return []
       } catch {
@@ -32,7 +33,8 @@ extension Preparation {
       cause: tables.prefix(6).joined(separator: "\n") + more, hint: "mend the cause, then run ANALYZE on them")
   }
 
-  /// Each table alone. Those with partitions or children go last and only add the statistics of the whole: the parts have theirs by then.
+  /// Each table alone. Those with partitions or children go last and only add the statistics of the whole: the parts
+  /// have theirs by then.
   private static func analyzeOneByOne(_ connection: PostgresSession) async throws(Fault) -> [String] {
     let tables = try await connection.query(
       """

@@ -189,8 +189,8 @@ struct RestoreLoad: Sendable {
       cause: fault.cause, hint: isTrouble ? fault.hint : "pgbackupctl log")
   }
 
-  /// Hands out a table's rows as they come, in pieces that may end inside a row, and checks at the end that they are those of the contents. The
-  /// work is linear in the bytes, however wide a row is.
+  /// Hands out a table's rows as they come, in pieces that may end inside a row, and checks at the end that they are
+  /// those of the contents. The work is linear in the bytes, however wide a row is.
   private func readRows(_ table: Contents.Table, _ body: (ArraySlice<UInt8>) async throws -> Void) async throws {
     var block = CopyBlock(dumpID: table.dumpID, at: table.offset)
     var failure: ArchiveError?

@@ -27,7 +27,8 @@ package struct Rollback: Sendable {
     self.signingKey = signingKey
   }
 
-  /// The databases of the server that bear the mark of those that were put aside, the oldest first; also those that are in doubt.
+  /// The databases of the server that bear the mark of those that were put aside, the oldest first; also those that are
+  /// in doubt.
   package func kept() async throws(Fault) -> [KeptDatabase] {
     KeptDatabase.all(among: try await databases(), witnesses, at: context.now())
   }
@@ -65,7 +66,8 @@ package struct Rollback: Sendable {
     return outcome
   }
 
-  /// The newest that is what its mark says. What others have marked is passed over; what may be the newest after all is not.
+  /// The newest that is what its mark says. What others have marked is passed over; what may be the newest after all is
+  /// not.
   private func choose(
     _ kept: [KeptDatabase], _ live: String, _ chosen: String?, _ command: String
   ) throws(Fault) -> KeptDatabase {
@@ -104,7 +106,8 @@ package struct Rollback: Sendable {
     package init() {}
   }
 
-  /// Drops what was kept of these databases and is older than it has to be: only what is surely that. Others on the server are not ours.
+  /// Drops what was kept of these databases and is older than it has to be: only what is surely that. Others on the
+  /// server are not ours.
   package func drop(
     olderThan limit: Duration, of isOurs: @Sendable (String) -> Bool
   ) async throws(Fault) -> Removal {

@@ -1,7 +1,7 @@
 /// Rows on their way from one reader to several loaders: a few pieces at most, so that memory stays bounded.
 ///
-/// A piece may end inside a row, however long that row is. The next piece then goes to the same loader, and the others wait: each
-/// connection's COPY gets whole rows.
+/// A piece may end inside a row, however long that row is. The next piece then goes to the same loader, and the others
+/// wait: each connection's COPY gets whole rows.
 actor RowChannel {
   enum Item: Sendable {
     /// With `isUnfinished`, the last row goes on in the next piece: whoever has this one takes that one too.

@@ -207,8 +207,8 @@ package struct Verify: Sendable {
 
   private static let parallel = 4
 
-  /// Contents of version 1.0 have no digests of frames: the artifact is then read twice, and looked into only the second time. Half of its bytes
-  /// count as progress each time.
+  /// Contents of version 1.0 have no digests of frames: the artifact is then read twice, and looked into only the
+  /// second time. Half of its bytes count as progress each time.
   private func checkWhole(_ contents: Contents) async throws -> EarlierArtifact? {
     guard contents.frames.digests == nil else { return nil }
     let last = Mutex<Int64>(0)

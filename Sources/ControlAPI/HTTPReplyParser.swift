@@ -65,7 +65,8 @@ struct HTTPReplyParser {
     }
   }
 
-  /// What stands in front of the next `end`, which goes with it; nil where that has not arrived. What was searched is not searched again.
+  /// What stands in front of the next `end`, which goes with it; nil where that has not arrived. What was searched is
+  /// not searched again.
   private mutating func line(_ rest: inout Data, endingWith end: String) throws(Fault) -> Data? {
     let end = Data(end.utf8)
     let start = rest.index(rest.startIndex, offsetBy: max(0, searched - end.count + 1))

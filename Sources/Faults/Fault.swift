@@ -33,8 +33,8 @@ package struct Fault: Error, Sendable, Codable, Hashable {
 }
 
 extension Fault: CustomStringConvertible {
-  /// `E-CODE: sentence`, then the cause and the hint on lines of their own. Only the cause may have several; names that would move a
-  /// cursor or begin a line are shown as escapes (`TerminalText`).
+  /// `E-CODE: sentence`, then the cause and the hint on lines of their own. Only the cause may have several; names that
+  /// would move a cursor or begin a line are shown as escapes (`TerminalText`).
   package var description: String {
     var lines = ["\(code.rawValue): \(line: message)"]
     let cause = (cause ?? "").lines.filter { !$0.isEmpty }.map { TerminalText.line($0) }

@@ -1,7 +1,8 @@
 import Quoting
 
 extension DefaultStringInterpolation {
-  /// A value within a command that will be pasted (`ShellWord`). Names of databases and files come from others, and may hold anything.
+  /// A value within a command that will be pasted (`ShellWord`). Names of databases and files come from others, and may
+  /// hold anything.
   package mutating func appendInterpolation(shell value: some CustomStringConvertible) {
     appendLiteral(ShellWord.quoted(value.description))
   }

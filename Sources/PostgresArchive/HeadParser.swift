@@ -1,8 +1,8 @@
 /// Reads header and table of contents from bytes that arrive in pieces.
 ///
-/// The bytes are kept until all is read (a few KB for most databases; they are also what a slice begins with). A step reads one
-/// field of an entry. One that lacks bytes says how many it needs, and is not tried again before they are there: the work stays
-/// linear however small the pieces are and however many dependencies an entry has.
+/// The bytes are kept until all is read (a few KB for most databases; they are also what a slice begins with). A step
+/// reads one field of an entry. One that lacks bytes says how many it needs, and is not tried again before they are
+/// there: the work stays linear however small the pieces are and however many dependencies an entry has.
 struct HeadParser {
   /// pg_dump's own strings are bounded by PostgreSQL's 1 GiB; a table of contents that large is damage or malice.
   private static let longestString = 256 << 20

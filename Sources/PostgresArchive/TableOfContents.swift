@@ -51,7 +51,8 @@ package struct TableOfContents: Sendable {
     Set(entries.filter { $0.kind != "DATABASE" }.compactMap(\.owner).filter { !$0.isEmpty })
   }
 
-  /// What `standard_conforming_strings` was when the archive's text was written (the entry STDSTRINGS); its constants are read so.
+  /// What `standard_conforming_strings` was when the archive's text was written (the entry STDSTRINGS); its constants
+  /// are read so.
   var standardStrings: Bool {
     guard let statement = entries.first(where: { $0.kind == "STDSTRINGS" })?.definition else { return true }
     return SQLTokens(statement).tokens.last { $0.kind == .string || $0.kind == .word }?.text != "off"
@@ -187,7 +188,8 @@ package struct TableOfContents: Sendable {
     return renamed
   }
 
-  /// Where a statement names the database that it is about: in its head, and not where a setting's value or a role looks like that.
+  /// Where a statement names the database that it is about: in its head, and not where a setting's value or a role
+  /// looks like that.
   private static func databaseName(_ statement: SQLTokens) -> Int? {
     if statement.begins(with: "ALTER", "DATABASE") { return 2 }
     if statement.begins(with: "ALTER", "ROLE"), statement.isWord("IN", at: 3), statement.isWord("DATABASE", at: 4) {

@@ -4,10 +4,11 @@ import Quoting
 import Units
 
 extension ConnectionSettings {
-  /// A password file's text for this server and this user, on any database of it: pg_dumpall and pg_restore connect to several.
+  /// A password file's text for this server and this user, on any database of it: pg_dumpall and pg_restore connect to
+  /// several.
   ///
-  /// Every host that is named gets a line of its own, with its port. libpq looks up `host`, and `hostaddr` where there is no host; it looks
-  /// up the compiled-in socket folder as `localhost` (`passwordFromFile` of fe-connect.c).
+  /// Every host that is named gets a line of its own, with its port. libpq looks up `host`, and `hostaddr` where there
+  /// is no host; it looks up the compiled-in socket folder as `localhost` (`passwordFromFile` of fe-connect.c).
   ///
   /// - Throws: where the password, or a name, has a zero byte, CR or LF: no password file can hold them.
   package func passwordFile() throws(Fault) -> String {

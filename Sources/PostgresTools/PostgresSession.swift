@@ -74,7 +74,8 @@ package actor PostgresSession {
     }
   }
 
-  /// Connects. Returns the server's major version, or one that it has at least, where timeouts that not all versions know are preset.
+  /// Connects. Returns the server's major version, or one that it has at least, where timeouts that not all versions
+  /// know are preset.
   private func majorWithPresets() throws(PostgresError) -> Int? {
     do throws(PostgresError) {
       try connection.open(settings)

@@ -32,7 +32,8 @@ package actor ProgramInput {
   }
 }
 
-/// Bytes that a program reads as a file, in memory, by a descriptor that it is given: nothing of a backup touches a disk.
+/// Bytes that a program reads as a file, in memory, by a descriptor that it is given: nothing of a backup touches a
+/// disk.
 package final class MemoryFile: Sendable {
   let descriptor: Int32
 

@@ -66,7 +66,8 @@ extension StringProtocol where SubSequence == Substring {
     return self[first..<whole.index(after: last)]
   }
 
-  /// The text with each occurrence of `old`'s bytes replaced. For texts of ours and for secrets; contexts have escapers of their own.
+  /// The text with each occurrence of `old`'s bytes replaced. For texts of ours and for secrets; contexts have escapers
+  /// of their own.
   package func replacingBytes(of old: String, with new: String) -> String {
     guard !old.isEmpty else { return String(self) }
     var result = ""

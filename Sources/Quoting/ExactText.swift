@@ -1,4 +1,5 @@
-/// A text as a key, compared by its bytes: Swift calls `é` as one code point and as two equal, and PostgreSQL has a table of each name.
+/// A text as a key, compared by its bytes: Swift calls `é` as one code point and as two equal, and PostgreSQL has a
+/// table of each name.
 package struct ExactText: Sendable, Hashable, Comparable {
   package let text: String
 

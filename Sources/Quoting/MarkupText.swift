@@ -1,7 +1,7 @@
 /// HTML, between tags and within attributes in either kind of quotes.
 package enum HTMLText {
-  /// One line: what a terminal would not show is shown as an escape here too (`TerminalText`), and so are newlines, which a browser
-  /// shows as spaces.
+  /// One line: what a terminal would not show is shown as an escape here too (`TerminalText`), and so are newlines,
+  /// which a browser shows as spaces.
   package static func escaped(_ text: some StringProtocol) -> String {
     String(TerminalText.line(text), escaping: entity)
   }
@@ -20,7 +20,8 @@ package enum HTMLText {
 
 /// GitHub's Markdown, within a table's cell or a line.
 package enum MarkdownText {
-  /// No cell, line, tag, link, mention or emphasis begins in it. A pipe has to be an entity: tables are cut before backslashes are read.
+  /// No cell, line, tag, link, mention or emphasis begins in it. A pipe has to be an entity: tables are cut before
+  /// backslashes are read.
   package static func cell(_ text: some StringProtocol) -> String {
     String(
       TerminalText.line(text),
@@ -77,7 +78,8 @@ package enum DiscordText {
 
 /// The text formats that Prometheus reads.
 package enum MetricsLabel {
-  /// A label's value within its double quotes (OpenMetrics 1.0, `escaped-string`). All else stays: two names never become one series.
+  /// A label's value within its double quotes (OpenMetrics 1.0, `escaped-string`). All else stays: two names never
+  /// become one series.
   package static func value(_ text: some StringProtocol) -> String {
     String(text, escaping: { $0 == UInt8(ascii: "\"") ? #"\""# : common($0) })
   }
@@ -99,7 +101,8 @@ package enum MetricsLabel {
 
 /// JSON strings (RFC 8259, section 7).
 package enum JSONText {
-  /// The inside of a string, without its quotes. What a terminal would not show is escaped: C0 and C1 controls, DEL, bidi controls.
+  /// The inside of a string, without its quotes. What a terminal would not show is escaped: C0 and C1 controls, DEL,
+  /// bidi controls.
   package static func inside(_ text: some StringProtocol) -> String {
     var result = String.UnicodeScalarView()
     for scalar in text.unicodeScalars {
@@ -119,8 +122,8 @@ package enum JSONText {
 
   package static func quoted(_ text: some StringProtocol) -> String { "\"\(inside(text))\"" }
 
-  /// A whole JSON text that an encoder wrote, safe to show on a terminal. The characters that it escapes stand only within strings there,
-  /// but for the newlines of its layout.
+  /// A whole JSON text that an encoder wrote, safe to show on a terminal. The characters that it escapes stand only
+  /// within strings there, but for the newlines of its layout.
   package static func shown(_ json: some StringProtocol) -> String {
     if json.utf8.allSatisfy({ (32..<127).contains($0) || $0 == 10 }) { return String(json) }
     var result = String.UnicodeScalarView()

@@ -1,8 +1,8 @@
 // One escaper for each context, over UTF-8 bytes. No other target quotes.
 //
-// Why bytes: Swift's `replacing`, `split`, `contains` and `hasPrefix` compare Characters. In them `'` behind U+0600 (Prepend) or before
-// U+0301 (Extend) is no `'`, and CR LF is no LF. A name that its owner chose so would leave its quotes. PostgreSQL, shells and parsers
-// compare bytes, and so does this target.
+// Why bytes: Swift's `replacing`, `split`, `contains` and `hasPrefix` compare Characters. In them `'` behind U+0600
+// (Prepend) or before U+0301 (Extend) is no `'`, and CR LF is no LF. A name that its owner chose so would leave its
+// quotes. PostgreSQL, shells and parsers compare bytes, and so does this target.
 //
 //   context                      type                    a zero byte
 //   SQL identifier               SQLName                 becomes U+FFFD: the server then knows no such name

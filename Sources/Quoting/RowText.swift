@@ -19,8 +19,8 @@ package enum CSVField {
 }
 
 extension JSONText {
-  /// A string with its quotes, for many rows: C0 controls and DEL are escaped, all else stays. Bytes that are no UTF-8 (a SQL_ASCII database)
-  /// become U+FFFD: JSON has no way to hold them.
+  /// A string with its quotes, for many rows: C0 controls and DEL are escaped, all else stays. Bytes that are no UTF-8
+  /// (a SQL_ASCII database) become U+FFFD: JSON has no way to hold them.
   package static func append(_ value: [UInt8], to line: inout [UInt8]) {
     line.append(UInt8(ascii: "\""))
     for byte in String(decoding: value, as: UTF8.self).utf8 {

@@ -1,4 +1,5 @@
-/// Names of SQL objects and string constants, written and read as PostgreSQL's lexer does (scan.l; manual, section 4.1).
+/// Names of SQL objects and string constants, written and read as PostgreSQL's lexer does (scan.l; manual, section
+/// 4.1).
 package enum SQLName {
   /// Always in quotes, so that no list of key words is needed.
   package static func quoted(_ name: some StringProtocol) -> String {
@@ -18,8 +19,8 @@ package enum SQLName {
     quoted(schema) + "." + quoted(name)
   }
 
-  /// A string constant that means the same whatever `standard_conforming_strings` says: `E'…'` where it has a backslash. A space stands in
-  /// front of `E`, as in `quote_literal`, so that no word before it takes the letter.
+  /// A string constant that means the same whatever `standard_conforming_strings` says: `E'…'` where it has a
+  /// backslash. A space stands in front of `E`, as in `quote_literal`, so that no word before it takes the letter.
   package static func literal(_ text: some StringProtocol) -> String {
     let hasBackslash = text.utf8.contains(UInt8(ascii: "\\"))
     return (hasBackslash ? " E'" : "'")
@@ -35,7 +36,8 @@ package enum SQLName {
         }) + "'"
   }
 
-  /// Reads a name from the beginning of `text`: quoted, or up to the first byte that no bare name has. Then it is taken away.
+  /// Reads a name from the beginning of `text`: quoted, or up to the first byte that no bare name has. Then it is taken
+  /// away.
   package static func read(_ text: inout Substring) -> String? {
     let bytes = text.utf8
     guard bytes.first == UInt8(ascii: "\"") else {

@@ -1,4 +1,5 @@
-/// SQL cut into tokens as PostgreSQL's lexer cuts it (scan.l): what stands in a name, a constant or a comment is no word.
+/// SQL cut into tokens as PostgreSQL's lexer cuts it (scan.l): what stands in a name, a constant or a comment is no
+/// word.
 package struct SQLTokens: Sendable {
   package struct Token: Sendable {
     package enum Kind: Sendable, Equatable {
@@ -23,7 +24,8 @@ package struct SQLTokens: Sendable {
   package let text: String
   package let tokens: [Token]
 
-  /// - Parameter standardStrings: what `standard_conforming_strings` is where the text is read. A SET statement in the text changes it.
+  /// - Parameter standardStrings: what `standard_conforming_strings` is where the text is read. A SET statement in the
+  ///   text changes it.
   package init(_ text: String, standardStrings: Bool = true) {
     var lexer = SQLLexer(text, standardStrings: standardStrings)
     var tokens: [Token] = []
@@ -83,7 +85,8 @@ package struct SQLTokens: Sendable {
 
 /// SQL as pg_dump and pg_dumpall write it.
 package enum SQLText {
-  /// The statements, each with its semicolon, without the comments before it. What follows the last semicolon is left out.
+  /// The statements, each with its semicolon, without the comments before it. What follows the last semicolon is left
+  /// out.
   ///
   /// - Parameter standardStrings: as in `SQLTokens`. The statements come back independent of it.
   package static func statements(_ text: String, standardStrings: Bool = true) -> [SQLTokens] {

@@ -18,8 +18,9 @@ package enum ConnectionValue {
 
 /// A field of a password file ("The Password File" of libpq's manual).
 package enum PasswordFileField {
-  /// Colons and backslashes stand behind a backslash, and so does what would make the field match everything (`*`) or its line a
-  /// comment (`#`): `pwdfMatchesString` and `passwordFromFile` of fe-connect.c take any byte behind a backslash as itself.
+  /// Colons and backslashes stand behind a backslash, and so does what would make the field match everything (`*`) or
+  /// its line a comment (`#`): `pwdfMatchesString` and `passwordFromFile` of fe-connect.c take any byte behind a
+  /// backslash as itself.
   ///
   /// - Returns: nil where the text holds a zero byte, CR or LF: the format has no way to hold them.
   package static func quoted(_ text: some StringProtocol) -> String? {

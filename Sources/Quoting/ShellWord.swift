@@ -1,7 +1,8 @@
 /// A value within a command that will be pasted or run.
 package enum ShellWord {
-  /// As it is where a POSIX shell takes it for one plain word. Else within single quotes. Where it has characters that a terminal
-  /// would not show (`TerminalText`), within `$'…'` (POSIX.1-2024, 2.2.4; bash, zsh, ksh): so a pasted word stays on its line.
+  /// As it is where a POSIX shell takes it for one plain word. Else within single quotes. Where it has characters that
+  /// a terminal would not show (`TerminalText`), within `$'…'` (POSIX.1-2024, 2.2.4; bash, zsh, ksh): so a pasted word
+  /// stays on its line.
   package static func quoted(_ text: some StringProtocol) -> String {
     if !text.isEmpty, text.utf8.allSatisfy(isPlain) { return String(text) }
     guard text.unicodeScalars.contains(where: TerminalText.isHidden) else {

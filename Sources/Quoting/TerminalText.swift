@@ -1,8 +1,9 @@
 /// Text that people read: no name moves the cursor, hides or reorders what stands beside it, or begins a line.
 ///
-/// Shown as an escape: C0 and C1 controls and DEL (`\n`, `\t`, `\x1b`, `\u009b`), line and paragraph separators, bidi controls (UAX #9,
-/// 2.6), and characters without a form of their own, such as U+200B and the tag characters. ZWJ, ZWNJ and variation selectors stay: words
-/// and emoji are written with them. Backslashes stay as they are, so the escapes are for reading and not for reading back.
+/// Shown as an escape: C0 and C1 controls and DEL (`\n`, `\t`, `\x1b`, `\u009b`), line and paragraph separators, bidi
+/// controls (UAX #9, 2.6), and characters without a form of their own, such as U+200B and the tag characters. ZWJ, ZWNJ
+/// and variation selectors stay: words and emoji are written with them. Backslashes stay as they are, so the escapes
+/// are for reading and not for reading back.
 package enum TerminalText {
   /// One line or one cell: newlines and tabs are shown too.
   package static func line(_ text: some StringProtocol) -> String { shown(text, keepingLayout: false) }
@@ -58,8 +59,8 @@ package enum LogText {
   /// The sentence of an event.
   package static func sentence(_ text: some StringProtocol) -> String { TerminalText.line(text) }
 
-  /// A value behind `key=`: within double quotes where it would not be one word. A double quote in it becomes a single one, so that the
-  /// next key can't be forged.
+  /// A value behind `key=`: within double quotes where it would not be one word. A double quote in it becomes a single
+  /// one, so that the next key can't be forged.
   package static func value(_ text: some StringProtocol) -> String {
     let shown = TerminalText.line(text)
     guard shown.isEmpty || shown.utf8.contains(where: { $0 == 32 || $0 == UInt8(ascii: "\"") }) else { return shown }
@@ -70,7 +71,8 @@ package enum LogText {
   package static func field(_ text: some StringProtocol) -> String { TerminalText.lines(text) }
 }
 
-/// What a monitoring plugin prints (Monitoring Plugins' development guidelines): one line, and performance data behind a pipe.
+/// What a monitoring plugin prints (Monitoring Plugins' development guidelines): one line, and performance data behind
+/// a pipe.
 package enum PluginText {
   /// The sentence: a pipe in it would begin the performance data.
   package static func sentence(_ text: some StringProtocol) -> String {

@@ -1,5 +1,6 @@
 /// A text that must not be seen: a password, a token. It can't be printed, described, reflected or encoded by accident;
-/// whoever really needs it asks for `revealed`, and that is easy to search for. What it holds is overwritten at its end (`SecretBytes`).
+/// whoever really needs it asks for `revealed`, and that is easy to search for. What it holds is overwritten at its end
+/// (`SecretBytes`).
 package struct Secret: Sendable, Hashable {
   private let bytes: SecretBytes
 

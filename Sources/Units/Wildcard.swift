@@ -1,5 +1,5 @@
-/// A pattern for names: `*` stands for any code points and `?` for one, as in a shell. Code points and not characters: a mark behind an
-/// underscore hides neither.
+/// A pattern for names: `*` stands for any code points and `?` for one, as in a shell. Code points and not characters:
+/// a mark behind an underscore hides neither.
 package struct Wildcard: Sendable {
   private let pattern: [Unicode.Scalar]
 

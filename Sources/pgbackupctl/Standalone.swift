@@ -211,7 +211,8 @@ struct Standalone: Sendable {
     }
   }
 
-  /// Puts back what a restore has replaced. There is no ledger here: a daemon's signature says what that is, or `kept` does.
+  /// Puts back what a restore has replaced. There is no ledger here: a daemon's signature says what that is, or `kept`
+  /// does.
   static func rollback(
     _ database: String, kept: String?, connect: String?, config: String?, trust: [String]
   ) async throws -> RestoreOutcome {

@@ -85,8 +85,8 @@ struct Assembly {
     return plan
   }
 
-  /// PostgreSQL does not run as root, and the account of drills has no way into root's state directory. /var/lib is root's alone, so that no
-  /// local user can be there first.
+  /// PostgreSQL does not run as root, and the account of drills has no way into root's state directory. /var/lib is
+  /// root's alone, so that no local user can be there first.
   private var drillFolder: String {
     configuration.drills.folder
       ?? (geteuid() == 0

@@ -4,7 +4,8 @@ import Testing
 
 @testable import AgeEncryption
 
-/// The format's rules one by one, each broken once: files that `AgeFile` makes, with what must come of each, in the stream and in ranges.
+/// The format's rules one by one, each broken once: files that `AgeFile` makes, with what must come of each, in the
+/// stream and in ranges.
 @Suite struct AgeCasesTests {
   struct Case: Sendable, CustomTestStringConvertible {
     let testDescription: String

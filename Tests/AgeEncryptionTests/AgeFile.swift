@@ -2,8 +2,8 @@ import Crypto
 import CryptoExtras
 import Foundation
 
-/// Makes and opens age files by hand, right and wrong ones: a second implementation of the format (age-encryption.org/v1) that shares no
-/// code with the one under test.
+/// Makes and opens age files by hand, right and wrong ones: a second implementation of the format
+/// (age-encryption.org/v1) that shares no code with the one under test.
 struct AgeFile {
   static let chunkBytes = 65_536
 
@@ -79,8 +79,8 @@ struct AgeFile {
     return seal(fileKey, with: key, [UInt8](repeating: 0, count: 12))
   }
 
-  /// All plain bytes of a file's chunks that authenticate one after the other, whatever follows them: more than this no reader may
-  /// release.
+  /// All plain bytes of a file's chunks that authenticate one after the other, whatever follows them: more than this no
+  /// reader may release.
   static func authentic(_ file: [UInt8], fileKey: [UInt8]) -> [UInt8] {
     guard let mac = file.indices.first(where: { file[$0...].starts(with: Array("\n--- ".utf8)) }),
       let end = file[(mac + 1)...].firstIndex(of: 10), file.count >= end + 17

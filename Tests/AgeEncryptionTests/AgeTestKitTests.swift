@@ -4,8 +4,8 @@ import Foundation
 import TestSupport
 import Testing
 
-/// The age test kit (C2SP CCTV, `age/testdata`): files of others, right and wrong, each with what must come of it. The files themselves are
-/// not part of this repository; see `Vectors/README.md`.
+/// The age test kit (C2SP CCTV, `age/testdata`): files of others, right and wrong, each with what must come of it. The
+/// files themselves are not part of this repository; see `Vectors/README.md`.
 @Suite struct AgeTestKitTests {
   /// Where the kit lies, and nil where it does not.
   static let folder: String? = [

@@ -109,8 +109,8 @@ func catalog(_ backups: [Catalog.Backup]) -> Catalog {
   }
 
   /// A backup that a wrong clock dated into the future is kept, and is no reason to delete the newest of the others.
-  /// `é` as one code point and as two: Swift calls the names equal, and they are two databases. Who may create one of them must not make
-  /// the other's last backup expire, or be restored in its place.
+  /// `é` as one code point and as two: Swift calls the names equal, and they are two databases. Who may create one of
+  /// them must not make the other's last backup expire, or be restored in its place.
   @Test func databasesWhoseNamesOnlyLookAlikeAreTwo() throws {
     let (old, new) = (
       backup("daily", daysOld: 20, database: "caf\u{E9}", now: now),

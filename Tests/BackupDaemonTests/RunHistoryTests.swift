@@ -265,7 +265,8 @@ import Units
     #expect(try history.beginning(of: "main.one") == at("2026-11-03T12:00:00Z"))
   }
 
-  /// What restores have put aside is known by name until it is put back or dropped: marks of earlier versions have no signature.
+  /// What restores have put aside is known by name until it is put back or dropped: marks of earlier versions have no
+  /// signature.
   @Test func theLedgerKnowsWhatWasPutAside() throws {
     var history = RunHistory()
     func apply(_ kind: LedgerRecord.Kind, _ database: String, _ detail: [String: String], result: String? = nil) {

@@ -371,8 +371,8 @@ extension RestoreFixture {
     #expect(await ThrowawayServer.sweep(root: folder.file("drills"), patience: .zero) == 0)
   }
 
-  /// A number that outlives its server is another process's sooner or later, and code of a backup can write any number: only a process of the
-  /// folder's own account, begun with that data directory, is ended.
+  /// A number that outlives its server is another process's sooner or later, and code of a backup can write any number:
+  /// only a process of the folder's own account, begun with that data directory, is ended.
   @Test func onlyTheServerIsEnded() async throws {
     let folder = TemporaryFolder()
     let data = folder.file("drills/pgbackupd-drill-gone/data")

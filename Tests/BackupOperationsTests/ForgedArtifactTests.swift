@@ -14,8 +14,8 @@ import Units
 
 @testable import BackupOperations
 
-/// A store that exchanges the artifact of a signed backup: same name, same size, another function. Recipients are public, so it can encrypt
-/// its forgery as well.
+/// A store that exchanges the artifact of a signed backup: same name, same size, another function. Recipients are
+/// public, so it can encrypt its forgery as well.
 @Suite(.waits) struct ForgedArtifactTests {
   /// What is stored, and how: each kind hides the forgery in another way.
   enum Kind: CaseIterable {
@@ -246,7 +246,8 @@ extension RestoreFixture {
 
   /// The same backup as a version before 1.1 of the contents has written it: without digests of frames and head.
   ///
-  /// - Parameter key: signs the manifest anew; without one, the contents are exchanged under the manifest that is there.
+  /// - Parameter key: signs the manifest anew; without one, the contents are exchanged under the manifest that is
+  ///   there.
   func asEarlierFormat(signedBy key: SigningKey?) async throws -> Manifest {
     let store = workshop.store
     var contents = try await ContentsReader(store: store, identities: [identity]).read(manifest)

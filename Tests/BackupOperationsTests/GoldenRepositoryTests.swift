@@ -11,7 +11,8 @@ import Testing
 
 @testable import BackupOperations
 
-/// Stores that earlier versions have written stay readable: lists, restores, drills and verifications of the very bytes.
+/// Stores that earlier versions have written stay readable: lists, restores, drills and verifications of the very
+/// bytes.
 @Suite(.waits) struct GoldenRepositoryTests {
   /// What lies in a store of this version; the same database, plain and encrypted.
   static let repositories = [("format-1.0", "plain"), ("format-1.0", "sealed")]

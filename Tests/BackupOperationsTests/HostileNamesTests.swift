@@ -25,8 +25,8 @@ import Units
     "\"" + String(decoding: name.utf8.flatMap { $0 == 34 ? [34, 34] : [$0] }, as: UTF8.self) + "\""
   }
 
-  /// What a table's owner calls it to end the constant in which our note on the old rows stands: `'` behind a Prepend and before an Extend,
-  /// and behind a backslash where the database has `standard_conforming_strings` off.
+  /// What a table's owner calls it to end the constant in which our note on the old rows stands: `'` behind a Prepend
+  /// and before an Extend, and behind a backslash where the database has `standard_conforming_strings` off.
   @Test(arguments: ["\u{600}'; ", "'\u{301}; ", "\u{600}\"'; ", #"\'; "#, #"\\\'; "#], [true, false])
   func noTableNameRunsAtAReplacement(beginning: String, standardStrings: Bool) async throws {
     let cluster = try PrivateCluster.shared()
@@ -117,8 +117,8 @@ import Units
     #expect(facts == "37|t|t|2\n")
   }
 
-  /// A database's name that ends its word in a connection string and names another server. What is asked for must be a database of that
-  /// name, of the server that was meant.
+  /// A database's name that ends its word in a connection string and names another server. What is asked for must be a
+  /// database of that name, of the server that was meant.
   @Test func noDatabaseNameSendsThePasswordElsewhere() async throws {
     let cluster = try PrivateCluster(authentication: ["local all backup scram-sha-256"])
     try cluster.sql("postgres", "CREATE ROLE backup LOGIN SUPERUSER PASSWORD 's3cret'")

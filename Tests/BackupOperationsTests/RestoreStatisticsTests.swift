@@ -10,7 +10,8 @@ import Testing
 
 /// ANALYZE after a restore: for the planner's good, and never what a restore fails by.
 @Suite(.waits) struct RestoreStatisticsTests {
-  /// A foreign table among the partitions whose server is nowhere, and an extended statistics object that divides by zero.
+  /// A foreign table among the partitions whose server is nowhere, and an extended statistics object that divides by
+  /// zero.
   @Test func tablesThatCanNotBeAnalyzedAreNamedAndRestored() async throws {
     let fixture = try await RestoreFixture(
       sample: nil,

@@ -2,7 +2,8 @@ import Foundation
 import TestSupport
 import Testing
 
-/// A server whose owner names everything to harm whoever looks: each command and each output, and the rows are proved all the same.
+/// A server whose owner names everything to harm whoever looks: each command and each output, and the rows are proved
+/// all the same.
 @Suite(.serialized, .waits) struct HostileNamesEndToEndTests {
   /// What objects are called, 63 bytes at most.
   private static let names = [
@@ -204,7 +205,8 @@ import Testing
     }
   }
 
-  /// The page, the report and metrics are what they are without such names: no element, no attribute, no line comes of one.
+  /// The page, the report and metrics are what they are without such names: no element, no attribute, no line comes of
+  /// one.
   private func pages(_ daemon: DaemonProcess, _ port: Int, _ name: String) throws {
     let page = try Shell.must("curl", ["-sS", "--noproxy", "*", "http://127.0.0.1:\(port)/"])
     let report = try Shell.run(

@@ -195,8 +195,8 @@ import Testing
     #expect(try daemon.ctl("backup", "shop", "--type", "daily").status == 0)
   }
 
-  /// Another process of its account reads neither its memory nor its environment or descriptors, and gets no core. Its own programs get their
-  /// password all the same.
+  /// Another process of its account reads neither its memory nor its environment or descriptors, and gets no core. Its
+  /// own programs get their password all the same.
   @Test(.enabled(if: geteuid() == 0, "It needs an account to run as.")) func itsMemoryIsItsOwn() throws {
     let folder = TemporaryFolder()
     let cluster = try PrivateCluster(authentication: ["local all keyed scram-sha-256"])

@@ -66,8 +66,8 @@ import Testing
     #expect(!Self.pass(dump, by: size, isOfOurName: false).text.contains("COMMENT ON"))
   }
 
-  /// Where the dump itself turns `standard_conforming_strings` off, a backslash hides a quote in every constant: what then looks like a
-  /// statement is none, and what looks like a row may be one.
+  /// Where the dump itself turns `standard_conforming_strings` off, a backslash hides a quote in every constant: what
+  /// then looks like a statement is none, and what looks like a row may be one.
   @Test func aDumpIsReadUnderItsOwnSetting() {
     let dump = #"""
       SET standard_conforming_strings = off;

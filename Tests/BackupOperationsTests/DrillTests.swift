@@ -245,7 +245,7 @@ extension RestoreFixture {
         CREATE FOREIGN TABLE hits (at timestamptz) SERVER live;
         CREATE FUNCTION touch() RETURNS int LANGUAGE plpgsql AS $$ BEGIN INSERT INTO public.hits VALUES (now()); RETURN 1; END $$;
         CREATE FUNCTION memory() RETURNS text LANGUAGE plpgsql AS $$ BEGIN
-          COPY (SELECT 1) TO PROGRAM 'ulimit -d >memory'; RETURN trim(E'\\n' FROM pg_read_file('memory')); END $$;
+          COPY (SELECT 1) TO PROGRAM 'cat >memory; ulimit -d >memory'; RETURN trim(E'\\n' FROM pg_read_file('memory')); END $$;
         CREATE TABLE own AS SELECT generate_series(1, 10) AS n;
         CREATE MATERIALIZED VIEW afar AS SELECT public.touch() AS x;
         CREATE MATERIALIZED VIEW behind AS SELECT x + 1 AS y FROM afar;

@@ -188,6 +188,27 @@ static void attack_sockets(void) {
   tell("a netlink socket", socket(AF_NETLINK, SOCK_RAW, 0));
 }
 
+// Calls of other kinds of processes. In a process of its own: a unit's SystemCallArchitectures= ends who makes one.
+static void attack_by_foreign_calls(void) {
+#if defined(__x86_64__)
+  pid_t child = fork();
+  if (child == 0) {
+    tell("a call of x32", syscall(0x40000000 | SYS_getppid));
+    long parent;
+    // getppid(2) of i386; it may be no call at all on this kernel.
+    __asm__ volatile("int $0x80" : "=a"(parent) : "a"(64) : "memory");
+    errno = parent < 0 ? -parent : 0;
+    tell("a call of i386", parent < 0 ? -1 : 0);
+    _exit(0);
+  }
+  int status = 0;
+  waitpid(child, &status, 0);
+  if (!WIFSIGNALED(status)) return;
+  errno = EPERM;
+  tell("a call of i386", -1);
+#endif
+}
+
 static void attack_kernel(void) {
   char parameters[512] = {0};
   tell("io_uring_setup", syscall(425, 4, parameters));
@@ -205,14 +226,7 @@ static void attack_kernel(void) {
   if (child == 0) _exit(0);
   tell("clone", child);
   tell("a call of the future", syscall(599) == -1 && errno == ENOSYS ? -1 : 0);
-#if defined(__x86_64__)
-  tell("a call of x32", syscall(0x40000000 | SYS_getppid));
-  long parent;
-  // getppid(2) of i386; it may be no call at all on this kernel.
-  __asm__ volatile("int $0x80" : "=a"(parent) : "a"(64) : "memory");
-  errno = parent < 0 ? -parent : 0;
-  tell("a call of i386", parent < 0 ? -1 : 0);
-#endif
+  attack_by_foreign_calls();
   struct rlimit core;
   getrlimit(RLIMIT_CORE, &core);
   tell_effect("dump core", core.rlim_max != 0);

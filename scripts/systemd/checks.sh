@@ -176,6 +176,75 @@ drills() {
   client drill shop && says 'proved .*by a drill' client show shop/latest && is "" "what is left of it" inside ls /var/lib/pgbackupd/drills
 }
 
+# --- a hostile backup
+
+# A table's CHECK runs in a drill, as a superuser there: native code (Tests/Attacker), then a shell. Both attack the daemon, its key, its
+# stores and its sockets; what came of that lies in the drill's server, and an assertion tells it.
+create_attack() {
+  local code
+  clang -shared -fPIC -o "$work/attacker.so" Tests/Attacker/Attacker.c &&
+    code=$(od -An -tx1 -v "$work/attacker.so" | tr -d ' \n') &&
+    inside_as postgres psql -X -q -v ON_ERROR_STOP=1 -d shop <<SQL
+CREATE FUNCTION attack(x int) RETURNS bool LANGUAGE plpgsql AS \$attack\$
+DECLARE folder text := current_setting('data_directory'); tool oid; BEGIN
+  IF current_setting('cluster_name') <> 'pgbackupd_drill' THEN RETURN true; END IF;
+  tool := lo_from_bytea(0, '\\x$code');
+  PERFORM lo_export(tool, folder || '/tool.so');
+  PERFORM lo_unlink(tool);
+  EXECUTE format('COPY (SELECT unnest(%L::text[])) TO %L', ARRAY['victim=$1', 'port=9847',
+    'secret=/var/lib/pgbackupd/signing.sec', 'store=/var/lib/pgbackupd/backups', 'stream=/run/pgbackupd/control.sock',
+    'datagram=/run/systemd/journal/socket'], folder || '/targets');
+  BEGIN
+    EXECUTE format('LOAD %L', folder || '/tool.so');
+  EXCEPTION WHEN OTHERS THEN
+  END;
+  COPY (SELECT 1) TO PROGRAM \$sh\$
+    { read word </var/lib/pgbackupd/signing.sec && echo 'sh reads the key: DONE'
+    read word </etc/pgbackupd/pgbackupd.yaml && echo 'sh reads the configuration: DONE'
+    echo x >/var/lib/pgbackupd/backups/forged && echo 'sh writes into the store: DONE'
+    echo x >/tmp/forged && echo 'sh writes to /tmp: DONE'
+    read word </proc/$1/environ && echo 'sh reads the environment: DONE'
+    kill -9 $1 && echo 'sh kills: DONE'
+    } >>found 2>&1; echo 'sh: refused (it has ended)' >>found \$sh\$;
+  RETURN true;
+END \$attack\$;
+CREATE TABLE bait (x int CHECK (attack(x)));
+INSERT INTO bait VALUES (1);
+SQL
+}
+
+# The attack has been made in full, and nothing of it was done.
+was_refused() {
+  local attack
+  tr '+' '\n' <"$work/found" >"$work/found.lines" && mv "$work/found.lines" "$work/found"
+  cat "$work/found"
+  [ "$(grep -c ': refused (' "$work/found")" -ge 65 ] && ! grep 'DONE' "$work/found" || return 1
+  for attack in 'read the key: refused (EACCES)' 'write into the store: refused (EACCES)' 'open its memory: refused (ENOENT)' \
+    'pidfd_getfd: refused (EPERM)' 'ptrace: refused (EPERM)' 'connect to a unix socket: refused (EPERM)' \
+    'sendmsg to a unix datagram socket: refused (EAFNOSUPPORT)' 'connect by TCP: refused (EAFNOSUPPORT)' \
+    'kill: refused (EPERM)' 'sh: refused (it has ended)'; do
+    grep -qF "$attack" "$work/found" || { printf 'no "%s"\n' "$attack"; return 1; }
+  done
+}
+
+keeps_code_in() {
+  local process key
+  process=$(property MainPID)
+  key=$(inside sha256sum /var/lib/pgbackupd/signing.sec)
+  create_attack "$process" && configure "$daily" &&
+    inside sed -i "s|user=pgbackupd\" }|user=pgbackupd\", assert: [\"SELECT translate(pg_read_file('found'), chr(10), '+')\"] }|" "$configuration" &&
+    inside systemctl reload "$unit" && client backup shop || return 1
+  ends_with 9 client drill shop >"$work/found" 2>&1 && was_refused &&
+    is "$process" "the daemon's process" property MainPID && is "$key" "the key" inside sha256sum /var/lib/pgbackupd/signing.sec &&
+    is "" "what is forged" inside find /var/lib/pgbackupd/backups /tmp -name forged &&
+    within 20 is "$process" "the processes of the account" inside pgrep -u pgbackupd &&
+    is "" "what is left of the drill" inside ls /var/lib/pgbackupd/drills || return 1
+  # Nothing of it stays, so that what follows finds a database without problems.
+  client delete shop/latest --force && sql "DROP TABLE bait; DROP FUNCTION attack" && configure "$daily" &&
+    inside systemctl reload "$unit" && client backup shop && client accept shop/latest --note "the attack is over" &&
+    client drill shop && client status
+}
+
 # Nothing of the daemon's memory is another process's of its account, or in a core.
 keeps_its_memory() {
   local process
@@ -385,10 +454,11 @@ run_checks() {
   check "a member of the group makes a backup on demand" backs_up
   check "a message goes out by a command, in the unit's sandbox" tells_people
   check "a drill restores it into a throw-away server, in the unit's sandbox" drills
+  check "the daemon's memory is closed to others of its account" keeps_its_memory
   check "a verification reads it back" verifies_backups
   check "the page and the metrics are served, to who asks for them by the right name" serves_page
   check "the status line shows a run and how far it is" shows_progress
-  check "the daemon's memory is closed to others of its account" keeps_its_memory
+  check "code of a hostile backup gets nothing and reaches nobody, in the unit's sandbox" keeps_code_in
 
   check "the journal's filter for a database finds its entries" finds PGBACKUPD_DATABASE shop
   check "the journal's filter for a job finds its entries" finds PGBACKUPD_JOB manual

@@ -214,8 +214,10 @@ let package = Package(
     tests(
       "BackupDaemonTests",
       [
-        "BackupCatalog", "BackupDaemon", "BackupOperations", "ControlAPI", "CronSchedule", "Faults", "HTTPTransport",
-        "MetricsText", "Notifications", "PostgresTools", "SystemdSupport", "TestSupport", "Units", httpTypes, logging,
+        "ArtifactFormat", "BackupCatalog", "BackupDaemon", "BackupOperations", "ControlAPI", "CronSchedule", "Faults",
+        "HTTPTransport",
+        "MetricsText", "Notifications", "PostgresTools", "Storage", "SystemdSupport", "TestSupport", "Units", httpTypes,
+        logging,
       ]),
     tests(
       "BackupOperationsTests",

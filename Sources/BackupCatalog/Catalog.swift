@@ -160,7 +160,10 @@ package struct Catalog: Sendable {
   package init() {}
 
   package mutating func add(_ backup: Backup) {
-    if let position = backups.firstIndex(where: { $0.id == backup.id && $0.manifest.type == backup.manifest.type }) {
+    let first = position(of: backup.id)
+    if let position = backups[first...].prefix(while: { $0.id == backup.id }).firstIndex(where: {
+      $0.manifest.type == backup.manifest.type
+    }) {
       let known = backups[position]
       // The manifest that is believed most is the backup's; a copy that tells another story is none.
       let manifest = backup.trust > known.trust ? backup.manifest : known.manifest
@@ -170,9 +173,19 @@ package struct Catalog: Sendable {
       backups[position] = Backup(manifest: manifest, placements: placements, pin: known.pin ?? backup.pin)
       backups[position].proof = [known.proof, backup.proof].compactMap { $0 }.max { $0.finished < $1.finished }
     } else {
-      let position = backups.firstIndex { backup.id < $0.id } ?? backups.endIndex
-      backups.insert(backup, at: position)
+      let others = backups[first...].prefix { $0.id == backup.id }
+      backups.insert(backup, at: others.endIndex)
     }
+  }
+
+  /// Where backups with this name begin, or would.
+  private func position(of id: BackupID) -> Int {
+    var (low, high) = (0, backups.count)
+    while low < high {
+      let middle = (low + high) / 2
+      if backups[middle].id < id { low = middle + 1 } else { high = middle }
+    }
+    return low
   }
 
   /// Takes in what another reading has found.

@@ -16,8 +16,11 @@ final class Diagnostics {
   func noteSecret(_ path: String) { if !secrets.contains(path) { secrets.append(path) } }
 
   func report(_ mark: Mark?, _ path: String, _ message: String) {
-    problems.append(
-      ConfigurationProblem(line: mark?.line ?? 1, column: mark?.column ?? 1, path: path, message: message))
+    report(line: mark?.line ?? 1, column: mark?.column ?? 1, path, message)
+  }
+
+  func report(line: Int, column: Int, _ path: String, _ message: String) {
+    problems.append(ConfigurationProblem(line: line, column: column, path: path, message: message))
   }
 }
 

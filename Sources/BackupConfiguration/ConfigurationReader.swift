@@ -120,7 +120,7 @@ package struct ConfigurationReader {
       }
       node = root
     } catch {
-      report(error)
+      report(error, in: text)
       return nil
     }
     let root = ConfigurationNode(node: node, path: "", diagnostics: diagnostics, surroundings: surroundings)
@@ -220,8 +220,15 @@ package struct ConfigurationReader {
     return configuration
   }
 
-  private func report(_ error: any Error) {
+  private func report(_ error: any Error, in text: String) {
     switch error {
+    case YamlError.reader(let problem, let offset, let value, _):
+      // Not Yams' own words: it counts this offset in another unit, and fills up the line with as many spaces.
+      let before = Array(text.utf8.prefix(offset ?? 0))
+      let line = before.count { $0 == 10 } + 1
+      let column = before.reversed().prefix { $0 != 10 }.count + 1
+      diagnostics.report(
+        line: line, column: column, "", "this is no YAML: \(problem) (character \(value))")
     case YamlError.scanner(_, let problem, let mark, _), YamlError.parser(_, let problem, let mark, _),
       YamlError.composer(_, let problem, let mark, _):
       diagnostics.report(mark, "", "this is no YAML: \(problem)")

@@ -6,26 +6,39 @@ import Faults
 import Storage
 import Units
 
-/// Holds the catalog between readings of the stores. One reading at a time; who comes meanwhile waits for the next one, so
-/// that what is returned is never older than the question.
+/// Holds the catalog between readings of the stores. One question at a time; who comes meanwhile waits for the next one, so that what is
+/// returned is never older than the question.
 ///
-/// A store that does not answer in time keeps nobody waiting: what was known of it is told, and that it is silent. It is asked again
-/// once its answer has come.
+/// A store that does not answer in time keeps nobody waiting: what was known of it is told, and that it is silent, or how far its reading
+/// has come. The reading goes on, whoever waits for it, and nothing of it is lost: what it has found is shown as it comes.
 actor CatalogKeeper {
+  /// A reading of one store.
+  private struct Going {
+    let number: Int
+    let task: Task<Void, Never>
+    /// Nil until its listing has come.
+    var reading: StoreReading?
+    /// When something came last, in running time.
+    var moved = DispatchTime.now()
+  }
+
   private struct Holding {
     var reader: CatalogReader
+    /// As the last whole reading has found it; before the first has ended, what has come of that.
     var catalog = Catalog()
-    /// A reading has begun and not ended. Between readings this is one that nobody waits for any more: the store is silent.
-    var isReading = false
+    var isWhole = false
+    var going: Going?
   }
 
   private var holdings: [String: Holding] = [:]
   private var stores: [any ObjectStore]
   private var trusted: TrustedKeys
   private(set) var catalog = Catalog()
-  private let readings = TaskChain()
+  private let cache: RecordCache?
+  private let questions = TaskChain()
+  private var readings = 0
   /// Running time, which no step of the clock moves.
-  private var readAt: UInt64?
+  private var readAt: DispatchTime?
   /// Counts what this daemon has changed in the stores.
   private var changes = 0
   private let patience: Duration
@@ -34,32 +47,53 @@ actor CatalogKeeper {
   /// Backups whose flags somebody has explained.
   private var accepted: Set<BackupID> = []
 
-  init(stores: [any ObjectStore], trusted: TrustedKeys, patience: Duration = .seconds(30)) {
+  init(
+    stores: [any ObjectStore], trusted: TrustedKeys, cache: RecordCache? = nil, patience: Duration = .seconds(30)
+  ) {
     self.stores = stores
     self.trusted = trusted
+    self.cache = cache
     self.patience = patience
   }
 
   func use(_ stores: [any ObjectStore], trusted: TrustedKeys) {
     // What was checked before was checked with other keys; and a store of the same name may be another one.
     let places = Dictionary(uniqueKeysWithValues: self.stores.map { ($0.name, $0.location) })
-    holdings = holdings.filter { name, _ in
-      trusted == self.trusted && stores.contains { $0.name == name && $0.location == places[name] }
+    for (name, holding) in holdings
+    where trusted != self.trusted || !stores.contains(where: { $0.name == name && $0.location == places[name] }) {
+      holding.going?.task.cancel()
+      holdings[name] = nil
     }
     (self.stores, self.trusted) = (stores, trusted)
   }
 
+  // MARK: - Questions
+
   func refresh() async -> Catalog {
-    await readings.run { await self.read() }
+    await ask(.init(patience: patience, portion: patience))
+    return catalog
+  }
+
+  /// The catalog of all stores that can be read, each read to its end. Throws `.storeReading` where one is still being read after a
+  /// second, with how far it is: ask again. One that is silent, or fails, is a problem in the catalog, as ever.
+  func whole() async throws(Fault) -> Catalog {
+    // Others may wait for the same store for long; who asks here shows how far it is.
+    if !inMotion.isEmpty { await wait(for: inMotion, .init(patience: .seconds(1), portion: .seconds(1))) }
+    if inMotion.isEmpty { await ask(.init(patience: patience, portion: .seconds(1))) } else { merge() }
+    if let fault = catalog.problems.first(where: { $0.fault.code == .storeReading })?.fault { throw fault }
     return catalog
   }
 
   /// What was read within the last half minute, or a new reading: whoever asks often for nobody's sake must not keep the stores busy.
   func recent() async -> Catalog { await catalog(within: .seconds(30)) }
 
-  /// What was read no longer ago, or a new reading.
+  /// What was read no longer ago, or a new reading. Where one goes on, what has come of it.
   func catalog(within limit: Duration) async -> Catalog {
-    if let readAt, Double(DispatchTime.now().uptimeNanoseconds - readAt) < limit.inSeconds * 1e9 { return catalog }
+    if let readAt, Self.age(of: readAt) < limit { return catalog }
+    guard inMotion.isEmpty else {
+      merge()
+      return catalog
+    }
     return await refresh()
   }
 
@@ -69,41 +103,110 @@ actor CatalogKeeper {
     readAt = nil
   }
 
-  private func read() async {
-    let (stores, keys, begun) = (stores, trusted, changes)
+  /// How long a question waits.
+  private struct Wait {
+    /// For all.
+    let patience: Duration
+    /// For one of which something comes.
+    let portion: Duration
+  }
+
+  private func ask(_ wait: Wait) async {
+    await questions.run { await self.read(wait) }
+  }
+
+  private func read(_ wait: Wait) async {
+    let begun = changes
+    // A reading that has begun before the question may have missed what is new since: it is waited for, and another one begins.
+    await self.wait(for: inMotion, wait)
+    let ready = stores.filter { holdings[$0.name]?.going == nil }
+    for store in ready { begin(store) }
+    await self.wait(for: Set(ready.map(\.name)), wait)
+    merge()
+    readAt = changes == begun && inMotion.isEmpty ? .now() : nil
+  }
+
+  /// The stores of whose readings something has come lately, or could.
+  private var inMotion: Set<String> {
+    Set(holdings.filter { $0.value.going.map { Self.age(of: $0.moved) < patience } ?? false }.keys)
+  }
+
+  /// Waits until these stores have been read, or for as long as `wait` says.
+  private func wait(for names: Set<String>, _ wait: Wait) async {
     await withTaskGroup(of: Void.self) { group in
-      for store in stores { group.addTask { await self.read(store, keys) } }
+      for name in names {
+        guard let going = holdings[name]?.going else { continue }
+        group.addTask { await self.wait(for: going, of: name, wait) }
+      }
     }
+  }
+
+  private func wait(for going: Going, of name: String, _ wait: Wait) async {
+    let began = DispatchTime.now()
+    while Self.age(of: began) < wait.patience {
+      let left = wait.patience - Self.age(of: began)
+      let hasEnded: Void? = await withDeadline(min(left, wait.portion)) { await going.task.value }
+      if hasEnded != nil { return }
+      if let now = holdings[name]?.going, now.number == going.number, now.reading != nil, wait.portion < wait.patience {
+        return
+      }
+    }
+  }
+
+  // MARK: - Readings
+
+  private func begin(_ store: any ObjectStore) {
+    readings += 1
+    let number = readings
+    var holding = holdings[store.name] ?? Holding(reader: CatalogReader(trusted: trusted, cache: cache))
+    if !holding.isWhole { holding.catalog = Catalog() }
+    holdings[store.name] = holding
+    let task = Task { @concurrent [reader = holding.reader] in
+      var reader = reader
+      let catalog = await reader.read([store]) { [weak self] part, reading, store in
+        await self?.came(part, reading, of: store.name, number)
+      }
+      await self.ended(reader, catalog, of: store.name, number)
+    }
+    holdings[store.name]?.going = Going(number: number, task: task)
+  }
+
+  private func came(_ part: Catalog, _ reading: StoreReading, of name: String, _ number: Int) {
+    // Other keys or stores meanwhile: this is the answer to an old question.
+    guard var holding = holdings[name], holding.going?.number == number else { return }
+    holding.going?.reading = reading
+    holding.going?.moved = .now()
+    if !holding.isWhole { holding.catalog.add(part) }
+    holdings[name] = holding
+  }
+
+  private func ended(_ reader: CatalogReader, _ catalog: Catalog, of name: String, _ number: Int) {
+    guard var holding = holdings[name], holding.going?.number == number else { return }
+    let isUnread = catalog.unread.contains(name)
+    (holding.reader, holding.catalog, holding.going) = (reader, catalog, nil)
+    holding.isWhole = !isUnread
+    holdings[name] = holding
+    merge()
+  }
+
+  private func merge() {
     var merged = Catalog()
     for store in stores {
       guard let holding = holdings[store.name] else { continue }
       merged.add(holding.catalog.marking(damaged[store.name] ?? [], in: store.name))
-      if holding.isReading {
-        merged.add(Catalog.Problem(store: store.name, folder: nil, fault: Self.silence(of: store)))
-      }
+      guard let going = holding.going else { continue }
+      let reading = Self.age(of: going.moved) < patience ? going.reading : nil
+      let fault = reading.map { Self.unfinished($0, of: store) } ?? Self.silence(of: store)
+      merged.add(Catalog.Problem(store: store.name, folder: nil, fault: fault))
     }
     catalog = merged.accepting(accepted)
-    readAt = changes == begun ? DispatchTime.now().uptimeNanoseconds : nil
   }
 
-  private func read(_ store: any ObjectStore, _ keys: TrustedKeys) async {
-    let holding = holdings[store.name] ?? Holding(reader: CatalogReader(trusted: keys))
-    guard !holding.isReading else { return }
-    holdings[store.name] = holding
-    holdings[store.name]?.isReading = true
-    let answer = await withDeadline(patience) { [weak self] in
-      var reader = holding.reader
-      let catalog = await reader.read([store])
-      await self?.answered(store.name)
-      return (reader, catalog)
-    }
-    // Other keys or stores meanwhile: this answer is to an old question.
-    guard let answer, keys == trusted,
-      stores.contains(where: { $0.name == store.name && $0.location == store.location })
-    else { return }
-    holdings[store.name]?.reader = answer.0
-    holdings[store.name]?.catalog = answer.1
+  private static func age(of time: DispatchTime) -> Duration {
+    .nanoseconds(Int64(DispatchTime.now().uptimeNanoseconds - time.uptimeNanoseconds))
   }
+
+  // MARK: - What is known besides
 
   func accept(_ backups: Set<BackupID>) {
     accepted.formUnion(backups)
@@ -120,5 +223,9 @@ actor CatalogKeeper {
       hint: "look at the disk or server behind \(store.location)")
   }
 
-  private func answered(_ store: String) { holdings[store]?.isReading = false }
+  private static func unfinished(_ reading: StoreReading, of store: any ObjectStore) -> Fault {
+    Fault(
+      .storeReading, "Store '\(store.name)' is being read: \(reading.read) of \(reading.total) backups so far.",
+      hint: "pgbackupctl list waits for it")
+  }
 }

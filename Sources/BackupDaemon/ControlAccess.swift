@@ -25,6 +25,7 @@ enum ControlAccess {
     "GET /v1/damaged": Rule(role: .reader, deed: "Seeing a damaged backup"),
     "GET /v1/contents": Rule(role: .reader, deed: "Seeing a backup's tables"),
     "GET /v1/history": Rule(role: .reader, deed: "Seeing a table's history"),
+    "GET /v1/unread": Rule(role: .reader, deed: "Seeing which stores are not read"),
     "GET /v1/report": Rule(role: .reader, deed: "Seeing the report"),
     "GET /v1/ledger/verify": Rule(role: .reader, deed: "Checking the ledger"),
     "GET /v1/log": Rule(role: .reader, deed: "Reading the ledger"),

@@ -43,8 +43,9 @@ struct ControlRoutes {
     router.get("v1/status") { _, _ in try Self.reply(await core.status()) }
     router.get("v1/jobs") { _, _ in try Self.reply(await core.jobs()) }
     router.get("v1/backups") { request, _ in
-      try Self.reply(await core.backups(of: request.uri.queryParameters["database"].map(String.init)))
+      try Self.reply(try await core.backups(of: request.uri.queryParameters["database"].map(String.init)))
     }
+    router.get("v1/unread") { _, _ in try Self.reply(await core.unreadStores()) }
     router.get("v1/report") { _, _ in try Self.reply(await core.report()) }
     router.get("v1/ledger/verify") { _, _ in try Self.reply(await core.verifyLedger()) }
     router.get("v1/backup") { request, _ in try Self.reply(try await core.backup(Self.identifier(request))) }
@@ -57,7 +58,7 @@ struct ControlRoutes {
     router.get("v1/jobs") { _, _ in try Self.reply(await core.jobs().map(\.forEverybody)) }
     router.get("v1/backups") { request, _ in
       let database = request.uri.queryParameters["database"].map(String.init)
-      return try Self.reply(await core.backups(of: database, isFresh: false).map(\.forEverybody))
+      return try Self.reply(await core.knownBackups(of: database).map(\.forEverybody))
     }
   }
 

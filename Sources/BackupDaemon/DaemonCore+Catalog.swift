@@ -12,8 +12,19 @@ import Units
 
 /// What the control socket asks about backups, and does with them.
 extension DaemonCore {
-  func backups(of database: String?, isFresh: Bool = true) async -> [BackupSummary] {
-    let catalog = isFresh ? await keeper.refresh() : await keeper.recent()
+  /// What all stores that can be read have. Where none can, this fails: it never says that there are no backups without having looked.
+  func backups(of database: String?) async throws(Fault) -> [BackupSummary] {
+    let catalog = try await keeper.whole()
+    if catalog.backups.isEmpty, let unread = catalog.problems.first(where: { $0.folder == nil }) { throw unread.fault }
+    return await summaries(of: database, catalog)
+  }
+
+  /// What is known of them lately.
+  func knownBackups(of database: String?) async -> [BackupSummary] {
+    await summaries(of: database, await keeper.recent())
+  }
+
+  private func summaries(of database: String?, _ catalog: Catalog) async -> [BackupSummary] {
     let proofs = await proofs(catalog)
     return decisions(catalog, at: now()).filter { database.map($0.backup.id.database.isExactly) ?? true }
       .map { decision in
@@ -42,7 +53,7 @@ extension DaemonCore {
 
   /// A table's rows across all good backups of a database.
   func history(of table: String, in database: String) async throws(Fault) -> TableHistory {
-    let backups = await keeper.refresh().backups.filter { $0.id.database.isExactly(database) && $0.isGood }
+    let backups = try await keeper.whole().backups.filter { $0.id.database.isExactly(database) && $0.isGood }
     guard !backups.isEmpty else {
       throw Fault(.backupMissing, "There is no good backup of '\(database)'.", hint: "pgbackupctl list")
     }
@@ -232,7 +243,8 @@ extension DaemonCore {
 
   func find(_ selector: String) async throws(Fault) -> (Catalog.Backup, Catalog) {
     var selector = try BackupSelector(parsing: selector)
-    let catalog = await keeper.refresh()
+    let catalog = try await keeper.whole()
+    if catalog.backups.isEmpty, let unread = catalog.problems.first(where: { $0.folder == nil }) { throw unread.fault }
     if case .latest("proved"?) = selector.choice {
       let proofs = await proofs(catalog)
       let name = selector.database ?? (plan.databases.count == 1 ? plan.databases[0].name : nil)

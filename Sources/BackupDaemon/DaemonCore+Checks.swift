@@ -30,7 +30,7 @@ extension DaemonCore {
     let catalog: Catalog
     var chosen: Set<BackupID> = []
     if command.backups.isEmpty {
-      catalog = await keeper.refresh()
+      catalog = try await keeper.whole()
     } else {
       for text in command.backups { chosen.insert(try await find(text).0.id) }
       catalog = await keeper.catalog

@@ -148,7 +148,8 @@ extension DaemonCore {
       hint: "grant s3:GetObjectRetention and s3:PutObjectRetention there; pgbackupctl reconcile asks again")
   }
 
-  private func unreadStores() async -> [Fault] {
+  /// Why stores were not read when that was last tried.
+  func unreadStores() async -> [Fault] {
     await keeper.catalog.problems.filter { $0.folder == nil }.map(\.fault)
   }
 

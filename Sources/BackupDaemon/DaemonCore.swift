@@ -124,7 +124,8 @@ package actor DaemonCore {
     started = now()
     clockGuard = ClockGuard(wall: started.timeIntervalSince1970, running: SystemClock.running())
     slots = DumpSlots(limit: plan.parallelRuns)
-    keeper = CatalogKeeper(stores: plan.stores, trusted: plan.trustedKeys)
+    keeper = CatalogKeeper(
+      stores: plan.stores, trusted: plan.trustedKeys, cache: RecordCache(folder: plan.state + "/catalog"))
     status = StatusLine(notifier)
     courier = AlertCourier(folder: plan.state + "/alerts", now: now, logger: logger)
     // Replaced in `start`: the closures need `self`.

@@ -6,8 +6,19 @@ import Quoting
 package import Storage
 import Units
 
+/// How far the reading of one store has come.
+package struct StoreReading: Sendable, Equatable {
+  package let read: Int
+  /// Folders of backups that its listing has shown.
+  package let total: Int
+}
+
 /// Builds the catalog from the stores. Keep one: it remembers the manifests it has read, which never change.
 package struct CatalogReader: Sendable {
+  /// What has come of a store since the last call.
+  package typealias Progress =
+    @Sendable (_ part: Catalog, _ reading: StoreReading, _ store: any ObjectStore) async -> Void
+
   private struct ManifestIdentity: Hashable {
     let store: String
     let object: StoredObject
@@ -26,93 +37,175 @@ package struct CatalogReader: Sendable {
     let objects: Set<StoredObject>
   }
 
-  private var manifests: [ManifestIdentity: Known] = [:]
-  private var proofs: [ProofIdentity: Proof] = [:]
-  private let trusted: TrustedKeys
-  private static let recordLimit = ByteCount.mebibytes(16)
+  private struct Memory {
+    var manifests: [ManifestIdentity: Known] = [:]
+    var proofs: [ProofIdentity: Proof] = [:]
+  }
 
-  /// - Parameter trusted: whose signatures count; without any, none is checked.
-  package init(trusted: TrustedKeys = []) { self.trusted = trusted }
+  private struct Folder {
+    let layout: BackupLayout
+    let objects: [StoredObject]
 
-  /// Reads all stores. A store that can't be read becomes a problem in the catalog, never a failure of the others.
-  package mutating func read(_ stores: [any ObjectStore]) async -> Catalog {
+    func first(_ name: String) -> StoredObject? { objects.first { $0.key.name == name } }
+  }
+
+  /// All that one folder has added to a catalog and to the memory.
+  private struct Finding {
     var catalog = Catalog()
-    var seen: [ManifestIdentity: Known] = [:]
-    let known = proofs
-    proofs = [:]
+    var memory = Memory()
+    /// Fetched now, for the cache.
+    var copies: [RecordCache.Copy] = []
+  }
+
+  private var memory = Memory()
+  private let trusted: TrustedKeys
+  private let cache: RecordCache?
+  private static let recordLimit = ByteCount.mebibytes(16)
+  /// Folders that are read at once: a store on a network answers each request late, and many at a time.
+  private static let width = 16
+  /// So many folders are told at once.
+  private static let portion = 8
+
+  /// - Parameters:
+  ///   - trusted: whose signatures count; without any, none is checked.
+  ///   - cache: where this machine keeps what it has read. Signed records only: without trusted keys it is of no use.
+  package init(trusted: TrustedKeys = [], cache: RecordCache? = nil) {
+    self.trusted = trusted
+    self.cache = trusted.isEmpty ? nil : cache
+  }
+
+  /// Reads all stores, the newest backups of each first. A store that can't be read becomes a problem in the catalog, never a failure of
+  /// the others.
+  package mutating func read(_ stores: [any ObjectStore], progress: Progress? = nil) async -> Catalog {
+    var catalog = Catalog()
+    var memory = Memory()
     for store in stores {
       do throws(StorageError) {
-        let folders = Dictionary(grouping: try await store.list(prefix: "")) { object in
-          object.key.path.dropLast(object.key.name.count + 1)
-        }
-        for (folder, objects) in folders {
-          guard let layout = BackupLayout(folder: String(folder)) else { continue }
-          await add(layout, objects, in: store, to: &catalog, &seen, known)
-        }
+        let folders = Self.folders(try await store.list(prefix: ""))
+        await read(folders, of: store, into: &catalog, &memory, progress)
+        cache?.keep(only: folders.map(\.layout), in: store)
       } catch {
         catalog.add(Catalog.Problem(store: store.name, folder: nil, fault: error.fault))
       }
     }
-    manifests = seen
+    self.memory = memory
     return catalog
   }
 
-  private mutating func add(
-    _ layout: BackupLayout, _ objects: [StoredObject], in store: any ObjectStore, to catalog: inout Catalog,
-    _ seen: inout [ManifestIdentity: Known], _ knownProofs: [ProofIdentity: Proof]
+  private static func folders(_ objects: [StoredObject]) -> [Folder] {
+    Dictionary(grouping: objects) { object in object.key.path.dropLast(object.key.name.count + 1) }
+      .compactMap { folder, objects in BackupLayout(folder: String(folder)).map { Folder(layout: $0, objects: objects) }
+      }
+      .sorted { $0.layout.id > $1.layout.id }
+  }
+
+  private func read(
+    _ folders: [Folder], of store: any ObjectStore, into catalog: inout Catalog, _ memory: inout Memory,
+    _ progress: Progress?
   ) async {
-    guard let object = objects.first(where: { $0.key.name == BackupLayout.manifestName }) else {
-      let changed = objects.map(\.modified).max() ?? 0
-      catalog.add(
+    var waiting = folders[...]
+    var part = Catalog()
+    var (told, done) = (0, 0)
+    await withTaskGroup(of: Finding.self) { group in
+      for folder in waiting.prefix(Self.width) { group.addTask { await examine(folder, in: store) } }
+      waiting = waiting.dropFirst(Self.width)
+      for await finding in group {
+        if let folder = waiting.popFirst() { group.addTask { await examine(folder, in: store) } }
+        memory.manifests.merge(finding.memory.manifests) { $1 }
+        memory.proofs.merge(finding.memory.proofs) { $1 }
+        catalog.add(finding.catalog)
+        done += 1
+        guard let progress else { continue }
+        part.add(finding.catalog)
+        if done - told >= Self.portion || done == folders.count {
+          await progress(part, StoreReading(read: done, total: folders.count), store)
+          (part, told) = (Catalog(), done)
+        }
+      }
+    }
+  }
+
+  private func examine(_ folder: Folder, in store: any ObjectStore) async -> Finding {
+    var finding = Finding()
+    guard let object = folder.first(BackupLayout.manifestName) else {
+      let changed = folder.objects.map(\.modified).max() ?? 0
+      finding.catalog.add(
         Catalog.Leftover(
-          store: store.name, folder: layout.folder, files: objects.map { String($0.key.name) }.sorted(),
+          store: store.name, folder: folder.layout.folder,
+          files: folder.objects.map { String($0.key.name) }.sorted(),
           lastChanged: Date(timeIntervalSince1970: changed)))
-      return
+      return finding
     }
     do throws(Fault) {
-      let signature = objects.first { $0.key.name == BackupLayout.signatureName }
-      let identity = ManifestIdentity(store: store.name, object: object, signature: signature)
-      let known: Known
-      if let old = manifests[identity] { known = old } else { known = try await read(object.key, signature, in: store) }
-      let manifest = known.manifest
-      guard manifest.layout == layout else {
-        throw Fault(
-          .manifestInvalid, "The manifest in \(layout.folder) is that of \(manifest.id), type \(manifest.type).",
-          hint: "move it back to where it belongs")
-      }
-      seen[identity] = known
-      // A store may list a key twice.
-      let sizes = Dictionary(
-        objects.map { (String($0.key.name), Int64($0.size)) }, uniquingKeysWith: { first, _ in first })
-      let missing = manifest.files.filter { sizes[$0.name] != $0.size }.map(\.name)
-      var pin: Pin?
-      if let pinned = objects.first(where: { $0.key.name == BackupLayout.pinName }) {
-        pin = await self.pin(pinned, of: manifest, in: store, to: &catalog)
-      }
-      var backup = Catalog.Backup(
-        manifest: manifest,
-        placements: [
-          Catalog.Placement(store: store.name, missing: missing, signature: known.signature, signer: known.signer)
-        ],
-        pin: pin)
-      backup.placements[0].outsider = known.outsider
-      backup.proof = await proof(objects, of: manifest, in: store, knownProofs)
-      // Another version's text can't be written anew, and nobody needs to hear of that each time.
-      backup.placements[0].lacksText =
-        manifest.recover.map { sizes[$0.name] != $0.size } ?? false && RecoverText.committed(by: manifest) != nil
-      backup.placements[0].proof = backup.proof.map { Proof.name(at: $0.finished) }
-      catalog.add(backup)
+      try await examine(folder, object, in: store, &finding)
     } catch {
-      catalog.add(Catalog.Problem(store: store.name, folder: layout.folder, fault: error))
+      finding.catalog.add(Catalog.Problem(store: store.name, folder: folder.layout.folder, fault: error))
     }
+    return finding
+  }
+
+  private func examine(
+    _ folder: Folder, _ object: StoredObject, in store: any ObjectStore, _ finding: inout Finding
+  ) async throws(Fault) {
+    let (layout, objects) = (folder.layout, folder.objects)
+    let identity = ManifestIdentity(
+      store: store.name, object: object, signature: folder.first(BackupLayout.signatureName))
+    let proofs = ProofIdentity(
+      store: store.name, objects: Set(objects.filter { $0.key.name.starts(withBytes: Proof.prefix) }))
+    let isKnown = memory.manifests[identity] != nil && (proofs.objects.isEmpty || memory.proofs[proofs] != nil)
+    let reader = RecordReader(
+      store: store, trusted: trusted, database: layout.id.database,
+      copies: isKnown ? [] : cache?.copies(of: layout, in: store) ?? [])
+    let known: Known
+    if let old = memory.manifests[identity] {
+      known = old
+    } else {
+      known = try await read(identity, by: reader, &finding)
+    }
+    let manifest = known.manifest
+    guard manifest.layout == layout else {
+      throw Fault(
+        .manifestInvalid, "The manifest in \(layout.folder) is that of \(manifest.id), type \(manifest.type).",
+        hint: "move it back to where it belongs")
+    }
+    finding.memory.manifests[identity] = known
+    // A store may list a key twice.
+    let sizes = Dictionary(
+      objects.map { (String($0.key.name), Int64($0.size)) }, uniquingKeysWith: { first, _ in first })
+    let missing = manifest.files.filter { sizes[$0.name] != $0.size }.map(\.name)
+    var pin: Pin?
+    if let pinned = folder.first(BackupLayout.pinName) {
+      pin = await self.pin(pinned, of: manifest, in: store, to: &finding.catalog)
+    }
+    var backup = Catalog.Backup(
+      manifest: manifest,
+      placements: [
+        Catalog.Placement(store: store.name, missing: missing, signature: known.signature, signer: known.signer)
+      ],
+      pin: pin)
+    backup.placements[0].outsider = known.outsider
+    if !proofs.objects.isEmpty { backup.proof = await proof(proofs, of: manifest, by: reader, &finding) }
+    // Another version's text can't be written anew, and nobody needs to hear of that each time.
+    backup.placements[0].lacksText =
+      manifest.recover.map { sizes[$0.name] != $0.size } ?? false && RecoverText.committed(by: manifest) != nil
+    backup.placements[0].proof = backup.proof.map { Proof.name(at: $0.finished) }
+    finding.catalog.add(backup)
+    guard let cache, !finding.copies.isEmpty else { return }
+    let names = Set(finding.copies.map(\.record.name))
+    let old = reader.copies.filter { copy in
+      !names.contains(copy.record.name) && objects.contains { copy.record.isOf($0) }
+    }
+    cache.keep(old + finding.copies, of: layout, in: store)
   }
 
   /// One that can't be read holds its backup all the same: nobody signs a pin, and what somebody has made of it must take nothing away.
   private func pin(
     _ object: StoredObject, of manifest: Manifest, in store: any ObjectStore, to catalog: inout Catalog
   ) async -> Pin {
+    let unsigned = RecordReader(store: store, trusted: [], database: manifest.id.database, copies: [])
     do throws(Fault) {
-      return try Pin(decoding: try await bytes(object.key, in: store), from: Self.place(object.key, store))
+      return try Pin(
+        decoding: try await unsigned.fetch(object, Self.recordLimit), from: unsigned.place(object))
     } catch {
       catalog.add(
         Catalog.Problem(
@@ -128,44 +221,33 @@ package struct CatalogReader: Sendable {
     }
   }
 
-  private mutating func proof(
-    _ objects: [StoredObject], of manifest: Manifest, in store: any ObjectStore,
-    _ known: [ProofIdentity: Proof]
+  private func proof(
+    _ identity: ProofIdentity, of manifest: Manifest, by reader: RecordReader, _ finding: inout Finding
   ) async -> Proof? {
-    let own = Set(objects.filter { $0.key.name.starts(withBytes: Proof.prefix) })
-    guard !own.isEmpty else { return nil }
-    let identity = ProofIdentity(store: store.name, objects: own)
-    var proof = known[identity]
-    if proof == nil { proof = await ProofRecord.read(Array(own), of: manifest, in: store, trusted: trusted) }
-    proofs[identity] = proof
+    if let known = memory.proofs[identity] {
+      finding.memory.proofs[identity] = known
+      return known
+    }
+    guard let (proof, record) = await ProofRecord.read(Array(identity.objects), of: manifest, by: reader) else {
+      return nil
+    }
+    finding.memory.proofs[identity] = proof
+    if record.isFetched, let copy = record.copy { finding.copies.append(copy) }
     return proof
   }
 
   private func read(
-    _ key: ObjectKey, _ signature: StoredObject?, in store: any ObjectStore
+    _ identity: ManifestIdentity, by reader: RecordReader, _ finding: inout Finding
   ) async throws(Fault) -> Known {
-    let stored = try await bytes(key, in: store)
-    let manifest = try Manifest(decoding: stored, from: Self.place(key, store))
+    let record = try await reader.read(identity.object, signature: identity.signature, limit: Self.recordLimit)
+    let manifest = try Manifest(decoding: record.bytes, from: reader.place(identity.object))
     guard !trusted.isEmpty else { return Known(manifest: manifest, signature: .unchecked) }
-    guard let signature else { return Known(manifest: manifest, signature: .missing) }
-    let text = String(decoding: try await bytes(signature.key, in: store), as: UTF8.self)
-    return switch trusted.check(stored, signature: text, of: manifest.id.database) {
+    if record.isFetched, let copy = record.copy { finding.copies.append(copy) }
+    return switch record.verdict {
+    case nil: Known(manifest: manifest, signature: .missing)
     case .valid(let key): Known(manifest: manifest, signature: .valid, signer: key.description)
     case .outside(let key): Known(manifest: manifest, signature: .invalid, outsider: key.description)
     case .invalid: Known(manifest: manifest, signature: .invalid)
     }
-  }
-
-  private func bytes(_ key: ObjectKey, in store: any ObjectStore) async throws(Fault) -> [UInt8] {
-    do throws(StorageError) {
-      if let bytes = try await store.get(key, limit: Self.recordLimit) { return bytes }
-    } catch {
-      throw error.fault
-    }
-    throw Fault(.objectMissing, "'\(key)' vanished while store '\(store.name)' was read.", hint: "pgbackupctl list")
-  }
-
-  private static func place(_ key: ObjectKey, _ store: any ObjectStore) -> String {
-    "'\(key)' in store '\(store.name)'"
   }
 }

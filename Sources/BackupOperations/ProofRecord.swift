@@ -55,30 +55,27 @@ package enum ProofRecord {
   }
 
   /// The newest proof among a backup's objects that somebody has signed who is trusted; nil where there is none.
-  static func read(
-    _ objects: [StoredObject], of manifest: Manifest, in store: any ObjectStore, trusted: TrustedKeys
-  ) async -> Proof? {
-    let names = Set(objects.map { String($0.key.name) })
-    let proofs = objects.filter { object in
-      isProof(String(object.key.name)) && (trusted.isEmpty || names.contains(object.key.name + signatureSuffix))
-    }.sorted { $0.key.name > $1.key.name }
+  static func read(_ objects: [StoredObject], of manifest: Manifest, by reader: RecordReader) async -> (
+    proof: Proof, record: RecordReader.Record
+  )? {
+    let all = Dictionary(objects.map { (String($0.key.name), $0) }, uniquingKeysWith: { first, _ in first })
+    let proofs = objects.filter { isProof(String($0.key.name)) }.sorted { $0.key.name > $1.key.name }
     // A few: whoever can write there could have put a million of them.
-    for object in proofs.prefix(4) {
-      let name = String(object.key.name)
-      guard let bytes = try? await store.get(object.key, limit: limit) else { continue }
-      if !trusted.isEmpty {
-        guard names.contains(name + signatureSuffix), let key = ObjectKey(object.key.path + signatureSuffix),
-          let signature = try? await store.get(key, limit: limit),
-          trusted.isSigned(bytes, signature: String(decoding: signature, as: UTF8.self), of: manifest.id.database)
-        else { continue }
-      }
-      if let proof = try? Proof(decoding: bytes, from: "'\(object.key)' in store '\(store.name)'"),
+    for object in proofs.lazy.filter({ !reader.needsSignature || all[String($0.key.name) + signatureSuffix] != nil })
+      .prefix(4)
+    {
+      guard
+        let record = try? await reader.read(
+          object, signature: all[String(object.key.name) + signatureSuffix], limit: limit),
+        reader.isTrusted(record)
+      else { continue }
+      if let proof = try? Proof(decoding: record.bytes, from: reader.place(object)),
         proof.backup == manifest.id,
         // Of these very bytes: the contents have the digests of all frames.
         proof.artifact ?? manifest.artifact.file.sha256 == manifest.artifact.file.sha256,
         proof.read?.contents ?? manifest.contents.sha256 == manifest.contents.sha256
       {
-        return proof
+        return (proof, record)
       }
     }
     return nil

@@ -7,8 +7,14 @@ package struct ControlClient: Sendable {
   package static let defaultSocket = "/run/pgbackupd/control.sock"
 
   private let socketPath: String
+  /// Told while a request waits for the reading of a store. The daemon refuses it after a second, with how far it is and nothing done, and
+  /// it is made again.
+  private let waiting: @Sendable (Fault) -> Void
 
-  package init(socketPath: String) { self.socketPath = socketPath }
+  package init(socketPath: String, waiting: @escaping @Sendable (Fault) -> Void = { _ in }) {
+    self.socketPath = socketPath
+    self.waiting = waiting
+  }
 
   package func get<Reply: Decodable>(_ type: Reply.Type, _ path: String, _ query: [String: String] = [:]) throws(Fault)
     -> Reply
@@ -82,9 +88,22 @@ package struct ControlClient: Sendable {
     return reply
   }
 
+  /// One request, as often as the daemon asks to wait.
+  private func exchange(
+    _ method: String, _ path: String, _ query: [String: String], body: Data?, receive: (Data) throws -> Bool
+  ) throws {
+    while true {
+      do {
+        return try exchangeOnce(method, path, query, body: body, receive: receive)
+      } catch let fault as Fault where fault.code == .storeReading {
+        waiting(fault)
+      }
+    }
+  }
+
   /// One request on a connection of its own. The reply's body goes to `receive` as it arrives, until that returns false; a
   /// reply that is no success is thrown as the fault that it holds.
-  private func exchange(
+  private func exchangeOnce(
     _ method: String, _ path: String, _ query: [String: String], body: Data?, receive: (Data) throws -> Bool
   ) throws {
     let socket = try connect()

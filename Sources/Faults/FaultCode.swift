@@ -102,6 +102,7 @@ package enum FaultCode: String, Sendable, Codable, CaseIterable {
   case ledgerDamaged = "E-LEDGER-DAMAGED"
   case ledgerFailed = "E-LEDGER-FAILED"
   case storeSilent = "E-STORE-SILENT"
+  case storeReading = "E-STORE-READING"
   case `internal` = "E-INTERNAL"
 }
 
@@ -114,7 +115,8 @@ extension FaultCode {
       .backupDoubtful, .confinementWeak, .alertUndelivered, .replicationLeft, .statisticsMissing, .databaseSuperuser,
       .databaseUnverified, .configExposed, .accountMissing, .storeStale, .backupNewer:
       .problemsFound
-    case .databaseUnreachable, .storeMissing, .storeUnreachable, .storeUntrusted, .storeSilent, .daemonUnreachable:
+    case .databaseUnreachable, .storeMissing, .storeUnreachable, .storeUntrusted, .storeSilent, .storeReading,
+      .daemonUnreachable:
       .unreachable
     case .databaseAuthentication, .notAllowed, .backupPinned, .backupLast, .confirmationNeeded: .notAllowed
     case .databaseMissing, .objectMissing, .backupMissing, .jobMissing, .tableMissing,

@@ -35,8 +35,8 @@ package final class CurlTransport: HTTPTransport {
   /// libcurl blocks; it waits here, and not on the cooperative pool.
   private let queue = DispatchQueue(label: "pgbackupd.http", attributes: .concurrent)
 
-  /// Handles that are kept when nobody uses them: as many as one upload keeps busy, for a few stores.
-  private static let keptHandles = 8
+  /// Handles that are kept when nobody uses them: as many as the reading of a store keeps busy.
+  private static let keptHandles = 16
   static let isReady = curl_global_init(Int(CURL_GLOBAL_DEFAULT)) == CURLE_OK
 
   package init(_ settings: Settings = Settings()) { self.settings = settings }

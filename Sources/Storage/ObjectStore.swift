@@ -172,13 +172,18 @@ extension ObjectStore {
     }
   }
 
+  /// Reads a small object that was listed, in one request; fails with `.missing` where it is gone. `limit` as in `get`.
+  package func read(_ object: StoredObject, limit: ByteCount) async throws(StorageError) -> [UInt8] {
+    guard object.size <= UInt64(limit.bytes) else {
+      throw StorageError(
+        .failed, store: name, key: object.key, reason: "\(object.size) bytes are more than \(limit) allowed here")
+    }
+    return try await read(object.key, range: 0..<object.size)
+  }
+
   /// Reads a small object whole; nil where there is none. `limit` bounds what a damaged or hostile store can make us hold.
   package func get(_ key: ObjectKey, limit: ByteCount) async throws(StorageError) -> [UInt8]? {
     guard let object = try await stat(key) else { return nil }
-    guard object.size <= UInt64(limit.bytes) else {
-      throw StorageError(
-        .failed, store: name, key: key, reason: "\(object.size) bytes are more than \(limit) allowed here")
-    }
-    return try await read(key, range: 0..<object.size)
+    return try await read(object, limit: limit)
   }
 }

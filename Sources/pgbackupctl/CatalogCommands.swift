@@ -22,6 +22,10 @@ struct ListCommand: AsyncParsableCommand {
     }
     let query = database.map { ["database": $0] } ?? [:]
     try connection.show(try connection.client.get([BackupSummary].self, "/v1/backups", query)) { ReportText.list($0) }
+    // A daemon of an earlier version knows no such question.
+    let unread = (try? connection.client.get([Fault].self, "/v1/unread")) ?? []
+    for fault in unread { Terminal.complain("note: not all is shown. \(fault)") }
+    if !unread.isEmpty { throw Ending(code: .problemsFound) }
   }
 }
 

@@ -1,5 +1,6 @@
 import ArgumentParser
 import ControlAPI
+import Faults
 import Foundation
 import Quoting
 
@@ -14,7 +15,8 @@ struct ConnectionOptions: ParsableArguments {
 
   var client: ControlClient {
     ControlClient(
-      socketPath: socket ?? ProcessInfo.processInfo.environment["PGBACKUPD_SOCKET"] ?? ControlClient.defaultSocket)
+      socketPath: socket ?? ProcessInfo.processInfo.environment["PGBACKUPD_SOCKET"] ?? ControlClient.defaultSocket
+    ) { Terminal.wait($0.message) }
   }
 
   /// Prints a report as JSON or as text.

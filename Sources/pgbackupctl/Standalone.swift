@@ -107,7 +107,12 @@ struct Standalone: Sendable {
 
   func catalog() async throws -> Catalog {
     var reader = CatalogReader(trusted: trusted)
-    let catalog = await reader.read(stores)
+    let catalog = await reader.read(stores) { _, reading, store in
+      // What is read in a moment needs no word.
+      guard reading.total > 50 else { return }
+      Terminal.wait("\(store.location) is being read: \(reading.read) of \(reading.total) backups so far.")
+    }
+    Terminal.endWait()
     if catalog.backups.isEmpty, let problem = catalog.problems.first { throw problem.fault }
     for problem in catalog.problems { Terminal.complain("\(problem.fault)") }
     for (store, newest, has) in catalog.storesBehind() {

@@ -1,6 +1,7 @@
 import Faults
 import Foundation
 import Quoting
+import Synchronization
 
 /// The person at the other end, where there is one.
 enum Terminal {
@@ -8,14 +9,40 @@ enum Terminal {
   static var showsProgress: Bool { isatty(2) == 1 }
 
   /// Prints a text on standard output. Its layout stays; names in it can't act on the terminal (`TerminalText`).
-  static func say(_ text: String) { Swift.print(TerminalText.lines(text)) }
+  static func say(_ text: String) {
+    endWait()
+    Swift.print(TerminalText.lines(text))
+  }
 
   static func complain(_ text: String) {
+    endWait()
+    write(text)
+  }
+
+  private static func write(_ text: String) {
     FileHandle.standardError.write(Data((TerminalText.lines(text) + "\n").utf8))
   }
 
   /// Overwrites the current line of the terminal.
   static func overwrite(_ text: String) { FileHandle.standardError.write(Data("\r\u{1B}[K\(line: text)".utf8)) }
+
+  /// Says what is waited for: one line on a terminal, which the next one overwrites; else a line each time that something has changed.
+  static func wait(_ text: String) {
+    guard text != waitedFor.withLock({ old in swap(&old, text) }) else { return }
+    if showsProgress { overwrite(text) } else { write(text) }
+  }
+
+  /// Clears the line of `wait`.
+  static func endWait() {
+    guard !waitedFor.withLock({ old in swap(&old, "") }).isEmpty else { return }
+    if showsProgress { overwrite("") }
+  }
+
+  private static let waitedFor = Mutex("")
+  private static func swap(_ old: inout String, _ new: String) -> String {
+    defer { old = new }
+    return old
+  }
 
   /// Columns of the terminal, 100 where that is unknown.
   static var width: Int {

@@ -213,6 +213,7 @@ private func problems(_ text: String) -> [String] {
     ("", "it needs 'databases'"), ("databases: {}", "name at least one database"),
     ("- a", "expected a mapping, found a list"),
     ("databases: { a: x: y }", "this is no YAML"), ("databases: [a, b", "this is no YAML"),
+    ("databases: {}\n# \u{0}", "control characters are not allowed (character 0)"),
     ("databases: { shop: postgresql://h/a, shop: postgresql://h/b }", "stand twice"),
     ("databases: { a/b: postgresql://h/a }", "letters, digits"),
     ("databases: { a: postgresql://h/a }\njobs: { x: { stores: [] } }", "a job needs a store"),
@@ -314,6 +315,7 @@ private func problems(_ text: String) -> [String] {
   @Test(arguments: broken) func mistakesAreNamed(_ text: String, _ message: String) {
     let found = problems(text)
     #expect(found.contains { $0.contains(message) }, "\(found)")
+    #expect(found.joined().utf8.count < 5000)
   }
 
   /// A password in a connection text never shows in a problem.

@@ -80,7 +80,8 @@ import Testing
   }
 
   @Test(arguments: [
-    ("GET /v1/status", Role.reader), ("GET /v1/backups", .reader), ("GET /v1/report", .reader),
+    ("GET /v1/status", Role.reader), ("GET /v1/unread", .reader),
+    ("GET /v1/backups", .reader), ("GET /v1/report", .reader),
     ("GET /v1/log", .reader),
     ("GET /metrics", .reader), ("GET /v1/backup", .reader), ("POST /v1/restores/preview", .reader),
     ("POST /v1/backups", .operator), ("POST /v1/verify", .operator), ("POST /v1/drill", .operator),

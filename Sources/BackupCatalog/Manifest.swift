@@ -213,6 +213,12 @@ package struct Manifest: VersionedRecord, Equatable {
     guard files.allSatisfy({ (0...1 << 46).contains($0.size) && $0.sha256.utf8.count == 64 }) else {
       return "its files' sizes or sums"
     }
+    // These are held in memory, in whole or in large parts.
+    guard contents.size <= Self.largestRecord, (globals?.file.size ?? 0) <= Self.largestRecord,
+      (encryption?.key?.file.size ?? 0) <= 1 << 20
+    else { return "the size of its contents, globals or key" }
+    let texts = [type, label, job, run, host, software, dumpProgram, server.version, server.encoding].compactMap { $0 }
+    guard texts.allSatisfy({ $0.utf8.count <= 4096 }) else { return "its texts" }
     let counts = [
       artifact.archiveBytes, totals.rows, totals.rowBytes, totals.largeObjects, Int64(totals.tables),
       server.databaseBytes, artifact.dataBytes ?? 0,
@@ -226,6 +232,9 @@ package struct Manifest: VersionedRecord, Equatable {
     }
     return nil
   }
+
+  /// 256 MiB: contents of a million tables.
+  private static let largestRecord: Int64 = 1 << 28
 
   package var layout: BackupLayout { BackupLayout(id: id, type: type) }
 

@@ -76,12 +76,13 @@ package struct ReconcilePlan: Sendable {
   ///   - others: backups that another daemon has made, of databases that are none of this configuration: nothing is done with them.
   ///   - locks: of stores that lock, by their names, until when each backup is locked there, by its folder. One that nobody has asked for
   ///     is left out, and deleted only when it is known.
+  ///   - dismissed: backups that somebody has deleted on purpose: a store that shows one again gives it to no other.
   ///   - running: since when the first of those runs goes on, by database: backups that were finished since may be half-written in some
   ///     store.
   package init(
     _ catalog: Catalog, policy: RetentionPolicy, stores: [String], unknown: Set<String> = [], at now: Date,
     unfinished: [Catalog.Unfinished] = [], busy: Set<String> = [], running: [String: Date] = [:],
-    others: Set<BackupID> = [], locks: [String: [String: Date]] = [:]
+    others: Set<BackupID> = [], locks: [String: [String: Date]] = [:], dismissed: Set<BackupID> = []
   ) {
     let decisions = policy.decide(catalog, others: others, at: now)
     var copies: [Step] = []
@@ -93,7 +94,8 @@ package struct ReconcilePlan: Sendable {
       let whole = stores.filter { store in
         decision.backup.placements.contains { $0.store == store && $0.isWhole }
       }
-      let lacking = wanted.filter { !whole.contains($0) }
+      let lacking =
+        dismissed.contains(decision.backup.id) ? [] : wanted.filter { !whole.contains($0) }
       repaired[decision.backup.manifest.layout.folder] = Set(whole.isEmpty || decision.isHeld ? stores : lacking)
       // Manifests have whole seconds.
       let isBeingWritten =

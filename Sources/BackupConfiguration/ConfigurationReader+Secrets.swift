@@ -24,9 +24,19 @@ extension ConfigurationReader {
   /// The same of a connection text.
   func noteInlinePassword(_ node: ConfigurationNode) {
     guard let text = node.withoutVariables, let settings = try? ConnectionSettings(parsing: text),
-      settings.password?.revealed.isEmpty == false
+      settings.hasSecrets
     else { return }
     diagnostics.noteSecret(node.path)
+  }
+
+  /// A warning where others can write the file: hooks and commands in it run as the daemon.
+  static func exposure(ofChanges path: String) -> Fault? {
+    var status = stat()
+    guard stat(path, &status) == 0, status.st_mode & 0o022 != 0 else { return nil }
+    return Fault(
+      .configExposed, "Others can change '\(path)' (mode 0\(String(status.st_mode & 0o7777, radix: 8))).",
+      cause: "hooks and commands in it run as the daemon, and it says where backups go",
+      hint: "chmod go-w \(shell: path)")
   }
 
   /// A warning where others can read a file that holds secrets; nil where they can't, or it holds none.

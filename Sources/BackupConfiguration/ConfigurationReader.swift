@@ -91,6 +91,7 @@ package struct ConfigurationReader {
       if let exposure = exposure(of: path, secrets: configuration.inlineSecrets) {
         configuration.warnings.append(exposure)
       }
+      if let exposure = exposure(ofChanges: path) { configuration.warnings.append(exposure) }
       return configuration
     } catch {
       throw error.fault

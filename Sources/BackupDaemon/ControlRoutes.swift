@@ -123,8 +123,14 @@ struct ControlRoutes {
       let command: ReconcileCommand = try await Self.body(request)
       return try Self.reply(try await core.reconcile(apply: command.apply, by: context.caller))
     }
-    router.post("v1/restores/preview") { request, _ in
-      try Self.reply(try await core.previewRestore(try await Self.body(request)))
+    router.post("v1/restores/preview") { request, context in
+      let command: RestoreCommand = try await Self.body(request)
+      // Then it reads what nobody trusted has signed.
+      if command.acceptUntrusted {
+        let rule = ControlAccess.Rule(role: .restorer, deed: "Reading a backup that nobody trusted has signed")
+        try await core.authorize(context.peer, for: rule)
+      }
+      return try Self.reply(try await core.previewRestore(command))
     }
     router.post("v1/restores") { request, context in
       try Self.reply(try await core.beginRestore(try await Self.body(request), by: context.caller))

@@ -209,12 +209,12 @@ extension DaemonCore {
     // Those that may refuse it first: as long as nothing has gone, nothing is lost.
     for store in stores.filter({ !$0.canLink }) + stores.filter(\.canLink) {
       if Task.isCancelled { throw Fault(CancellationError()) }
-      await recordDeleting(backup.manifest.layout, in: store.name, by: caller, reason: "on demand")
+      await recordDeleting(backup.manifest.layout, in: store.name, by: caller, reason: LedgerRecord.onDemand)
       do throws(StorageError) {
         try await BackupRemoval.remove(folder: backup.manifest.layout.folder, from: store)
       } catch {
         await record(
-          .backupDeleted, backup, by: caller, reason: "on demand", store: store.name, failure: error.fault)
+          .backupDeleted, backup, by: caller, reason: LedgerRecord.onDemand, store: store.name, failure: error.fault)
         throw Fault(
           error.fault.code,
           "\(backup.id) could not be deleted from store '\(store.name)', and stays in the stores behind it.",
@@ -223,7 +223,7 @@ extension DaemonCore {
             "where it is locked (Object Lock) it goes when its retention ends; then: pgbackupctl delete \(shell: backup.id)"
         )
       }
-      await record(.backupDeleted, backup, by: caller, reason: "on demand", store: store.name)
+      await record(.backupDeleted, backup, by: caller, reason: LedgerRecord.onDemand, store: store.name)
     }
     _ = await keeper.refresh()
     return detail

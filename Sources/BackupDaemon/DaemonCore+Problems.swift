@@ -64,6 +64,8 @@ extension DaemonCore {
     problems += unconfinedDrills.map { Problem($0) }
     problems += await vanished(catalog, committed)
     problems += await stale(catalog, committed, decisions)
+    problems += await returned(catalog)
+    problems += strangePins(catalog, history)
     problems += databases.compactMap { database in
       doubtful(database, catalog).map {
         Problem($0, database: database.name, backup: database.newest?.id)
@@ -84,6 +86,22 @@ extension DaemonCore {
       }
     }
     return Problem.grouped(problems) + Self.undelivered(await courier.reports)
+  }
+
+  /// Pins of backups that this daemon has made and never pinned. Nobody signs a pin: a store could hold whatever it likes for ever.
+  private func strangePins(_ catalog: Catalog, _ history: RunHistory) -> [Problem] {
+    catalog.backups.compactMap { backup in
+      guard let pin = backup.pin, history.made[backup.id] != nil, !history.pinned.contains(backup.id) else {
+        return nil
+      }
+      let fault = Fault(
+        .pinUnknown, "\(backup.id) is pinned, and not by this daemon: no retention takes it.",
+        cause: "the pin says: by \(line: pin.by), since \(pin.since.rfc3339)",
+        hint:
+          "pgbackupctl unpin \(shell: backup.id); where it is meant to stay, pgbackupctl pin \(shell: backup.id) after that"
+      )
+      return Problem(fault, database: backup.id.database, backup: backup.id)
+    }
   }
 
   /// Drills on a kernel that does not keep code of backups from files. Lesser gaps are told by each drill.

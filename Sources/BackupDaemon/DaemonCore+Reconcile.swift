@@ -67,7 +67,7 @@ extension DaemonCore {
     var unfinished: [Catalog.Unfinished] = []
     if withUnfinished {
       let known = plan.stores.filter { !unknown.contains($0.name) }
-      let answer = await Reconcile(stores: known, policy: plan.retention).unfinished()
+      let answer = await Reconcile(stores: known, policy: plan.retention, trusted: plan.trustedKeys).unfinished()
       unfinished = answer.uploads
       for (store, fault) in answer.faults where !mute.contains(store) {
         mute.insert(store)
@@ -83,7 +83,7 @@ extension DaemonCore {
       catalog, policy: plan.retention, stores: plan.stores.map(\.name), unknown: unknown, at: time,
       unfinished: unfinished, busy: Set(active.map(\.database)),
       running: Dictionary(active.map { ($0.database, $0.started ?? time) }, uniquingKeysWith: min),
-      others: others(catalog), locks: locks)
+      others: others(catalog), locks: locks, dismissed: Set(await ledger.history.dismissed.keys.map(\.backup)))
     // What nobody wants any more is no trouble any more.
     let wanted = Set(made.steps.map(\.name))
     failedSteps = failedSteps.filter {
@@ -109,7 +109,7 @@ extension DaemonCore {
   /// to wait for but this store's; one that does not answer, or does not let us ask, is told and asked again the next time.
   private func lookAtLocks(in store: any ObjectStore) async {
     let catalog = await keeper.catalog
-    let reconcile = Reconcile(stores: [store], policy: plan.retention)
+    let reconcile = Reconcile(stores: [store], policy: plan.retention, trusted: plan.trustedKeys)
     let (known, time) = (lockEnds[store.name] ?? [:], now())
     let unknown = decisions(catalog, at: time).reversed().filter { decision in
       known[decision.backup.manifest.layout.folder] == nil
@@ -155,7 +155,7 @@ extension DaemonCore {
 
   private func takeAway(by caller: Caller?) async -> ([Reconcile.Result], ReconcilePlan) {
     // One plan of the daemon for all: a reload meanwhile must not lead to other stores.
-    let reconcile = Reconcile(stores: plan.stores, policy: plan.retention)
+    let reconcile = Reconcile(stores: plan.stores, policy: plan.retention, trusted: plan.trustedKeys)
     let plan = await reconcilePlan(withUnfinished: true)
     var results: [Reconcile.Result] = []
     await finishDeletions()
@@ -264,7 +264,7 @@ extension DaemonCore {
     if let target = plan.stores.first(where: { $0.name == store }), target.locks { await lookAtLocks(in: target) }
     var walk = CopyWalk(into: store)
     while !isStopping, !Task.isCancelled {
-      let reconcile = Reconcile(stores: plan.stores, policy: plan.retention)
+      let reconcile = Reconcile(stores: plan.stores, policy: plan.retention, trusted: plan.trustedKeys)
       guard let step = walk.next(in: await reconcilePlan()) else { break }
       guard case .copy(let manifest, _, let target) = step.action else {
         // A proof, or a lock: some hundred bytes.

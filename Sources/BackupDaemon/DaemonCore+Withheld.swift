@@ -1,6 +1,9 @@
 import BackupCatalog
 import Faults
+import Foundation
+import Quoting
 import Storage
+import Units
 
 /// What the ledger knows better than the stores.
 extension DaemonCore {
@@ -51,6 +54,27 @@ extension DaemonCore {
       }
     }
     return problems
+  }
+
+  /// Stores that show a backup again which somebody has deleted there on purpose. It is given to no other store meanwhile.
+  func returned(_ catalog: Catalog) async -> [Problem] {
+    let leaving = removing
+    let history = await ledger.history
+    return catalog.backups.flatMap { backup in
+      backup.placements.compactMap { placement -> Problem? in
+        let key = PlacementKey(backup: backup.id, store: placement.store)
+        guard let time = history.dismissed[key], history.deleting[key] == nil, !leaving.contains(backup.id) else {
+          return nil
+        }
+        let fault = Fault(
+          .storeStale,
+          "Store '\(placement.store)' shows \(backup.id) again, which was deleted there on \(time.rfc3339).",
+          cause: "it answers with an old state, or somebody has put it back; no other store gets it",
+          hint:
+            "pgbackupctl delete \(shell: backup.id) deletes it again; to keep it: pgbackupctl pin \(shell: backup.id)")
+        return Problem(fault, database: backup.id.database, store: placement.store, backup: backup.id)
+      }
+    }
   }
 
   /// Whether backups of that type still go into a store.

@@ -123,6 +123,12 @@ package struct RunHistory: Sendable {
   /// Placements whose deletion was begun and has not ended, with their folders.
   package private(set) var deleting: [PlacementKey: String] = [:]
 
+  /// Backups that are pinned, by this daemon.
+  package private(set) var pinned: Set<BackupID> = []
+
+  /// Placements that somebody has deleted on purpose, and when: what shows them again has lost that, or never meant it.
+  package private(set) var dismissed: [PlacementKey: Date] = [:]
+
   /// The folders of placements that turned out damaged and were not mended since.
   package var damaged: [PlacementKey: String] { verified.filter { !$0.value.isSound }.mapValues(\.folder) }
 
@@ -133,6 +139,7 @@ package struct RunHistory: Sendable {
 
   package mutating func apply(_ record: LedgerRecord) {
     totals.apply(record, began: record.run.flatMap { open[$0]?.time })
+    noteDismissed(record)
     newest = record.kind == .clockCorrected ? record.time : max(newest ?? record.time, record.time)
     noteBeginnings(record)
     notePutAside(record)
@@ -316,6 +323,23 @@ package struct RunHistory: Sendable {
   /// Since when a database is configured; a restart does not move it. Where no record names it, since the first one; nil where there is
   /// none.
   package func beginning(of database: String) -> Date? { configured[database] ?? began }
+
+  private mutating func noteDismissed(_ record: LedgerRecord) {
+    guard let backup = record.backup else { return }
+    if record.kind == .backupPinned { pinned.insert(backup) }
+    if record.kind == .backupUnpinned { pinned.remove(backup) }
+    switch record.kind {
+    case .backupDeleted where record.fault == nil && record.result != LedgerRecord.deletionFailed:
+      guard let store = record.store, record.reason == LedgerRecord.onDemand else { return }
+      dismissed[PlacementKey(backup: backup, store: store)] = record.time
+    // Somebody wants it after all.
+    case .backupPinned: dismissed = dismissed.filter { $0.key.backup != backup }
+    // It was made anew.
+    case .runFinished where record.result == "succeeded" && record.detail?["archive_bytes"] != nil:
+      dismissed = dismissed.filter { $0.key.backup != backup }
+    default: break
+    }
+  }
 
   private mutating func forget(_ backup: BackupID, _ store: String) {
     committed[backup]?.remove(store)

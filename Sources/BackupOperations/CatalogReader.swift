@@ -39,6 +39,8 @@ package struct CatalogReader: Sendable {
 
   private struct Memory {
     var manifests: [ManifestIdentity: Known] = [:]
+    /// Untrusted ones that are not shown.
+    var strangers: Set<ManifestIdentity> = []
     var proofs: [ProofIdentity: Proof] = [:]
   }
 
@@ -53,6 +55,8 @@ package struct CatalogReader: Sendable {
   private struct Finding {
     var catalog = Catalog()
     var memory = Memory()
+    /// What nobody trusted has signed, where that is asked.
+    var untrusted: ManifestIdentity?
     /// Fetched now, for the cache.
     var copies: [RecordCache.Copy] = []
   }
@@ -60,7 +64,12 @@ package struct CatalogReader: Sendable {
   private var memory = Memory()
   private let trusted: TrustedKeys
   private let cache: RecordCache?
-  private static let recordLimit = ByteCount.mebibytes(16)
+  /// Far more than a manifest with hundreds of recipients has.
+  private static let recordLimit = ByteCount(512 << 10)
+  private static let pinLimit = ByteCount(64 << 10)
+  /// So many backups of a store that nobody trusted has signed are shown; of the others only the number. Whoever can write there could put
+  /// a million of them, and each would be a database of its own.
+  static let mostUntrusted = 100
   /// Folders that are read at once: a store on a network answers each request late, and many at a time.
   private static let width = 16
   /// So many folders are told at once.
@@ -106,15 +115,28 @@ package struct CatalogReader: Sendable {
     var waiting = folders[...]
     var part = Catalog()
     var (told, done) = (0, 0)
+    var untrusted = 0
+    var strangers: [String] = []
     await withTaskGroup(of: Finding.self) { group in
       for folder in waiting.prefix(Self.width) { group.addTask { await examine(folder, in: store) } }
       waiting = waiting.dropFirst(Self.width)
       for await finding in group {
         if let folder = waiting.popFirst() { group.addTask { await examine(folder, in: store) } }
+        done += 1
+        var finding = finding
+        if let one = finding.untrusted {
+          // Those that were shown before stay.
+          let isShown = self.memory.manifests[one] != nil || untrusted < Self.mostUntrusted
+          untrusted += 1
+          if !isShown || memory.strangers.contains(one) || self.memory.strangers.contains(one) {
+            finding = Finding()
+            memory.strangers.insert(one)
+            strangers.append(one.object.key.path)
+          }
+        }
         memory.manifests.merge(finding.memory.manifests) { $1 }
         memory.proofs.merge(finding.memory.proofs) { $1 }
         catalog.add(finding.catalog)
-        done += 1
         guard let progress else { continue }
         part.add(finding.catalog)
         if done - told >= Self.portion || done == folders.count {
@@ -123,6 +145,14 @@ package struct CatalogReader: Sendable {
         }
       }
     }
+    guard let first = strangers.max() else { return }
+    catalog.add(
+      Catalog.Problem(
+        store: store.name, folder: String(first.dropLast(BackupLayout.manifestName.count + 1)),
+        fault: Fault(
+          .signatureInvalid,
+          "Store '\(store.name)' has \(strangers.count) more backups that nobody trusted has signed; they are not shown.",
+          cause: "one of them is \(first)", hint: "look at who writes into \(store.location)")))
   }
 
   private func examine(_ folder: Folder, in store: any ObjectStore) async -> Finding {
@@ -156,12 +186,17 @@ package struct CatalogReader: Sendable {
     let reader = RecordReader(
       store: store, trusted: trusted, database: layout.id.database,
       copies: isKnown ? [] : cache?.copies(of: layout, in: store) ?? [])
+    if memory.strangers.contains(identity) {
+      finding.untrusted = identity
+      return
+    }
     let known: Known
     if let old = memory.manifests[identity] {
       known = old
     } else {
       known = try await read(identity, by: reader, &finding)
     }
+    if known.signature != .valid, known.signature != .unchecked { finding.untrusted = identity }
     let manifest = known.manifest
     guard manifest.layout == layout else {
       throw Fault(
@@ -205,7 +240,7 @@ package struct CatalogReader: Sendable {
     let unsigned = RecordReader(store: store, trusted: [], database: manifest.id.database, copies: [])
     do throws(Fault) {
       return try Pin(
-        decoding: try await unsigned.fetch(object, Self.recordLimit), from: unsigned.place(object))
+        decoding: try await unsigned.fetch(object, Self.pinLimit), from: unsigned.place(object))
     } catch {
       catalog.add(
         Catalog.Problem(
@@ -240,6 +275,7 @@ package struct CatalogReader: Sendable {
     _ identity: ManifestIdentity, by reader: RecordReader, _ finding: inout Finding
   ) async throws(Fault) -> Known {
     let record = try await reader.read(identity.object, signature: identity.signature, limit: Self.recordLimit)
+    if !reader.isTrusted(record) { finding.untrusted = identity }
     let manifest = try Manifest(decoding: record.bytes, from: reader.place(identity.object))
     guard !trusted.isEmpty else { return Known(manifest: manifest, signature: .unchecked) }
     if record.isFetched, let copy = record.copy { finding.copies.append(copy) }

@@ -259,8 +259,8 @@ package struct Drill: Sendable {
         cause: "\(assertion)\n\(error.cause ?? error.message)",
         hint: isOurs ? "mend 'assert' of '\(manifest.id.database)'" : error.hint)
     }
-    guard answer.count == 1, answer[0].count == 1, answer[0][0] == "t" else {
-      let found = answer.first?.map { $0 ?? "null" }.joined(separator: ", ") ?? "no row"
+    guard answer.count == 1, let only = answer.first, only.values.count == 1, only[0] == "t" else {
+      let found = answer.first?.values.map { $0 ?? "null" }.joined(separator: ", ") ?? "no row"
       throw Fault(
         .assertionFailed, "The restored database is not what an assertion says.",
         cause: "\(assertion)\nanswered \(found), not true",

@@ -47,11 +47,14 @@ package struct KeptMark: Sendable, Equatable {
   init?(of name: String, comment: String?) {
     guard let comment else { return nil }
     let line = comment.split(atByte: 10, omittingEmptySubsequences: false).first ?? ""
-    guard line.starts(withBytes: "\(Self.begin)'"), let end = line.lastRange(ofBytes: "' until "),
+    // The end is looked for behind the beginning: anybody may write a comment, and one quote may be all there is.
+    guard line.starts(withBytes: "\(Self.begin)'"),
+      case let named = line[line.utf8.index(line.startIndex, offsetBy: Self.begin.utf8.count + 1)...],
+      let end = named.lastRange(ofBytes: "' until "),
       let time = Date(rfc3339: String(line[end.upperBound...].prefix { $0 != " " }.dropLast()))
     else { return nil }
     self.name = name
-    live = String(line[line.utf8.index(line.startIndex, offsetBy: Self.begin.utf8.count + 1)..<end.lowerBound])
+    live = String(named[..<end.lowerBound])
     guard RestoreNames.isKept(name, of: live) else { return nil }
     replaced = time
     let rest = line[end.upperBound...]

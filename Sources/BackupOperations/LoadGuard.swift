@@ -287,9 +287,14 @@ extension PostgresSession {
                   ELSE pg_catalog.date_part('epoch', pg_catalog.clock_timestamp() - pg_catalog.pg_last_xact_replay_timestamp()) END
       """
     ).first
-    guard let row, let age = row[0].flatMap(Double.init) else { return nil }
+    guard let row, let age = row[0].flatMap(Self.seconds) else { return nil }
     return LoadSample(
       snapshotAge: age, xminAge: row[1].flatMap { Int64($0) } ?? 0, blocked: row[2].flatMap { Int($0) } ?? 0,
-      replicaLag: row[3].flatMap(Double.init))
+      replicaLag: row[3].flatMap(Self.seconds))
+  }
+
+  /// As the server has them; a number that no clock shows is none.
+  private static func seconds(_ text: String) -> Double? {
+    Double(text).flatMap { (-1e9...1e9).contains($0) ? $0 : nil }
   }
 }

@@ -16,7 +16,22 @@ extension Preparation {
       steps: steps, tables: tables.map { "\($0.schema).\($0.name)" }.sorted(),
       rows: tables.compactMap(\.rows).reduce(0, +), bytes: bytes,
       readBytes: source.isEarlierFormat ? stored : min(stored, Int64(Double(stored) * share)), storedBytes: stored,
-      globals: request.withGlobals ? missingGlobals.map(\.shown) : [], warnings: ties + leftOutSettings)
+      globals: request.withGlobals ? missingGlobals.map(\.shown) : [], warnings: foreignCode + ties + leftOutSettings)
+  }
+
+  /// Checks, index functions and triggers of a backup run with the rights of whoever loads it, as with any pg_restore.
+  private var foreignCode: [Fault] {
+    let owner = inventory.databases.first { $0.name == names.live }?.owner
+    guard inventory.isSuperuser, owner != inventory.role else { return [] }
+    return [
+      Fault(
+        .databaseSuperuser,
+        "Code of the backup (checks, functions of indexes, triggers) runs with the rights of '\(inventory.role)', a superuser.",
+        cause: owner.map { "the database belongs to '\($0)'" },
+        hint:
+          "where its owner isn't trusted with the server, restore as a role that may create databases and is a member of the owner"
+      )
+    ]
   }
 
   private var steps: [String] {

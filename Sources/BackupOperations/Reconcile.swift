@@ -1,3 +1,4 @@
+package import ArtifactFormat
 package import BackupCatalog
 package import Faults
 package import Foundation
@@ -17,10 +18,13 @@ package struct Reconcile: Sendable {
 
   private let stores: [any ObjectStore]
   private let policy: RetentionPolicy
+  private let trusted: TrustedKeys
 
-  package init(stores: [any ObjectStore], policy: RetentionPolicy) {
+  /// - Parameter trusted: whose signatures a copied manifest must have; without any, none is checked.
+  package init(stores: [any ObjectStore], policy: RetentionPolicy, trusted: TrustedKeys) {
     self.stores = stores
     self.policy = policy
+    self.trusted = trusted
   }
 
   /// Does a step. Steps are idempotent: one that fails is repeated by the next reconcile. Nil where there was nothing to do any more.
@@ -155,7 +159,9 @@ package struct Reconcile: Sendable {
     for source in sources.compactMap({ name in stores.first { $0.name == name } }) {
       do {
         let total = manifest.storedBytes
-        try await BackupCopy(manifest, from: source, to: target, policy: policy) { progress($0, total) }.run()
+        try await BackupCopy(manifest, from: source, to: target, policy: policy, trusted: trusted) {
+          progress($0, total)
+        }.run()
         result = Result(step: step, fault: nil, source: source.name)
         break
       } catch {

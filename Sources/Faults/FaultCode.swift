@@ -48,6 +48,7 @@ package enum FaultCode: String, Sendable, Codable, CaseIterable {
 
   // the catalog
   case backupMissing = "E-BACKUP-MISSING"
+  case pinUnknown = "E-PIN-UNKNOWN"
   case backupPinned = "E-BACKUP-PINNED"
   case backupLast = "E-BACKUP-LAST"
   case backupDoubtful = "E-BACKUP-DOUBTFUL"
@@ -113,7 +114,8 @@ extension FaultCode {
     case .usage: .usage
     case .configInvalid, .configUnreadable, .objectiveMissed, .objectiveAtRisk, .quorumMissed, .clockDoubtful,
       .backupDoubtful, .confinementWeak, .alertUndelivered, .replicationLeft, .statisticsMissing, .databaseSuperuser,
-      .databaseUnverified, .configExposed, .accountMissing, .storeStale, .backupNewer:
+      .databaseUnverified, .configExposed, .accountMissing, .storeStale, .backupNewer,
+      .pinUnknown:
       .problemsFound
     case .databaseUnreachable, .storeMissing, .storeUnreachable, .storeUntrusted, .storeSilent, .storeReading,
       .daemonUnreachable:

@@ -114,7 +114,8 @@ final class CurlTransfer {
       return 0
     }
     if body.isEmpty, let text = headers["content-length"], let length = Int(text), length <= request.replyLimit.bytes {
-      body.reserveCapacity(length)
+      // No more on the server's word alone.
+      body.reserveCapacity(min(length, 8 << 20))
     }
     body.append(contentsOf: UnsafeRawBufferPointer(start: bytes, count: count))
     return count

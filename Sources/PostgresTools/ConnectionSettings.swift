@@ -15,6 +15,9 @@ package struct ConnectionSettings: Sendable, Hashable {
   /// The values of secret keywords other than `password`.
   private(set) var secrets: [String: Secret] = [:]
 
+  /// A password, or another keyword of libpq that holds a secret.
+  package var hasSecrets: Bool { password?.revealed.isEmpty == false || !secrets.isEmpty }
+
   /// The keywords of libpq 18 whose values must not be seen. (libpq manual, "Parameter Key Words")
   static let secretKeywords: Set<String> = [
     "password", "sslpassword", "oauth_client_secret", "scram_client_key", "scram_server_key",

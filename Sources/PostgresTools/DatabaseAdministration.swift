@@ -55,7 +55,7 @@ extension PostgresSession {
     inventory.databases = try await query(
       """
       SELECT d.datname, pg_catalog.pg_get_userbyid(d.datdba), pg_catalog.pg_has_role(d.datdba, 'USAGE'),
-             pg_catalog.shobj_description(d.oid, 'pg_database'),
+             pg_catalog.left(pg_catalog.shobj_description(d.oid, 'pg_database'), 1048576),
              CASE WHEN pg_catalog.has_database_privilege(d.oid, 'CONNECT') THEN pg_catalog.pg_database_size(d.oid) END,
              (SELECT pg_catalog.count(*) FROM pg_catalog.pg_stat_activity a WHERE a.datid = d.oid), d.oid, d.datdba
       FROM pg_catalog.pg_database d ORDER BY 1
@@ -63,7 +63,7 @@ extension PostgresSession {
     ).map { row in
       DatabaseFacts(
         name: row[0] ?? "", owner: row[1] ?? "", isOurs: row[2] == "t", comment: row[3],
-        bytes: row[4].flatMap { Int64($0) },
+        bytes: row[4].flatMap { Int64($0) }.map(ServerFacts.believable),
         connections: row[5].flatMap { Int($0) } ?? 0, identifier: row[6].flatMap { UInt32($0) } ?? 0,
         ownerIdentifier: row[7].flatMap { UInt32($0) } ?? 0)
     }

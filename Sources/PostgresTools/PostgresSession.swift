@@ -10,8 +10,21 @@ import Units
 /// One libpq connection. Calls block its own queue and nobody else; a cancelled task cancels the running query, and
 /// hangs up where the server does not end it.
 package actor PostgresSession {
-  /// A result's rows, each value as PostgreSQL's text, NULL as nil.
-  package typealias Rows = [[String?]]
+  /// One row of a result: each value as PostgreSQL's text, NULL as nil.
+  package struct Row: Sendable, Equatable {
+    package let values: [String?]
+
+    fileprivate init(_ values: [String?]) { self.values = values }
+
+    /// NULL also where the server has sent no such column: how wide an answer is is the server's word, and who answers may be code of a
+    /// backup in its drill.
+    package subscript(column: Int) -> String? { values.indices.contains(column) ? values[column] : nil }
+
+    /// About the bytes that it takes.
+    fileprivate var memory: Int { values.reduce(24) { $0 + 8 + ($1?.utf8.count ?? 0) } }
+  }
+
+  package typealias Rows = [Row]
 
   private let executor = QueueExecutor(label: "pgbackupd.postgres")
   private let connection: Connection
@@ -312,7 +325,7 @@ private final class Connection: @unchecked Sendable {
   func isNought(_ names: [String]) throws(PostgresError) -> Bool {
     let list = names.map { "pg_catalog.current_setting('\($0)')" }.joined(separator: ", ")
     do throws(PostgresError) {
-      return try query("SELECT \(list)", []).first?.allSatisfy { $0 == "0" } == true
+      return try query("SELECT \(list)", []).first?.values.allSatisfy { $0 == "0" } == true
     } catch {
       // 25P03, 25P04, 57P05: timeouts. Without a state, the connection is gone.
       guard error.state == nil || error.state?.starts(withBytes: "25P") == true || error.state == "57P05" else {
@@ -343,15 +356,47 @@ private final class Connection: @unchecked Sendable {
     guard let handle else { throw PostgresError(message: "the connection is closed", state: nil) }
     let values = arguments.map { $0.map { strdup($0) } ?? nil }
     defer { values.forEach { free($0) } }
-    let result = PQexecParams(
-      handle, statement, Int32(values.count), nil, values.map { UnsafePointer($0) }, nil, nil, 0)
-    defer { PQclear(result) }
-    try check(result, handle, [PGRES_TUPLES_OK, PGRES_COMMAND_OK])
-    return (0..<PQntuples(result)).map { row in
-      (0..<PQnfields(result)).map { column in
-        PQgetisnull(result, row, column) == 1 ? nil : PQgetvalue(result, row, column).map { String(cString: $0) }
+    // Row by row: what a server sends has no end by itself.
+    guard
+      PQsendQueryParams(handle, statement, Int32(values.count), nil, values.map { UnsafePointer($0) }, nil, nil, 0)
+        == 1,
+      PQsetSingleRowMode(handle) == 1
+    else { throw PostgresError(message: Self.message(handle), state: nil) }
+    var rows: PostgresSession.Rows = []
+    var room = Self.answerBytes
+    var failure: PostgresError?
+    while let result = PQgetResult(handle) {
+      defer { PQclear(result) }
+      switch PQresultStatus(result) {
+      case PGRES_SINGLE_TUPLE:
+        let row = Self.row(of: result)
+        room -= row.memory
+        guard room >= 0 else {
+          close()
+          throw PostgresError(message: "the answer has more than \(Self.answerBytes >> 20) MiB", state: nil)
+        }
+        rows.append(row)
+      case PGRES_TUPLES_OK, PGRES_COMMAND_OK, PGRES_EMPTY_QUERY: break
+      case PGRES_FATAL_ERROR, PGRES_NONFATAL_ERROR, PGRES_BAD_RESPONSE:
+        do throws(PostgresError) { try check(result, handle, []) } catch { failure = failure ?? error }
+      default:
+        // A COPY that nobody has asked for: libpq would give it again and again.
+        close()
+        throw PostgresError(message: "the server's answer is none to a query", state: nil)
       }
     }
+    if let failure { throw failure }
+    return rows
+  }
+
+  /// All the answers of ours are far smaller, but that a server has millions of large objects.
+  private static let answerBytes = 512 << 20
+
+  private static func row(of result: OpaquePointer) -> PostgresSession.Row {
+    PostgresSession.Row(
+      (0..<PQnfields(result)).map { column in
+        PQgetisnull(result, 0, column) == 1 ? nil : PQgetvalue(result, 0, column).map { String(cString: $0) }
+      })
   }
 
   func execute(_ statements: String) throws(PostgresError) {

@@ -2,6 +2,9 @@ package import Faults
 
 /// What a backup must know of a server and a database before it begins.
 package struct ServerFacts: Sendable, Equatable {
+  /// A size as a server tells it, within what a database can be: sums of these never overflow.
+  static func believable(_ bytes: Int64) -> Int64 { min(max(0, bytes), 1 << 50) }
+
   package let version: String
   /// `server_version_num`: 150018 is 15.18.
   package let versionNumber: Int
@@ -40,7 +43,8 @@ extension PostgresSession {
     }
     return ServerFacts(
       version: version, versionNumber: number, systemIdentifier: identifier, database: database, encoding: row[3] ?? "",
-      databaseBytes: row[4].flatMap { Int64($0) } ?? 0, isStandby: row[5] == "t", canReadRolePasswords: row[6] == "t",
+      databaseBytes: row[4].flatMap { Int64($0) }.map(ServerFacts.believable) ?? 0, isStandby: row[5] == "t",
+      canReadRolePasswords: row[6] == "t",
       monetaryLocale: row[8] ?? "C")
   }
 
@@ -117,7 +121,7 @@ extension PostgresSession {
   package func databaseNames() async throws(Fault) -> [(name: String, comment: String?)] {
     try await query(
       """
-      SELECT datname, pg_catalog.shobj_description(oid, 'pg_database') FROM pg_catalog.pg_database
+      SELECT datname, pg_catalog.left(pg_catalog.shobj_description(oid, 'pg_database'), 4096) FROM pg_catalog.pg_database
       WHERE datallowconn AND NOT datistemplate ORDER BY datname
       """
     ).map { ($0[0] ?? "", $0[1]) }

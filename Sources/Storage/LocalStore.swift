@@ -36,6 +36,9 @@ package struct LocalStore: ObjectStore {
     }
   }
 
+  /// As many as a listing of S3 may have: whoever can write here could have put more.
+  private static let mostObjects = 1_000_000
+
   package func list(prefix: String) async throws(StorageError) -> [StoredObject] {
     try await blocking { store throws(StorageError) in
       try store.checkRoot()
@@ -50,8 +53,12 @@ package struct LocalStore: ObjectStore {
         if error.kind == .storeMissing { return [] }
         throw error
       }
-      try store.walk(folder, path, depth: 0) { object in
-        if object.key.path.hasPrefix(prefix) { objects.append(object) }
+      try store.walk(folder, path, depth: 0) { object throws(StorageError) in
+        guard object.key.path.utf8.starts(with: prefix.utf8) else { return }
+        guard objects.count < Self.mostObjects else {
+          throw StorageError(.failed, store: store.name, reason: "it has more than \(Self.mostObjects) objects")
+        }
+        objects.append(object)
       }
       return objects.sorted { $0.key < $1.key }
     }
@@ -80,6 +87,12 @@ package struct LocalStore: ObjectStore {
       let file = try store.folder(of: key).openFile(String(key.name))
       guard file >= 0 else { throw store.error(errno, key) }
       defer { close(file) }
+      // Before any memory is taken for it: how long it should be is what a manifest says.
+      let end = lseek(file, 0, SEEK_END)
+      guard end >= 0, UInt64(end) >= range.upperBound else {
+        throw StorageError(
+          .failed, store: store.name, key: key, reason: "it ends after byte \(max(0, end)), before \(range.upperBound)")
+      }
       var failure: Int32 = 0
       let bytes = [UInt8](unsafeUninitializedCapacity: range.count) { buffer, count in
         while count < range.count {
@@ -254,7 +267,7 @@ extension LocalStore {
   private static let deepest = 32
 
   private func walk(
-    _ folder: borrowing StoreFolder, _ path: String, depth: Int, _ visit: (StoredObject) -> Void
+    _ folder: borrowing StoreFolder, _ path: String, depth: Int, _ visit: (StoredObject) throws(StorageError) -> Void
   ) throws(StorageError) {
     guard let names = folder.names() else { throw error(errno) }
     for name in names {
@@ -270,7 +283,7 @@ extension LocalStore {
           if error.kind != .storeMissing, !isLink(key) { throw error }
         }
       } else if status.isFile {
-        visit(status.object(key))
+        try visit(status.object(key))
       }
     }
   }

@@ -31,13 +31,17 @@ struct ExtractCommand: AsyncParsableCommand {
       }
       let source = try await standalone.open().source(id, acceptUntrusted: acceptUntrusted)
       var extract = try Extract(table, columns: names, format: format, from: source)
-      while let bytes = try await extract.next() { try FileHandle.standardOutput.write(contentsOf: Data(bytes)) }
+      var output = RowOutput()
+      while let bytes = try await extract.next() { try output.write(Data(bytes)) }
+      try output.end()
       return
     }
     var query = ["id": id, "table": table, "format": format]
     query["columns"] = columns
     if acceptUntrusted { query["accept_untrusted"] = "true" }
-    try connection.client.pour("/v1/extract", query) { try FileHandle.standardOutput.write(contentsOf: $0) }
+    var output = RowOutput()
+    try connection.client.pour("/v1/extract", query) { try output.write($0) }
+    try output.end()
   }
 }
 
@@ -113,5 +117,29 @@ enum HistoryText {
     case .absent: "not there"
     case .unreadable: "can't be read: pgbackupctl contents tells why"
     }
+  }
+}
+
+/// Rows on standard output: as they are into a pipe or a file. On a terminal no value of theirs acts on it.
+private struct RowOutput {
+  private let isTerminal = isatty(1) == 1
+  private var rest = Data()
+
+  mutating func write(_ bytes: Data) throws {
+    guard isTerminal else { return try FileHandle.standardOutput.write(contentsOf: bytes) }
+    rest.append(bytes)
+    guard let end = rest.lastIndex(of: 10) else { return }
+    try show(rest[...end])
+    rest = Data(rest[rest.index(after: end)...])
+  }
+
+  mutating func end() throws {
+    try show(rest)
+    rest = Data()
+  }
+
+  private func show(_ bytes: Data) throws {
+    let text = TerminalText.lines(String(decoding: bytes, as: UTF8.self))
+    try FileHandle.standardOutput.write(contentsOf: Data(text.utf8))
   }
 }

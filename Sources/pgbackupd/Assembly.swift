@@ -172,9 +172,25 @@ struct Assembly {
   }
 
   private static func makeDirectory(_ path: String) throws(Fault) {
-    guard mkdir(path, 0o700) != 0, errno != EEXIST else { return }
+    if mkdir(path, 0o700) == 0 { return }
+    guard errno != EEXIST else { return try checkDirectory(path) }
     throw Fault(
       .internal, "The directory '\(path)' can't be made.", cause: String(cString: strerror(errno)),
       hint: "make it for the user that pgbackupd runs as, mode 0700")
+  }
+
+  /// One that is there already must not be a trap: who can write into it chooses the signing key, and where the ledger goes.
+  private static func checkDirectory(_ path: String) throws(Fault) {
+    var status = stat()
+    guard stat(path, &status) == 0, status.st_mode & S_IFMT == S_IFDIR else {
+      throw Fault(.internal, "'\(path)' is no directory.", hint: "name another one in 'state'")
+    }
+    guard [0, geteuid()].contains(status.st_uid), status.st_mode & 0o022 == 0 else {
+      throw Fault(
+        .configExposed, "Others can write into the state directory '\(path)', or own it.",
+        cause:
+          "uid \(status.st_uid), mode 0\(String(status.st_mode & 0o7777, radix: 8)); it holds the signing key and the ledger",
+        hint: "chown \(geteuid()) \(shell: path) && chmod 700 \(shell: path), after a look at what is in it")
+    }
   }
 }

@@ -86,7 +86,7 @@ struct Bench {
     locks: [String: [String: Date]] = [:]
   ) async -> [Reconcile.Result] {
     let stores = stores ?? self.stores
-    let reconcile = Reconcile(stores: stores, policy: policy)
+    let reconcile = Reconcile(stores: stores, policy: policy, trusted: [key.publicKey])
     func plan(_ unfinished: [Catalog.Unfinished] = []) async -> ReconcilePlan {
       let catalog = await catalog(stores)
       return ReconcilePlan(

@@ -120,7 +120,8 @@ import Units
         proof, of: manifest, signingKey: bench.key, policy: policy, to: [bench.stores[0]])
       #expect(unwritten.isEmpty)
       func locks() async throws -> [String: [String: Date]] {
-        let end = try await Reconcile(stores: [direct], policy: policy).lockEnd(of: manifest.layout, in: "b")
+        let end = try await Reconcile(stores: [direct], policy: policy, trusted: []).lockEnd(
+          of: manifest.layout, in: "b")
         return ["b": [manifest.layout.folder: try #require(end)]]
       }
       let (before, stores) = (try await locks(), [bench.stores[0], try line.store("b", round.prefix)])

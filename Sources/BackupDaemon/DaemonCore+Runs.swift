@@ -418,7 +418,7 @@ extension DaemonCore {
     runners[job] = runner
     liveness.add("job \(job)") { [weak runner] answer in
       Task {
-        await runner?.pulse()
+        _ = await runner?.pulse()
         answer()
       }
     }

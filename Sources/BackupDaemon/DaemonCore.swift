@@ -2,6 +2,7 @@ import BackupCatalog
 import BackupOperations
 package import ControlAPI
 package import CronSchedule
+import Dispatch
 package import Faults
 package import Foundation
 package import Logging
@@ -67,6 +68,7 @@ package actor DaemonCore {
   let checkSlots = DumpSlots(limit: 1)
   let status: StatusLine
   let liveness = Liveness()
+  private var pulses: UInt64 = 0
   let notifier = ServiceNotifier()
   /// What the rooms below count.
   let registry: MetricsRegistry
@@ -214,14 +216,14 @@ package actor DaemonCore {
     let beat = min(.seconds(60), notifier.watchdogInterval().map { $0 / 3 } ?? .seconds(60))
     liveness.add("daemon") { [weak self] answer in
       Task {
-        await self?.pulse()
+        _ = await self?.pulse()
         answer()
       }
     }
     let ledger = ledger
     liveness.add("ledger") { answer in
       Task {
-        await ledger.pulse()
+        _ = await ledger.pulse()
         answer()
       }
     }
@@ -256,10 +258,26 @@ package actor DaemonCore {
       })
   }
 
-  private func pulse() {}
+  /// As of the ledger's: it must change something.
+  private func pulse() -> UInt64 {
+    pulses &+= 1
+    return pulses
+  }
 
-  /// For tests of the watchdog: the scheduler stops for good.
-  package func wedgeScheduler() async { await scheduler.wedge() }
+  private func hang() { DispatchSemaphore(value: 0).wait() }
+
+  /// A part of the daemon that the watchdog asks.
+  package enum Part: String, CaseIterable, Sendable { case scheduler, daemon, ledger, job }
+
+  /// For tests of the watchdog: one part stops for good.
+  package func wedge(_ part: Part) async {
+    switch part {
+    case .scheduler: await scheduler.wedge()
+    case .daemon: hang()
+    case .ledger: await ledger.wedge()
+    case .job: await runners.values.first?.wedge()
+    }
+  }
 
   /// Stops every run and takes no more.
   package func stop() async {

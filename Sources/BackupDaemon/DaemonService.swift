@@ -8,13 +8,14 @@ import UnixSignals
 /// stop.
 package struct DaemonService: Service {
   private let core: DaemonCore
-  private let wedgeAfter: Duration?
+  package typealias Wedge = (part: DaemonCore.Part, after: Duration)
+  private let wedge: Wedge?
   private let logger: Logger
 
-  /// - Parameter wedgeAfter: blocks the scheduler after so long, for a test of the watchdog.
-  package init(core: DaemonCore, wedgeAfter: Duration?, logger: Logger) {
+  /// - Parameter wedge: blocks a part after so long, for a test of the watchdog.
+  package init(core: DaemonCore, wedge: Wedge?, logger: Logger) {
     self.core = core
-    self.wedgeAfter = wedgeAfter
+    self.wedge = wedge
     self.logger = logger
   }
 
@@ -27,10 +28,10 @@ package struct DaemonService: Service {
     }
     defer { dumping.cancel() }
     await core.start()
-    let wedge = wedgeAfter.map { delay in
+    let wedging = wedge.map { wedge in
       Task {
-        try await Task.sleep(for: delay)
-        await core.wedgeScheduler()
+        try await Task.sleep(for: wedge.after)
+        await core.wedge(wedge.part)
       }
     }
     // On the side: a store that hangs must not keep a signal waiting.
@@ -42,7 +43,7 @@ package struct DaemonService: Service {
       }
     } onGracefulShutdown: {
     }
-    wedge?.cancel()
+    wedging?.cancel()
     settling.cancel()
     await core.stop()
     // All is on record. A request that hangs in a store which never answers can't be ended, and must not keep the process.

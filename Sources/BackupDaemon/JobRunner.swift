@@ -152,8 +152,16 @@ actor JobRunner {
     return report
   }
 
-  /// Answers, which shows that the runner's queue gets on.
-  func pulse() {}
+  private var pulses: UInt64 = 0
+
+  /// Answers, which shows that the runner's queue gets on. As of the ledger's: it must change something.
+  func pulse() -> UInt64 {
+    pulses &+= 1
+    return pulses
+  }
+
+  /// For tests of the watchdog.
+  func wedge() { DispatchSemaphore(value: 0).wait() }
 
   /// Asks one run to stop, because somebody wants it.
   func cancel(_ id: String, by caller: Caller?) {

@@ -1,6 +1,7 @@
 package import BackupCatalog
 import CPlatform
 import ControlAPI
+import Dispatch
 package import Faults
 import Foundation
 import Glibc
@@ -122,23 +123,39 @@ package actor Ledger {
         "bring it back from a copy, its records are numbered; nothing may rotate it; then: pgbackupctl ledger verify")
   }
 
-  /// Answers, which shows that the disk does.
-  func pulse() {}
+  private var pulses: UInt64 = 0
+
+  /// Answers, which shows that the disk does. It changes something: a call that has nothing to do is optimised away, and with it the wait for
+  /// this actor.
+  func pulse() -> UInt64 {
+    pulses &+= 1
+    return pulses
+  }
+
+  /// Blocks this actor for good, as a disk that hangs would: what the watchdog is for is tested with it.
+  func wedge() { DispatchSemaphore(value: 0).wait() }
 
   /// The last line, for those who bear witness of it.
   package var head: Manifest.LedgerWitness {
     Manifest.LedgerWitness(sequence: examination.lastSequence, digest: examination.lastDigest)
   }
 
-  /// Reads the file anew, from its beginning.
-  package func examine(witnessing wanted: Set<Int>) -> LedgerExamination {
-    var found = LedgerExamination((try? Data(contentsOf: URL(filePath: path))) ?? Data(), witnessing: wanted)
+  /// Reads the file anew, from its beginning to where it ends now. Not on this actor: of a million records that takes half a minute, and
+  /// meanwhile others write.
+  package func examine(witnessing wanted: Set<Int>) async -> LedgerExamination {
+    let (sequence, digest) = (examination.lastSequence, examination.lastDigest)
+    var found = await Self.examine(path, examination.wholeBytes, wanted)
     // This process knows what it has written last.
-    if found.lastSequence != examination.lastSequence || found.lastDigest != examination.lastDigest {
-      found.missing = max(0, examination.lastSequence - found.lastSequence)
+    if found.lastSequence != sequence || found.lastDigest != digest {
+      found.missing = max(0, sequence - found.lastSequence)
       found.brokenLine = found.brokenLine ?? found.records + 1
     }
     return found
+  }
+
+  @concurrent private static func examine(_ path: String, _ bytes: Int, _ wanted: Set<Int>) async -> LedgerExamination {
+    let data = (try? Data(contentsOf: URL(filePath: path))) ?? Data()
+    return LedgerExamination(Data(data.prefix(bytes)), witnessing: wanted)
   }
 
   package var recordCount: Int { examination.records }

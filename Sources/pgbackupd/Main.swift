@@ -32,8 +32,11 @@ struct DaemonCommand: AsyncParsableCommand {
 
   @Option(
     name: .long,
-    help: ArgumentHelp("Block the scheduler after so many seconds, to test the watchdog.", visibility: .hidden))
+    help: ArgumentHelp("Block a part after so many seconds, to test the watchdog.", visibility: .hidden))
   var debugWedgeAfter: Int?
+
+  @Option(name: .long, help: ArgumentHelp("scheduler, daemon, ledger or job.", visibility: .hidden))
+  var debugWedgePart = DaemonCore.Part.scheduler
 
   private static func level(_ text: String) throws -> Logger.Level {
     guard let level = Logger.Level(rawValue: text) else { throw ValidationError("'\(text)' is no log level") }
@@ -97,7 +100,8 @@ struct DaemonCommand: AsyncParsableCommand {
         // Stopped in reverse order: the sockets answer until the last run has ended.
         services: servers.map { .init(service: $0, successTerminationBehavior: .gracefullyShutdownGroup) } + [
           .init(
-            service: DaemonService(core: core, wedgeAfter: debugWedgeAfter.map { .seconds($0) }, logger: logger),
+            service: DaemonService(
+              core: core, wedge: debugWedgeAfter.map { (debugWedgePart, .seconds($0)) }, logger: logger),
             successTerminationBehavior: .gracefullyShutdownGroup)
         ], gracefulShutdownSignals: [.sigterm, .sigint],
         logger: Logger(label: "pgbackupd.services") { _ in
@@ -135,3 +139,5 @@ struct DaemonCommand: AsyncParsableCommand {
 
   private typealias ExitCode = Faults.ExitCode
 }
+
+extension DaemonCore.Part: ExpressibleByArgument {}

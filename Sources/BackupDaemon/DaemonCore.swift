@@ -275,7 +275,7 @@ package actor DaemonCore {
     case .scheduler: await scheduler.wedge()
     case .daemon: hang()
     case .ledger: await ledger.wedge()
-    case .job: await runners.values.first?.wedge()
+    case .job: if let job = plan.jobs.first { await runner(job.name).wedge() }
     }
   }
 

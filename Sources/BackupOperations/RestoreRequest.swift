@@ -92,6 +92,11 @@ package struct RestoreNames: Sendable, Equatable {
     return RestoreNames(live: live, stamp: time.stamp.lowercased()).work.isExactly(name)
   }
 
+  /// Whether a restore gives this name to what it loads, whatever database it restores.
+  static func isWork(_ name: String) -> Bool {
+    name.lastRange(ofBytes: "_restore_").map { isWork(name, of: String(name[..<$0.lowerBound])) } ?? false
+  }
+
   /// Whether a restore or a rollback of `live` gives this name to what it puts aside.
   static func isKept(_ name: String, of live: String) -> Bool {
     guard let range = name.lastRange(ofBytes: "_before_"),
@@ -100,11 +105,11 @@ package struct RestoreNames: Sendable, Equatable {
     return RestoreNames(live: live, stamp: time.stamp.lowercased()).kept.isExactly(name)
   }
 
-  /// Whether a restore has made the database, and has not given it a name of its own yet, or has put it aside: its name and its comment
-  /// say so.
+  /// Whether a restore has made the database, and has not given it a name of its own yet, or has put it aside: its name
+  /// and its comment say so. A comment alone, which every owner writes, hides no database from a pattern.
   package static func isOurs(_ name: String, comment: String?) -> Bool {
     guard let comment else { return false }
-    if comment.starts(withBytes: Preparation.unfinishedMark) { return true }
+    if comment.starts(withBytes: Preparation.unfinishedMark) { return isWork(name) }
     return KeptMark(of: name, comment: comment) != nil
   }
 

@@ -201,7 +201,7 @@ let package = Package(
     tests("UnitsTests", ["Units", "Faults", "TestSupport"]),
     tests("CronScheduleTests", ["CronSchedule", "TestSupport", "Units", crypto], resources: [.copy("Vectors")]),
     tests("PostgresArchiveTests", ["PostgresArchive"], resources: [.copy("Golden")]),
-    tests("BackupCatalogTests", ["BackupCatalog", "Faults", "Units"]),
+    tests("BackupCatalogTests", ["BackupCatalog", "Faults", "Quoting", "Units"]),
     tests("AgeEncryptionTests", ["AgeEncryption", "CZlib", "TestSupport", crypto], resources: [.copy("Vectors")]),
     tests("ArtifactFormatTests", ["ArtifactFormat", "TestSupport"]),
     tests("StorageTests", ["Faults", "HTTPTransport", "S3Storage", "Storage", "TestSupport", "Units", crypto]),
@@ -216,15 +216,15 @@ let package = Package(
       [
         "ArtifactFormat", "BackupCatalog", "BackupDaemon", "BackupOperations", "ControlAPI", "CronSchedule", "Faults",
         "HTTPTransport",
-        "MetricsText", "Notifications", "PostgresTools", "Storage", "SystemdSupport", "TestSupport", "Units", httpTypes,
-        logging,
+        "MetricsText", "Notifications", "PostgresTools", "Quoting", "Storage", "SystemdSupport", "TestSupport", "Units",
+        httpTypes, logging,
       ]),
     tests(
       "BackupOperationsTests",
       [
         "AgeEncryption", "ArtifactFormat", "BackupCatalog", "BackupOperations", "Confinement", "Faults",
-        "HTTPTransport", "OutsidePrograms", "PostgresArchive", "PostgresTools", "S3Storage", "Storage", "TestSupport",
-        "Units", logging,
+        "HTTPTransport", "OutsidePrograms", "PostgresArchive", "PostgresTools", "Quoting", "S3Storage", "Storage",
+        "TestSupport", "Units", logging,
       ], resources: [.copy("Golden")]),
     tests("MetricsTextTests", ["MetricsText", coreMetrics]),
     tests(

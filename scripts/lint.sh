@@ -25,6 +25,14 @@ rule "No force, no trap on input" '\btry!|fatalError\(| as! ' --include='*.swift
 # alphabet of ASCII that is checked, byte by byte, where they come in.
 rule "Text is searched and cut by bytes (Sources/Quoting/ByteText.swift)" '\.replacing\(|replacingOccurrences|\.has(Prefix|Suffix)\(|\.isNewline' \
   --include='*.swift' --exclude-dir=Quoting --exclude-dir=CronSchedule --exclude-dir=Units --exclude-dir=Storage Sources
+# A Character may hold bytes of both sides of a cut: `.` and U+0301 are one. What is excluded cuts bytes and lists.
+rule "Text is cut by bytes: rest(after:), skip, MemberName (Sources/Quoting)" 'dropFirst\([^)].*\.count( *[-+] *[0-9]+)?\)' \
+  --include='*.swift' --exclude-dir=CronSchedule --exclude=Verification.swift --exclude=Drill.swift --exclude=PieceDigests.swift \
+  --exclude=HTTPReplyParser.swift --exclude=S3Upload.swift Sources
+# Swift takes `é` of one code point and of two for equal, and K and U+212A; PostgreSQL has a database of each name.
+rule "Names of databases are compared by bytes: isExactly, ExactText (Sources/Quoting)" \
+  '(\.database|\.live|liveName\([^)]*\)) (==|!=) [^n]|(==|!=) [][A-Za-z_.$0-9!?]*\.(database|live)\b|[dD]atabases\??\.(first|last|contains|filter|removeAll)\b.*\$0\.name (==|!=)|\b(database|databaseName) (==|!=) [^n]|Set\([^)]*\\\.(id\.)?database\)\)?( |$|\.)' \
+  --include='*.swift' Sources
 rule "Only Sources/Quoting quotes" "&(amp|lt|gt|quot|#39);|\"''\"|\"\\\\\"\\\\\"\"|'\\\\''" \
   --include='*.swift' --exclude-dir=Quoting Sources
 

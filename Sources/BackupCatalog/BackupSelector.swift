@@ -87,7 +87,7 @@ extension Catalog {
     let database: String
     if let named = selector.database {
       database = named
-    } else if let only = Set((databases + backups.map(\.id.database)).map(ExactText.init)).only {
+    } else if let only = (databases + backups.map(\.id.database)).exact.only {
       database = only.text
     } else {
       throw Fault(.usage, "Several databases are configured: write DATABASE/… in front.", hint: "pgbackupctl list")

@@ -138,7 +138,7 @@ extension [Contents.Table] {
     named text: String, or missing: String, hint: String
   ) throws(Fault) -> (name: String, tables: [Contents.Table]) {
     // By their full names: `a.b` may also be the table `b` of a schema `a`, or one of that name in whatever schema.
-    let names = Set(flatMap(\.names).map(ExactText.init)).map(\.text)
+    let names = Set(flatMap(\.names).map(ExactText.init(_:))).map(\.text)
     let exact = names.filter { $0.isExactly(text) }
     let found = exact.isEmpty ? names.filter { $0.ends(withBytes: ".\(text)") && isName(text, in: $0) } : exact
     guard let name = found.first, found.count == 1 else {

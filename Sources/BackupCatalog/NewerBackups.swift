@@ -1,4 +1,5 @@
 package import Faults
+import Quoting
 
 /// The newest backup can be withheld: a store may answer with an old state, and every signature in it is right. What is
 /// signed proves that a backup was made, and never that none was made since. So whoever knows better says so: another
@@ -22,13 +23,13 @@ extension Catalog {
   /// - Parameter onRecord: backups that a ledger has as made, and not as deleted since.
   package func caution(using chosen: Backup, onRecord: [Newer] = []) -> Fault? {
     let good = backups.filter { backup in
-      backup.id.database == chosen.id.database && backup.id > chosen.id && backup.isGood && !backup.isSafety
+      backup.id.database.isExactly(chosen.id.database) && backup.id > chosen.id && backup.isGood && !backup.isSafety
     }
     // Of its own type it may be the newest all the same.
     let type = good.isEmpty ? nil : chosen.manifest.type
     guard !good.contains(where: { $0.manifest.type == chosen.manifest.type }) else { return nil }
     func isMeant(_ id: BackupID, _ other: String?) -> Bool {
-      id.database == chosen.id.database && id > chosen.id && (type == nil || other == type)
+      id.database.isExactly(chosen.id.database) && id > chosen.id && (type == nil || other == type)
     }
     let shown = Set(backups.map(\.id))
     if let lost = onRecord.filter({ !shown.contains($0.id) && isMeant($0.id, $0.type) }).max(by: { $0.id < $1.id }) {
@@ -55,7 +56,9 @@ extension Catalog {
   /// are behind, or they withhold it.
   package func storesBehind() -> [(store: String, newest: Backup, has: BackupID)] {
     var found: [(store: String, newest: Backup, has: BackupID)] = []
-    let kinds = Dictionary(grouping: backups.filter(\.isGood)) { [$0.id.database, $0.manifest.type] }
+    let kinds = Dictionary(grouping: backups.filter(\.isGood)) {
+      [ExactText($0.id.database), ExactText($0.manifest.type)]
+    }
     for (_, backups) in kinds.sorted(by: { $0.key.lexicographicallyPrecedes($1.key) }) {
       guard let newest = backups.last else { continue }
       let stores = Set(backups.flatMap(\.placements).map(\.store)).subtracting(newest.placements.map(\.store))

@@ -1,4 +1,5 @@
 package import Foundation
+package import Quoting
 import Units
 
 /// What must be done so that every store holds what it should, with the reason of each step: a pure function of policy, catalog and
@@ -81,7 +82,7 @@ package struct ReconcilePlan: Sendable {
   ///     store.
   package init(
     _ catalog: Catalog, policy: RetentionPolicy, stores: [String], unknown: Set<String> = [], at now: Date,
-    unfinished: [Catalog.Unfinished] = [], busy: Set<String> = [], running: [String: Date] = [:],
+    unfinished: [Catalog.Unfinished] = [], busy: Set<ExactText> = [], running: [ExactText: Date] = [:],
     others: Set<BackupID> = [], locks: [String: [String: Date]] = [:], dismissed: Set<BackupID> = []
   ) {
     let decisions = policy.decide(catalog, others: others, at: now)
@@ -99,7 +100,9 @@ package struct ReconcilePlan: Sendable {
       repaired[decision.backup.manifest.layout.folder] = Set(whole.isEmpty || decision.isHeld ? stores : lacking)
       // Manifests have whole seconds.
       let isBeingWritten =
-        running[decision.backup.id.database].map { decision.backup.manifest.finished.timeIntervalSince($0) > -1 }
+        running[ExactText(decision.backup.id.database)].map {
+          decision.backup.manifest.finished.timeIntervalSince($0) > -1
+        }
         ?? false
       if !whole.isEmpty, !isBeingWritten {
         for store in lacking.reversed() where !unknown.contains(store) {
@@ -140,7 +143,7 @@ package struct ReconcilePlan: Sendable {
       if repaired[leftover.folder]?.contains(leftover.store) == true || leftover.files.contains(BackupLayout.pinName) {
         continue
       }
-      if let layout = BackupLayout(folder: leftover.folder), busy.contains(layout.id.database) { continue }
+      if let layout = BackupLayout(folder: leftover.folder), busy.contains(ExactText(layout.id.database)) { continue }
       deletes.append(
         Step(action: .sweep(leftover), reason: "no manifest, and unchanged since \(leftover.lastChanged.rfc3339)"))
     }
@@ -166,14 +169,14 @@ package struct ReconcilePlan: Sendable {
   }
 
   /// Others may use the same bucket: only what would have become a file of a backup is ours to give up.
-  private static func isOurs(_ upload: Catalog.Unfinished, busy: Set<String>, unknown: Set<String>) -> Bool {
+  private static func isOurs(_ upload: Catalog.Unfinished, busy: Set<ExactText>, unknown: Set<String>) -> Bool {
     let parts = upload.key.split(separator: "/", omittingEmptySubsequences: false)
     // What a check of the store has begun, and died in.
     if upload.key == ".pgbackupd-check" { return !unknown.contains(upload.store) }
     guard parts.count == 4, let layout = BackupLayout(folder: parts.prefix(3).joined(separator: "/")) else {
       return false
     }
-    return !busy.contains(layout.id.database) && !unknown.contains(upload.store)
+    return !busy.contains(ExactText(layout.id.database)) && !unknown.contains(upload.store)
   }
 
   /// The stores that a backup belongs in now.

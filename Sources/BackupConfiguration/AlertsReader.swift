@@ -64,7 +64,7 @@ struct AlertsReader {
     if channel.databases?.isEmpty == true {
       section.report("channel '\(channel.name)': 'databases' is empty: leave it out for all of them")
     }
-    for name in channel.databases ?? [] where !databases.contains(name) {
+    for name in channel.databases ?? [] where !databases.containsExactly(name) {
       section.report(
         "channel '\(channel.name)': there is no database '\(name)'" + suggestion(for: name, among: databases))
     }

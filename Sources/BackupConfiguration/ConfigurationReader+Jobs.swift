@@ -173,7 +173,7 @@ extension ConfigurationReader {
   private func names(_ node: ConfigurationNode, among known: [String], _ kind: String) -> [String] {
     (node.texts() ?? []).compactMap { item in
       guard let name = item.text() else { return nil }
-      guard known.contains(name) else {
+      guard known.containsExactly(name) else {
         item.report("there is no \(kind) '\(name)'" + suggestion(for: name, among: known))
         return nil
       }

@@ -210,7 +210,7 @@ package struct ConfigurationReader {
     } else {
       for database in configuration.databases {
         let counts = configuration.jobs.filter {
-          $0.action == .backup && $0.timing != nil && $0.databases?.contains(database.name) != false
+          $0.action == .backup && $0.timing != nil && $0.databases?.containsExactly(database.name) != false
         }.map(\.stores.count)
         guard let most = counts.max(), most < configuration.quorum else { continue }
         sections["objectives"]?.report(

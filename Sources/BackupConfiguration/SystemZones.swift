@@ -57,7 +57,7 @@ package final class SystemZones: Sendable {
     }
     guard let path = Self.realPath(localTime) else { return .utc }
     let root = (Self.realPath(directory) ?? directory) + "/"
-    let identifier = path.starts(withBytes: root) ? String(path.dropFirst(root.count)) : "localtime"
+    let identifier = path.rest(after: root).map(String.init) ?? "localtime"
     return (try? read(path, as: identifier)) ?? .utc
   }
 

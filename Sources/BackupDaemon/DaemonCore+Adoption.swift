@@ -27,7 +27,7 @@ extension DaemonCore {
         (one.kind, one.bytes, one.taken) = (dump.kind.rawValue, dump.bytes, dump.taken(notAfter: now()))
         one.backup = adopted(dump, path, catalog)
         (one.serverVersion, one.database) = (dump.serverVersion, command.database ?? dump.database)
-        one.ownDatabase = dump.database == one.database ? nil : dump.database
+        one.ownDatabase = dump.database.flatMap { $0.isExactly(one.database) ? nil : $0 }
       } catch {
         one.fault = error
       }

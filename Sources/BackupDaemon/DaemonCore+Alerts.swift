@@ -5,6 +5,7 @@ import Faults
 import Foundation
 import Logging
 import Notifications
+import Quoting
 import Storage
 import SystemdSupport
 import Units
@@ -111,7 +112,7 @@ extension DaemonCore {
 
   /// What one can still count on.
   private static func holds(_ database: String?, _ report: StatusReport) -> [String] {
-    let databases = report.databases.filter { database == nil || $0.name == database }
+    let databases = report.databases.filter { database.map($0.name.isExactly) ?? true }
     var lines: [String] = []
     for one in databases.prefix(5) {
       let newest =

@@ -4,6 +4,7 @@ import BackupOperations
 import ControlAPI
 import Faults
 import Foundation
+import Quoting
 import SystemdSupport
 
 /// What an auditor asks.
@@ -53,7 +54,7 @@ extension DaemonCore {
     if let backup = problem.backup {
       return problem.fault.code == .proofFailed ? proofs.failed[backup]?.record : history.made[backup]
     }
-    guard let database = databases.first(where: { $0.name == problem.database }) else { return nil }
+    guard let database = databases.first(where: { $0.name.isExactly(problem.database) }) else { return nil }
     switch problem.aspect {
     case "rpo": return database.newest.flatMap { history.made[$0.id] }
     case "proved": return database.proved.flatMap { history.proofRecords[$0] }

@@ -38,9 +38,8 @@ extension DaemonCore {
     }
     // Also where nothing but a manifest that can't be read is left.
     let unreadable = catalog.problems.compactMap { $0.folder.flatMap(BackupLayout.init(folder:))?.id }
-    let names = Set(
-      (catalog.backups.map(\.id) + unreadable).filter { chosen.isEmpty || chosen.contains($0) }.map(\.database)
-    ).sorted()
+    let names = (catalog.backups.map(\.id) + unreadable).filter { chosen.isEmpty || chosen.contains($0) }
+      .map(\.database).exact.sortedTexts
     guard !names.isEmpty else {
       throw Fault(.backupMissing, "There is no backup to verify.", hint: "pgbackupctl backup DATABASE")
     }
@@ -150,11 +149,8 @@ extension DaemonCore {
 extension DaemonPlan {
   /// A database that there are backups of, also where it is not configured any more.
   func database(inCatalog name: String) -> Database {
-    if let database = databases.first(where: { $0.name == name && $0.includes == nil }) { return database }
-    for entry in databases where entry.includes != nil && name.starts(withBytes: entry.name + ".") {
-      return entry.member(String(name.dropFirst(entry.name.count + 1)))
-    }
-    return Database(
-      name: name, connection: .init(socketFolder: "", port: "", user: "", database: name), includes: nil)
+    database(name)
+      ?? Database(
+        name: name, connection: .init(socketFolder: "", port: "", user: "", database: name), includes: nil)
   }
 }

@@ -5,6 +5,7 @@ import Faults
 import Foundation
 import Glibc
 import MetricsText
+import Quoting
 import Storage
 import Units
 
@@ -116,9 +117,9 @@ extension DaemonCore {
       }
     }
     for (key, number) in known.sorted(by: {
-      ($0.key.job, $0.key.database, $0.key.result) < ($1.key.job, $1.key.database, $1.key.result)
+      ($0.key.run, $0.key.result) < ($1.key.run, $1.key.result)
     }) {
-      count.add(Double(number), ("job", key.job), ("database", key.database), ("result", key.result))
+      count.add(Double(number), ("job", key.run.job), ("database", key.run.database), ("result", key.result))
     }
     var retries = MetricFamily(
       "pgbackupd_run_retries", .counter, "Tries behind the first, since the ledger's beginning.")
@@ -127,7 +128,7 @@ extension DaemonCore {
     var seconds = MetricFamily("pgbackupd_run_last_duration_seconds", .gauge, "How long the last run took.")
     var ended = MetricFamily("pgbackupd_run_last_timestamp_seconds", .gauge, "When the last run ended, since 1970.")
     var good = MetricFamily("pgbackupd_run_last_succeeded", .gauge, "Whether the last run succeeded.")
-    let keys = history.last.keys.sorted { ($0.job, $0.database) < ($1.job, $1.database) }
+    let keys = history.last.keys.sorted()
     for key in keys where isConfigured(key.database) {
       let labels = [("job", key.job), ("database", key.database)]
       func add(_ family: inout MetricFamily, _ value: Double?) { family.add(value, labels[0], labels[1]) }

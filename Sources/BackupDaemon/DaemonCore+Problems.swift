@@ -261,7 +261,7 @@ extension DaemonCore {
     guard let objective = database.provedWithinSeconds else { return nil }
     let oldest = catalog.backups.first { $0.id.database.isExactly(database.name) && $0.isGood }?.id.time
     let begin =
-      [history.firstBackups[database.name], oldest].compactMap { $0 }.min()
+      [history.firstBackups[ExactText(database.name)], oldest].compactMap { $0 }.min()
       ?? history.beginning(of: database.name) ?? started
     return (begin, begin.addingTimeInterval(objective))
   }
@@ -300,12 +300,16 @@ extension Problem {
   /// So many of one kind are told one by one; a store that was emptied has hundreds of them, among which nobody would find another.
   private static let fewEnough = 5
 
+  private var group: [ExactText] {
+    [fault.code.rawValue, database ?? "", store ?? ""].map(ExactText.init(_:))
+  }
+
   /// Many of one kind, of the same database or store, as one.
   fileprivate static func grouped(_ problems: [Problem]) -> [Problem] {
-    let kinds = Dictionary(grouping: problems) { [$0.fault.code.rawValue, $0.database ?? "", $0.store ?? ""] }
-    var told: Set<[String]> = []
+    let kinds = Dictionary(grouping: problems) { $0.group }
+    var told: Set<[ExactText]> = []
     return problems.compactMap { problem in
-      let kind = [problem.fault.code.rawValue, problem.database ?? "", problem.store ?? ""]
+      let kind = problem.group
       guard problem.job == nil, let all = kinds[kind], all.count > fewEnough else { return problem }
       guard told.insert(kind).inserted else { return nil }
       var one = problem

@@ -17,9 +17,11 @@ extension DaemonCore {
     guard !isPuttingBack else { return }
     isPuttingBack = true
     defer { isPuttingBack = false }
-    for (name, restores) in Dictionary(grouping: cutInPlace, by: { $0.database ?? "" }).sorted(by: { $0.key < $1.key })
+    for (database, restores) in Dictionary(grouping: cutInPlace, by: { ExactText($0.database ?? "") })
+      .sorted(by: { $0.key < $1.key })
     {
-      guard !isStopping, !board.active.contains(where: { $0.job == Self.restoreJob && $0.database == name })
+      let name = database.text
+      guard !isStopping, !board.active.contains(where: { $0.job == Self.restoreJob && $0.database.isExactly(name) })
       else { continue }
       let problem = Self.absence(name)
       do throws(Fault) {
@@ -44,12 +46,12 @@ extension DaemonCore {
   }
 
   /// The key of the standing problem that a database is gone.
-  static func absence(_ database: String) -> String { "put back \(database)" }
+  static func absence(_ database: String) -> ExactText { "put back \(database)" }
 
   /// Somebody has seen the database, or put it where it belongs: what restores in place had left open is over, and none of their safety
   /// backups is the way back any more.
   func isInPlace(_ database: String) {
-    cutInPlace.removeAll { $0.database == database }
+    cutInPlace.removeAll { database.isExactly($0.database) }
     standingProblems[Self.absence(database)] = nil
   }
 
@@ -69,7 +71,7 @@ extension DaemonCore {
     let rollback = await rollback(of: database)
     guard let first = restores.first, try await !rollback.isThere(live) else { return true }
     // It had lost its name, and was not dropped yet.
-    if let kept = try await rollback.kept().last(where: { $0.live == live && $0.doubt == nil }),
+    if let kept = try await rollback.kept().last(where: { $0.live.isExactly(live) && $0.doubt == nil }),
       kept.replaced >= first.time.addingTimeInterval(-1)
     {
       let outcome = try await rollback.run(live, choosing: kept.name)

@@ -81,8 +81,8 @@ extension DaemonCore {
     let locks = plan.stores.filter(\.locks).reduce(into: [:]) { $0[$1.name] = lockEnds[$1.name] ?? [:] }
     let made = ReconcilePlan(
       catalog, policy: plan.retention, stores: plan.stores.map(\.name), unknown: unknown, at: time,
-      unfinished: unfinished, busy: Set(active.map(\.database)),
-      running: Dictionary(active.map { ($0.database, $0.started ?? time) }, uniquingKeysWith: min),
+      unfinished: unfinished, busy: active.map(\.database).exact,
+      running: Dictionary(active.map { (ExactText($0.database), $0.started ?? time) }, uniquingKeysWith: min),
       others: others(catalog), locks: locks, dismissed: Set(await ledger.history.dismissed.keys.map(\.backup)))
     // What nobody wants any more is no trouble any more.
     let wanted = Set(made.steps.map(\.name))

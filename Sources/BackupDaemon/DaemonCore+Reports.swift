@@ -61,8 +61,8 @@ extension DaemonCore {
     let configured = plan.databases.filter { $0.includes == nil }.map(\.name)
     // Members of a pattern show as soon as they have a backup, or a run that failed.
     let last = board.lastOfEach.filter { run in plan.jobs.contains { $0.name == run.job } }
-    let seen = Set(catalog.backups.map(\.id.database) + last.filter(isConfigured).map(\.database))
-    let names = configured + seen.subtracting(configured).sorted()
+    let seen = (catalog.backups.map(\.id.database) + last.filter(isConfigured).map(\.database)).exact
+    let names = configured + seen.subtracting(configured.exact).sortedTexts
     var databases: [StatusReport.Database] = []
     let proofs = await proofs(catalog)
     for name in names { databases.append(await database(name, decisions, proofs, time)) }
@@ -76,7 +76,7 @@ extension DaemonCore {
       encryption: encryption, problems: problems.map(\.fault))
     for problem in problems {
       guard let aspect = problem.aspect, let end = problem.quietUntil, end > time,
-        let index = report.databases.firstIndex(where: { $0.name == problem.database })
+        let index = report.databases.firstIndex(where: { $0.name.isExactly(problem.database) })
       else { continue }
       report.databases[index].graceUntil[aspect] = end
     }
@@ -197,7 +197,7 @@ extension DaemonCore {
     let statistics = StatisticsFile(state: plan.state).read(name).last
     let artifact = newest.manifest.artifact
     return RecoveryEstimate.all(
-      await ledger.history.measures[name] ?? [], stores: plan.stores.map(\.name).filter(places.contains),
+      await ledger.history.measures[ExactText(name)] ?? [], stores: plan.stores.map(\.name).filter(places.contains),
       bytes: artifact.dataBytes ?? artifact.archiveBytes, largestTable: statistics?.largestTableBytes)
   }
 

@@ -40,7 +40,7 @@ extension DaemonCore {
       status.progressed(board, id, phase: progress.phase)
     }
     try refuseWhileStopping()
-    if let other = board.active.first(where: { $0.job == Self.restoreJob && $0.database == report.database }) {
+    if let other = board.active.first(where: { $0.job == Self.restoreJob && $0.database.isExactly(report.database) }) {
       throw Fault(
         .runConflict, "'\(report.database)' is being restored by run \(other.id).", hint: "pgbackupctl status")
     }
@@ -67,7 +67,7 @@ extension DaemonCore {
       report.rows = outcome.rows
       report.storedBytes = outcome.storedBytesRead
       report.warnings = outcome.warnings
-      if let database = try? restoreDatabase(report.database), outcome.database == liveName(of: database) {
+      if let database = try? restoreDatabase(report.database), outcome.database.isExactly(liveName(of: database)) {
         isInPlace(report.database)
         let id = report.backup.map { "\($0)" } ?? "\(report.database)/latest"
         standingProblems["lacking \(report.database)"] = Self.lacking(outcome).map { lack in
@@ -87,7 +87,7 @@ extension DaemonCore {
     record.describe(report)
     record.detail = report.restore.map(Self.detail)
     if let outcome = report.restore, way == nil, outcome.isWhole, outcome.kept == nil,
-      let database = try? restoreDatabase(report.database), outcome.database == liveName(of: database)
+      let database = try? restoreDatabase(report.database), outcome.database.isExactly(liveName(of: database))
     {
       record.detail?[RunHistory.replaced] = "nothing"
     }
@@ -195,14 +195,14 @@ extension DaemonCore {
   func rollback(_ command: RollbackCommand, by caller: Caller?) async throws(Fault) -> RestoreOutcome {
     try refuseWhileStopping()
     let database = try restoreDatabase(command.database)
-    if let other = board.active.first(where: { $0.job == Self.restoreJob && $0.database == database.name }) {
+    if let other = board.active.first(where: { $0.job == Self.restoreJob && $0.database.isExactly(database.name) }) {
       throw Fault(
         .runConflict, "'\(database.name)' is being restored by run \(other.id).",
         hint: "pgbackupctl cancel \(shell: other.id)")
     }
     let live = liveName(of: database)
-    if let inPlace = await ledger.history.inPlace[database.name] {
-      let newest = try await rollback(of: database).kept().last { $0.live == live && $0.doubt == nil }
+    if let inPlace = await ledger.history.inPlace[ExactText(database.name)] {
+      let newest = try await rollback(of: database).kept().last { $0.live.isExactly(live) && $0.doubt == nil }
       guard command.kept != nil || newest.map({ $0.replaced > inPlace.time }) == true else {
         let own = await keeper.refresh().backups.last {
           $0.id.database.isExactly(database.name) && $0.manifest.type == "pre-restore" && $0.manifest.run == inPlace.run
@@ -215,8 +215,8 @@ extension DaemonCore {
           hint: "pgbackupctl restore \(shell: safety)")
       }
     }
-    if let restore = await ledger.history.replacedNothing[database.name] {
-      let newest = try await rollback(of: database).kept().last { $0.live == live && $0.doubt == nil }
+    if let restore = await ledger.history.replacedNothing[ExactText(database.name)] {
+      let newest = try await rollback(of: database).kept().last { $0.live.isExactly(live) && $0.doubt == nil }
       guard command.kept != nil || newest.map({ $0.replaced > restore.time }) == true else {
         throw Fault(
           .rollbackMissing, "The last restore of '\(database.name)' has replaced nothing: there was no such database.",
@@ -244,14 +244,14 @@ extension DaemonCore {
   /// - Parameter run: a restore that has just ended.
   func lookForKept(behind run: String? = nil) async {
     var found: [StatusReport.Kept] = []
-    var undroppable: [String: Fault] = [:]
+    var undroppable: [ExactText: Fault] = [:]
     let keep = standingProblems["clock"] == nil ? plan.keepReplaced : nil
     for database in plan.databases {
       let rollback = await rollback(of: database)
       let active = board.active.contains { $0.job == Self.restoreJob && $0.id != run }
       let own = liveName(of: database)
       let lives = database.includes == nil ? [own] : members(of: database)
-      let isOurs = database.includes ?? { $0 == own }
+      let isOurs = database.includes ?? { $0.isExactly(own) }
       let answer = await withDeadline(.seconds(20)) {
         () -> Result<([KeptDatabase], Rollback.Removal, Rollback.Removal), Fault> in
         do throws(Fault) {
@@ -275,16 +275,19 @@ extension DaemonCore {
       undroppable.merge(old.failed.merging(unfinished.failed) { $1 }) { $1 }
       for one in kept where isOurs(one.live) {
         var entry = StatusReport.Kept(
-          database: database.includes == nil ? database.name : "\(database.name).\(one.live)", name: one.name,
+          database: database.includes == nil ? database.name : MemberName.of(one.live, in: database.name),
+          name: one.name,
           replaced: one.replaced, bytes: one.bytes,
           until: one.doubt == nil ? plan.keepReplaced.map { one.replaced.addingTimeInterval($0.inSeconds) } : nil)
         entry.doubt = one.doubt?.reason
         // Once, also where a pattern finds what is configured by its name.
-        if !found.contains(where: { $0.name == entry.name && $0.replaced == entry.replaced }) { found.append(entry) }
+        if !found.contains(where: { $0.name.isExactly(entry.name) && $0.replaced == entry.replaced }) {
+          found.append(entry)
+        }
       }
     }
     keptDatabases = found
-    standingProblems = standingProblems.filter { !$0.key.starts(withBytes: "drop ") }
+    standingProblems = standingProblems.filter { !$0.key.text.starts(withBytes: "drop ") }
     for (name, fault) in undroppable { standingProblems["drop \(name)"] = fault }
   }
 
@@ -304,8 +307,9 @@ extension DaemonCore {
 
   /// The databases of a pattern that restores were made of.
   private func members(of database: DaemonPlan.Database) -> [String] {
-    board.lastOfEach.filter { $0.job == Self.restoreJob && $0.database.starts(withBytes: database.name + ".") }
-      .map { String($0.database.dropFirst(database.name.count + 1)) }
+    board.lastOfEach.filter { $0.job == Self.restoreJob }.compactMap {
+      MemberName.database($0.database, in: database.name)
+    }
   }
 
   /// Its name on the server.
@@ -313,7 +317,9 @@ extension DaemonCore {
 
   func rollback(of database: DaemonPlan.Database) async -> Rollback {
     let putAside = await ledger.history.putAside
-    let recorded = putAside.filter { database.covers($0.key) }.values.reduce(into: Set()) { $0.formUnion($1) }
+    let recorded = putAside.filter { database.covers($0.key.text) }.values.reduce(into: Set<ExactText>()) {
+      $0.formUnion($1)
+    }
     return Rollback(
       on: database.restoreConnection ?? database.connection, context: OperationContext(now: now, report: { _ in }),
       witnesses: KeptWitnesses(keys: plan.trustedKeys, recorded: recorded), signingKey: plan.backup.signingKey)
@@ -345,10 +351,7 @@ extension DaemonCore {
 
   /// Also a database that is not there any more: that is what restores are for.
   func restoreDatabase(_ name: String) throws(Fault) -> DaemonPlan.Database {
-    if let database = plan.databases.first(where: { $0.name == name && $0.includes == nil }) { return database }
-    for entry in plan.databases where entry.includes != nil && name.starts(withBytes: entry.name + ".") {
-      return entry.member(String(name.dropFirst(entry.name.count + 1)))
-    }
+    if let database = plan.database(name) { return database }
     throw Fault(
       .databaseMissing, "No database '\(name)' is configured, so it is not known where to restore to.",
       hint: "add it to 'databases:', then: pgbackupctl reload")
@@ -377,7 +380,7 @@ extension DaemonCore {
 
   /// From the last restore or drill of all of the same database.
   private func estimate(_ preview: RestorePreview) async -> Double? {
-    let measures = await ledger.history.measures[preview.backup.database] ?? []
+    let measures = await ledger.history.measures[ExactText(preview.backup.database)] ?? []
     let places = await keeper.catalog.backups.first { $0.id == preview.backup }?.placements.filter(\.isWhole) ?? []
     let stores = plan.stores.map(\.name).filter { name in places.contains { $0.store == name } }
     let estimates = RecoveryEstimate.all(measures, stores: stores, bytes: preview.bytes, largestTable: nil)

@@ -90,7 +90,7 @@ extension DaemonCore {
     }
     let options = RunOptions(reason: reason, due: due, attempt: 1)
     let entries = plan.databases(of: job)
-    await recordDue(job, options, entries.map(\.name))
+    await recordDue(job, options, entries.map(\.name).exact)
     for database in entries where database.includes == nil { await beginScheduled(job, database, plan, options) }
     // A server that does not answer holds up nobody else: its databases are asked for on the side.
     for entry in entries where entry.includes != nil {
@@ -105,7 +105,7 @@ extension DaemonCore {
     guard !former.isEmpty, let history = await ledger.history.jobs[job.name], history.lastDue == options.due else {
       return
     }
-    await recordDue(job, options, history.remaining.union(former.map(\.name)))
+    await recordDue(job, options, history.remaining.union(former.map(\.name).exact))
     for database in former { await beginScheduled(job, database, plan, options) }
   }
 
@@ -120,8 +120,8 @@ extension DaemonCore {
     // Another daemon reads its own, and what nobody who is trusted has signed is told as such.
     let others = others(catalog)
     let kept = catalog.backups.filter { $0.isTrusted && !others.contains($0.id) }.map(\.id)
-    let names = Set((kept + unreadable).map(\.database)).filter { !isConfigured($0) }
-    return names.sorted().map(plan.database(inCatalog:))
+    let names = (kept + unreadable).map(\.database).exact.filter { !isConfigured($0.text) }
+    return names.sortedTexts.map(plan.database(inCatalog:))
   }
 
   /// Begins a job on the databases that a pattern stands for now, and puts their names on record in its place.
@@ -138,7 +138,8 @@ extension DaemonCore {
     }
     board.forget(job: job.name, database: entry.name)
     guard let history = await ledger.history.jobs[job.name], history.lastDue == options.due else { return }
-    await recordDue(job, options, history.remaining.subtracting([entry.name]).union(found.members.map(\.name)))
+    await recordDue(
+      job, options, history.remaining.subtracting([ExactText(entry.name)]).union(found.members.map(\.name).exact))
     for database in found.members { await beginScheduled(job, database, plan, options) }
   }
 
@@ -150,10 +151,10 @@ extension DaemonCore {
       hint: "look at its 'include' and 'exclude', and at what psql -l shows to the same role")
   }
 
-  func recordDue(_ job: DaemonPlan.Job, _ options: RunOptions, _ databases: some Collection<String>) async {
+  func recordDue(_ job: DaemonPlan.Job, _ options: RunOptions, _ databases: Set<ExactText>) async {
     var record = LedgerRecord(.jobDue, at: now())
     (record.job, record.due, record.reason) = (job.name, options.due, options.reason)
-    record.databases = databases.sorted()
+    record.databases = databases.sortedTexts
     await append(record)
   }
 
@@ -189,7 +190,7 @@ extension DaemonCore {
     if plan.takesFormer(job), !isConfigured(retry.database) {
       return await beginScheduled(job, plan.database(inCatalog: retry.database), plan, options)
     }
-    if let pattern = entries.first(where: { $0.name == retry.database && $0.includes != nil }) {
+    if let pattern = entries.first(where: { $0.name.isExactly(retry.database) && $0.includes != nil }) {
       // It could not be asked before.
       Task { await self.beginScheduled(job, pattern: pattern, plan, options) }
       return
@@ -208,7 +209,7 @@ extension DaemonCore {
     let found = await resolve(entries, for: job)
     for (_, fault) in found.failed { await concludeUnstarted(job.name, retry.database, options, fault) }
     guard found.failed.isEmpty else { return }
-    if let database = found.members.first(where: { $0.name == retry.database }) {
+    if let database = found.members.first(where: { $0.name.isExactly(retry.database) }) {
       await beginScheduled(job, database, plan, options)
     } else {
       await concludeUnstarted(
@@ -264,8 +265,7 @@ extension DaemonCore {
     for entry in entries {
       if let catalog, entry.includes != nil {
         // A check is of what there are backups of, whatever the server has now.
-        members += Set(catalog.backups.map(\.id.database)).filter { $0.starts(withBytes: entry.name + ".") }.sorted()
-          .map { entry.member(String($0.dropFirst(entry.name.count + 1))) }
+        members += catalog.backups.map(\.id.database).exact.sortedTexts.compactMap(entry.named)
         continue
       }
       do throws(Fault) {
@@ -377,12 +377,12 @@ extension DaemonCore {
   }
 
   private func database(named name: String) async throws(Fault) -> DaemonPlan.Database {
-    if let database = plan.databases.first(where: { $0.name == name && $0.includes == nil }) { return database }
+    if let database = plan.databases.first(where: { $0.name.isExactly(name) && $0.includes == nil }) { return database }
     // `server.database`, of a pattern.
-    for entry in plan.databases where entry.includes != nil && name.starts(withBytes: entry.name + ".") {
-      if let member = try await entry.resolve().first(where: { $0.name == name }) { return member }
+    for entry in plan.databases where entry.named(name) != nil {
+      if let member = try await entry.resolve().first(where: { $0.name.isExactly(name) }) { return member }
     }
-    if let entry = plan.databases.first(where: { $0.name == name && $0.includes != nil }) {
+    if let entry = plan.databases.first(where: { $0.name.isExactly(name) && $0.includes != nil }) {
       throw Fault(
         .databaseMissing, "'\(entry.name)' is a pattern, which stands for databases of one server.",
         hint: "name one of them: pgbackupctl backup \(shell: entry.name).DATABASE")
@@ -407,7 +407,7 @@ extension DaemonCore {
         ledgerHead: { [ledger] in await ledger.head },
         verified: { [weak self] in await self?.note($0, run: $1) },
         lastVerified: { [weak self] in await self?.ledger.history.looked ?? [:] },
-        measures: { [weak self] in await self?.ledger.history.measures[$0] ?? [] },
+        measures: { [weak self] in await self?.ledger.history.measures[ExactText($0)] ?? [] },
         quietUntil: { [weak self] in await self?.quietUntil($0) },
         isWanted: { [weak self] in await self?.isWanted($0, $1) ?? false },
         afterRun: { [weak self] in

@@ -4,6 +4,7 @@ import CronSchedule
 import Faults
 import Foundation
 import Logging
+import Quoting
 import SystemdSupport
 import Units
 
@@ -154,7 +155,7 @@ extension DaemonCore {
       guard !stale.isEmpty else { continue }
       let options = RunOptions(
         reason: Self.catchUp(missed, 0) + ", as the catalog shows", due: missed, attempt: 1)
-      await recordDue(job, options, stale.map(\.name))
+      await recordDue(job, options, stale.map(\.name).exact)
       for database in stale { await beginScheduled(job, database, plan, options) }
     }
     unknownJobs = []

@@ -42,9 +42,9 @@ extension DaemonCore {
         guard !isHere(backup), decision.expired[store] == nil, isWanted(backup, in: store),
           history.deleting[PlacementKey(backup: id, store: store)] == nil,
           !catalog.problems.contains(where: { $0.store == store && $0.folder == backup.manifest.layout.folder }),
-          !catalog.backups.contains(where: { $0.id.database == id.database && $0.id > id && isHere($0) })
+          !catalog.backups.contains(where: { $0.id.database.isExactly(id.database) && $0.id > id && isHere($0) })
         else { continue }
-        let last = catalog.backups.last { $0.id.database == id.database && isHere($0) }
+        let last = catalog.backups.last { $0.id.database.isExactly(id.database) && isHere($0) }
         let fault = Fault(
           .storeStale, "Store '\(store)' does not show \(id), which was stored there and which nobody has deleted.",
           cause:

@@ -23,7 +23,7 @@ package actor DaemonCore {
   let started: Date
   var scheduler: Scheduler
   /// What is wrong until somebody mends it: a refused reload, a damaged ledger.
-  var standingProblems: [String: Fault] = [:]
+  var standingProblems: [ExactText: Fault] = [:]
   var runners: [String: JobRunner] = [:]
   var isStopping = false
   /// Requests that were refused for want of a role.
@@ -79,7 +79,7 @@ package actor DaemonCore {
   var isWatching = false
   var watchAgain = false
   /// What the journal was told of, by what it is about.
-  var toldProblems: [String: Problem] = [:]
+  var toldProblems: [ExactText: Problem] = [:]
   /// Running time, in seconds.
   var watchedAt: TimeInterval = 0
   /// What each store has said last, and when, in running time.

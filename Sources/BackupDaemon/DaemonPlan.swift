@@ -186,14 +186,28 @@ package struct DaemonPlan: Sendable {
 
   /// The databases of a job, as they are configured.
   func databases(of job: Job) -> [Database] {
-    databases.filter { job.databases?.contains($0.name) ?? true }
+    databases.filter { job.databases?.containsExactly($0.name) ?? true }
+  }
+}
+
+extension DaemonPlan {
+  /// The database of that name, by its bytes: one that is configured itself, or one that a pattern's name begins. What
+  /// the pattern matches, and whether the database is there, is not asked: it may be gone, and be restored.
+  func database(_ name: String) -> Database? {
+    databases.first { $0.includes == nil && $0.name.isExactly(name) }
+      ?? databases.lazy.compactMap { $0.named(name) }.first
   }
 }
 
 extension DaemonPlan.Database {
+  /// The member of this name, where it is a pattern that gives such names.
+  func named(_ name: String) -> DaemonPlan.Database? {
+    includes == nil ? nil : MemberName.database(name, in: self.name).map(member)
+  }
+
   /// Whether it stands for a database of that name: its own, or one that its pattern may find.
   func covers(_ database: String) -> Bool {
-    database == name || includes != nil && database.starts(withBytes: name + ".")
+    includes == nil ? database.isExactly(name) : MemberName.isMeant(database, by: name)
   }
 
   /// How long a server may take to name its databases.
@@ -233,7 +247,8 @@ extension DaemonPlan.Database {
     var restoreConnection = restoreConnection
     restoreConnection?["dbname"] = databaseName
     var member = DaemonPlan.Database(
-      name: "\(name).\(databaseName)", connection: connection, includes: nil, restoreConnection: restoreConnection)
+      name: MemberName.of(databaseName, in: name), connection: connection, includes: nil,
+      restoreConnection: restoreConnection)
     member.assertions = assertions
     return member
   }
@@ -278,7 +293,7 @@ extension DaemonPlan {
       }
     }
     for database in new.databases {
-      guard let old = databases.first(where: { $0.name == database.name }) else { continue }
+      guard let old = databases.first(where: { $0.name.isExactly(database.name) }) else { continue }
       if old.connection != database.connection {
         changes.append("database '\(database.name)': the connection is now \(database.connection.summary)")
       }
@@ -348,8 +363,8 @@ extension DaemonPlan {
   }
 
   private static func difference(_ kind: String, _ old: [String], _ new: [String]) -> [String] {
-    new.filter { !old.contains($0) }.map { "\(kind) '\($0)' is new" }
-      + old.filter { !new.contains($0) }.map { "\(kind) '\($0)' is gone" }
+    new.filter { !old.containsExactly($0) }.map { "\(kind) '\($0)' is new" }
+      + old.filter { !new.containsExactly($0) }.map { "\(kind) '\($0)' is gone" }
   }
 }
 

@@ -1,8 +1,10 @@
+import Quoting
+
 /// Who may dump: one run at a time per database, and so many in all. The first to ask is the first served, except that a
 /// busy database holds up only its own runs. A pure value; `DumpSlots` is its shell.
 package struct SlotTable: Sendable {
   package var limit: Int
-  private var busy: Set<String> = []
+  private var busy: Set<ExactText> = []
   private var waiting: [(ticket: Int, database: String)] = []
   private var lastTicket = 0
 
@@ -21,7 +23,7 @@ package struct SlotTable: Sendable {
     var position = 0
     while position < waiting.count, busy.count < limit {
       let (ticket, database) = waiting[position]
-      if busy.insert(database).inserted {
+      if busy.insert(ExactText(database)).inserted {
         granted.append(ticket)
         waiting.remove(at: position)
       } else {
@@ -38,7 +40,7 @@ package struct SlotTable: Sendable {
     return true
   }
 
-  package mutating func release(_ database: String) { busy.remove(database) }
+  package mutating func release(_ database: String) { busy.remove(ExactText(database)) }
 }
 
 /// The slots as something that can be waited for.

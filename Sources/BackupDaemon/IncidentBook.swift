@@ -2,6 +2,7 @@ package import BackupCatalog
 package import Faults
 package import Foundation
 package import Notifications
+package import Quoting
 import Units
 
 /// Something that is wrong, and what it is about: two problems of one scope are one incident.
@@ -35,9 +36,9 @@ package struct Problem: Sendable, Equatable {
   }
 
   /// Of the incident. A job that fails is one, whatever it fails with: each try may have another reason.
-  var key: String {
+  var key: ExactText {
     let kind = job != nil ? "run" : aspect ?? fault.code.rawValue
-    return [kind, database ?? "", job ?? "", store ?? channel ?? ""].joined(separator: "|")
+    return ExactText([kind, database ?? "", job ?? "", store ?? channel ?? ""].joined(separator: "|"))
   }
 
   /// The topics that it is told under; who has chosen one of them hears of it.
@@ -55,7 +56,7 @@ package struct Problem: Sendable, Equatable {
 
 /// Which incidents are open, and who was told of them when: one message when an incident opens, one every so often while it lasts, one
 /// when it is over. A pure value; it is kept on disk, so that a restart repeats nothing.
-package struct IncidentBook: Codable, Sendable, Equatable {
+package struct IncidentBook: Sendable, Equatable {
   package struct Incident: Codable, Sendable, Equatable {
     /// Short, and the same in all of the incident's messages.
     package var id: String
@@ -77,7 +78,7 @@ package struct IncidentBook: Codable, Sendable, Equatable {
     package var incident: Incident
   }
 
-  package private(set) var open: [String: Incident] = [:]
+  package private(set) var open: [ExactText: Incident] = [:]
   /// How many there have been: their ids.
   private var count = 0
 
@@ -131,5 +132,46 @@ package struct IncidentBook: Codable, Sendable, Equatable {
       open[key] = incident
     }
     return messages
+  }
+}
+
+extension IncidentBook: Codable {
+  private enum CodingKeys: String, CodingKey { case open, count }
+
+  package init(from decoder: any Decoder) throws {
+    let values = try decoder.container(keyedBy: CodingKeys.self)
+    let stored = try values.decode([String: Incident].self, forKey: .open)
+    open = Dictionary(stored.map { (Self.key($0.key), $0.value) }, uniquingKeysWith: { first, _ in first })
+    count = try values.decode(Int.self, forKey: .count)
+  }
+
+  package func encode(to encoder: any Encoder) throws {
+    var values = encoder.container(keyedBy: CodingKeys.self)
+    let stored = open.map { (Self.text($0.key), $0.value) }
+    try values.encode(Dictionary(stored, uniquingKeysWith: { first, _ in first }), forKey: .open)
+    try values.encode(count, forKey: .count)
+  }
+
+  /// JSON's objects are dictionaries by `String` on their way, which take canonical twins for one key: other bytes than
+  /// ASCII are escaped as in URLs.
+  private static func text(_ key: ExactText) -> String {
+    key.text.utf8.map { byte in
+      byte < 128 && byte != UInt8(ascii: "%")
+        ? String(Unicode.Scalar(byte)) : "%" + (byte < 16 ? "0" : "") + String(byte, radix: 16)
+    }.joined()
+  }
+
+  /// Earlier versions escaped nothing: what is no escape stands for itself.
+  private static func key(_ text: String) -> ExactText {
+    var (bytes, rest) = ([UInt8](), text.utf8[...])
+    while let byte = rest.popFirst() {
+      if byte == UInt8(ascii: "%"), let value = UInt8(String(decoding: rest.prefix(2), as: UTF8.self), radix: 16) {
+        bytes.append(value)
+        rest = rest.dropFirst(2)
+      } else {
+        bytes.append(byte)
+      }
+    }
+    return ExactText(String(decoding: bytes, as: UTF8.self))
   }
 }

@@ -8,6 +8,7 @@ import Faults
 import Foundation
 import Logging
 import QueueExecution
+import Quoting
 import Storage
 import SystemdSupport
 import Units
@@ -113,8 +114,10 @@ actor JobRunner {
     let job: DaemonPlan.Job
     if let own { job = own } else { job = try plan.job(name) }
     // One that waits for the end of its quiet hours keeps nobody from wanting it now.
-    let others = runs.values.filter { $0.report.database == database.name && !($0.isPostponed && options.due == nil) }
-      .map(\.report)
+    let others = runs.values.filter {
+      $0.report.database.isExactly(database.name) && !($0.isPostponed && options.due == nil)
+    }
+    .map(\.report)
     if let other = others.first, options.due == nil {
       throw Fault(
         .runConflict, "Job '\(name)' on '\(database.name)' is \(other.state.rawValue) already.",

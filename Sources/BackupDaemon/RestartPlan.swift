@@ -1,5 +1,6 @@
 package import CronSchedule
 package import Foundation
+import Quoting
 import Units
 
 /// What a start makes of the ledger's history: from when on each job's instants count, which runs are to be done again, and which
@@ -40,8 +41,8 @@ package struct RestartPlan: Sendable {
         Skip(job: name, due: due, databases: nil, reason: "it was cut off, and 'catch_up' does not reach back so far"))
       return
     }
-    for database in job.remaining.sorted() {
-      let again = job.retries[database]
+    for database in job.remaining.sortedTexts {
+      let again = job.retries[ExactText(database)]
       let attempt = again?.attempt ?? 1
       guard attempt <= max(timing.retry?.count ?? 0, Self.interruptionLimit) + 1 else {
         skips.append(

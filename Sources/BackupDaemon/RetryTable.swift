@@ -1,4 +1,5 @@
 package import Foundation
+import Quoting
 
 /// Runs that are to be tried again: those that failed, and those that a crash cut off. A pure value.
 package struct RetryTable: Sendable {
@@ -37,7 +38,7 @@ package struct RetryTable: Sendable {
   package var all: [Retry] { retries }
 
   package mutating func add(_ retry: Retry) {
-    retries.removeAll { $0.job == retry.job && $0.database == retry.database }
+    retries.removeAll { $0.job == retry.job && $0.database.isExactly(retry.database) }
     retries.append(retry)
     retries.sort { $0.start != $1.start ? $0.start < $1.start : $0.place < $1.place }
   }

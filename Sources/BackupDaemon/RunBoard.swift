@@ -1,5 +1,6 @@
 import ControlAPI
 import Foundation
+import Quoting
 import Synchronization
 
 /// What every run is doing now, for whoever asks, and as a stream for whoever follows one. Reported to from many threads, so
@@ -8,7 +9,7 @@ final class RunBoard: Sendable {
   private struct State {
     var runs: [String: RunReport] = [:]
     /// The last finished run by job and database.
-    var last: [String: RunReport] = [:]
+    var last: [RunHistory.JobOnDatabase: RunReport] = [:]
     var followers: [String: [UUID: AsyncStream<RunReport>.Continuation]] = [:]
     var watchers: [UUID: AsyncStream<Void>.Continuation] = [:]
     var ended = 0
@@ -35,7 +36,7 @@ final class RunBoard: Sendable {
     if run.state.isFinal {
       state.ended += 1
       state.runs[run.id] = nil
-      state.last[key(run.job, run.database)] = run
+      state.last[.init(job: run.job, database: run.database)] = run
       state.followers[run.id] = nil
       for follower in followers.values { follower.finish() }
     } else {
@@ -61,22 +62,24 @@ final class RunBoard: Sendable {
   private func unwatch(_ watcher: UUID) { state.withLock { _ = $0.watchers.removeValue(forKey: watcher) } }
 
   /// Forgets how the last run ended: what it was about has another name now.
-  func forget(job: String, database: String) { state.withLock { $0.last[Self.key(job, database)] = nil } }
+  func forget(job: String, database: String) { state.withLock { $0.last[.init(job: job, database: database)] = nil } }
 
   /// The last finished run of each job on each database.
   var lastOfEach: [RunReport] {
-    state.withLock { $0.last.values.sorted { ($0.job, $0.database) < ($1.job, $1.database) } }
+    state.withLock { $0.last.sorted { $0.key < $1.key }.map(\.value) }
   }
 
   /// Queued and running, the first asked first.
   var active: [RunReport] { state.withLock { $0.runs.values.sorted { ($0.asked, $0.id) < ($1.asked, $1.id) } } }
 
-  func last(job: String, database: String) -> RunReport? { state.withLock { $0.last[Self.key(job, database)] } }
+  func last(job: String, database: String) -> RunReport? {
+    state.withLock { $0.last[.init(job: job, database: database)] }
+  }
 
   /// The last finished run of a database, whatever the job.
   func last(database: String) -> RunReport? {
     state.withLock { state in
-      state.last.values.filter { $0.database == database }
+      state.last.values.filter { $0.database.isExactly(database) }
         .max { ($0.finished ?? .distantPast) < ($1.finished ?? .distantPast) }
     }
   }
@@ -104,6 +107,4 @@ final class RunBoard: Sendable {
   private func unfollow(_ id: String, _ follower: UUID) {
     state.withLock { _ = $0.followers[id]?.removeValue(forKey: follower) }
   }
-
-  private static func key(_ job: String, _ database: String) -> String { "\(job)\u{0}\(database)" }
 }

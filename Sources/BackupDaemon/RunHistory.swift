@@ -2,7 +2,7 @@ package import BackupCatalog
 import ControlAPI
 package import Faults
 package import Foundation
-import Quoting
+package import Quoting
 
 /// What the ledger says about schedules: which due instant each job was last told of, which of its databases still lack their
 /// run, and which runs never ended. The same rule reads an old ledger and follows the growing one.
@@ -13,15 +13,15 @@ package struct RunHistory: Sendable {
     package var since: Date?
     package var lastDue: Date?
     /// Databases whose run for `lastDue` has neither succeeded nor failed for good.
-    package var remaining: Set<String> = []
+    package var remaining: Set<ExactText> = []
     /// The last due instants that were done, the newest at the end.
     package var done: [Date] = []
     /// Due instants that were done before the clock was corrected to a time before them: they are not done twice.
     package var doneAhead: Set<Date> = []
     /// Those whose runs had begun then, with the databases that still lacked theirs.
-    package var beganAhead: [Date: Set<String>] = [:]
+    package var beganAhead: [Date: Set<ExactText>] = [:]
     /// Of those, the ones to be tried again, and when.
-    package var retries: [String: Retry] = [:]
+    package var retries: [ExactText: Retry] = [:]
 
     package init() {}
   }
@@ -40,20 +40,26 @@ package struct RunHistory: Sendable {
   /// How the last run of a job on a database ended.
   package private(set) var last: [JobOnDatabase: LedgerRecord] = [:]
 
-  package struct JobOnDatabase: Sendable, Hashable {
-    package var job: String
-    package var database: String
+  package struct JobOnDatabase: Sendable, Hashable, Comparable {
+    package let job: String
+    private let name: ExactText
+
+    package var database: String { name.text }
+
+    package init(job: String, database: String) { (self.job, name) = (job, ExactText(database)) }
+
+    package static func < (left: Self, right: Self) -> Bool { (left.job, left.name) < (right.job, right.name) }
   }
 
   /// The latest time of a record since the last correction of the clock.
   package private(set) var newest: Date?
 
   /// Since when each database is configured without a break, a pattern's by their own names too, as far back as there are records.
-  private var configured: [String: Date] = [:]
+  private var configured: [ExactText: Date] = [:]
   /// Whether a record has told which databases are configured.
   private var isConfigurationTold = false
   /// The time of the first backup that was committed of each since then.
-  package private(set) var firstBackups: [String: Date] = [:]
+  package private(set) var firstBackups: [ExactText: Date] = [:]
   /// The first record's time.
   private var began: Date?
 
@@ -84,7 +90,7 @@ package struct RunHistory: Sendable {
   package private(set) var made: [BackupID: Int] = [:]
   /// By database, from restores and drills of all of it, the last few.
   private static let measuresKept = 10
-  package private(set) var measures: [String: [RecoveryMeasure]] = [:]
+  package private(set) var measures: [ExactText: [RecoveryMeasure]] = [:]
 
   package struct Verified: Sendable, Equatable {
     package var time: Date
@@ -105,14 +111,14 @@ package struct RunHistory: Sendable {
 
   /// The last restore in place of each database, done or cut off, that no rollback has undone: what was there before is a backup, and none
   /// of the databases that were kept.
-  package private(set) var inPlace: [String: LedgerRecord] = [:]
+  package private(set) var inPlace: [ExactText: LedgerRecord] = [:]
 
   /// The last restore of each database, that no rollback has undone, for which there was nothing to replace: the database was gone.
-  package private(set) var replacedNothing: [String: LedgerRecord] = [:]
+  package private(set) var replacedNothing: [ExactText: LedgerRecord] = [:]
 
   /// What restores and rollbacks of each database have put aside on its server, by the names that are not known to be
   /// gone.
-  package private(set) var putAside: [String: Set<String>] = [:]
+  package private(set) var putAside: [ExactText: Set<ExactText>] = [:]
 
   package typealias Committed = [BackupID: Set<String>]
 
@@ -186,7 +192,9 @@ package struct RunHistory: Sendable {
       // Of a damaged one the record tells what was wrong with it.
       if let backup = record.backup, let store = record.store { forget(backup, store) }
     case .databaseRolledBack:
-      if let database = record.database { (inPlace[database], replacedNothing[database]) = (nil, nil) }
+      if let database = record.database.map(ExactText.init(_:)) {
+        (inPlace[database], replacedNothing[database]) = (nil, nil)
+      }
     case .backupAccepted:
       if let backup = record.backup { accepted.insert(backup) }
     case .jobScheduled:
@@ -196,14 +204,14 @@ package struct RunHistory: Sendable {
     case .jobDue:
       guard let name = record.job, let due = record.due, due >= jobs[name]?.lastDue ?? due else { return }
       var job = jobs[name] ?? Job()
-      let databases = Set(record.databases ?? [])
+      let databases = (record.databases ?? []).exact
       // Told twice for one instant: a pattern's databases are known now, and the others go on.
       if job.lastDue != due { job.retries = [:] }
       (job.lastDue, job.remaining) = (due, databases)
       jobs[name] = job
       // A pattern that could not be asked stood for its databases until they were known.
       last = last.filter { key, _ in
-        key.job != name || !databases.contains { $0.starts(withBytes: key.database + ".") }
+        key.job != name || !databases.contains { MemberName.database($0.text, in: key.database) != nil }
       }
     case .jobSkipped:
       guard let name = record.job, let due = record.due else { return }
@@ -211,7 +219,7 @@ package struct RunHistory: Sendable {
       guard due >= job.lastDue ?? due else { return }
       job.lastDue = due
       // Given up for some databases, or for all.
-      job.remaining = record.databases.map { job.remaining.subtracting($0) } ?? []
+      job.remaining = record.databases.map { job.remaining.subtracting($0.exact) } ?? []
       job.retries = record.databases == nil ? [:] : job.retries.filter { job.remaining.contains($0.key) }
       jobs[name] = job
     case .runStarted:
@@ -220,6 +228,7 @@ package struct RunHistory: Sendable {
       if let run = record.run { open[run] = nil }
       if let job = record.job, let database = record.database {
         last[JobOnDatabase(job: job, database: database)] = record
+        let database = ExactText(database)
         if record.detail?["way"] == RestoreWay.inPlace.rawValue,
           record.result == "succeeded" || record.result == "interrupted" || record.detail?[Self.lost] != nil
         {
@@ -273,19 +282,19 @@ package struct RunHistory: Sendable {
   }
 
   private mutating func notePutAside(_ record: LedgerRecord) {
-    guard let database = record.database, let detail = record.detail else { return }
+    guard let database = record.database.map(ExactText.init(_:)), let detail = record.detail else { return }
     switch record.kind {
     case .runFinished where record.job == Self.restoreJob && record.result == "succeeded":
       // Of a restore in place it is a backup, and of tables a schema.
-      if let name = detail["kept"], detail["schema"] == nil { putAside[database, default: []].insert(name) }
+      if let name = detail["kept"], detail["schema"] == nil { putAside[database, default: []].insert(ExactText(name)) }
     case .databaseRolledBack:
-      if let name = detail["from"] { putAside[database]?.remove(name) }
-      if let name = detail["kept"] { putAside[database, default: []].insert(name) }
+      if let name = detail["from"] { putAside[database]?.remove(ExactText(name)) }
+      if let name = detail["kept"] { putAside[database, default: []].insert(ExactText(name)) }
     case .keptDropped:
       // By the entry of the configuration, which may stand for many.
       guard let name = detail["name"] else { return }
-      for key in putAside.keys where key == database || key.starts(withBytes: database + ".") {
-        putAside[key]?.remove(name)
+      for key in putAside.keys where MemberName.isMeant(key.text, by: database.text) {
+        putAside[key]?.remove(ExactText(name))
       }
     default: break
     }
@@ -304,14 +313,17 @@ package struct RunHistory: Sendable {
       guard let databases = record.databases else { return }
       isConfigurationTold = true
       // What was taken out and comes back begins anew.
-      func isThere(_ name: String) -> Bool { databases.contains { name == $0 || name.starts(withBytes: $0 + ".") } }
+      func isThere(_ name: ExactText) -> Bool { databases.contains { MemberName.isMeant(name.text, by: $0) } }
       configured = configured.filter { isThere($0.key) }
       firstBackups = firstBackups.filter { isThere($0.key) }
-      for name in databases where configured[name] == nil { configured[name] = record.time }
+      for name in databases.exact where configured[name] == nil { configured[name] = record.time }
     case .jobDue:
       // Members of a pattern. A job may take what is configured no more, too.
-      for name in record.databases ?? [] where configured[name] == nil {
-        guard !isConfigurationTold || configured.keys.contains(where: { name.starts(withBytes: $0 + ".") }) else {
+      for name in (record.databases ?? []).exact where configured[name] == nil {
+        guard
+          !isConfigurationTold
+            || configured.keys.contains(where: { MemberName.database(name.text, in: $0.text) != nil })
+        else {
           continue
         }
         configured[name] = record.time
@@ -322,7 +334,7 @@ package struct RunHistory: Sendable {
 
   /// Since when a database is configured; a restart does not move it. Where no record names it, since the first one; nil where there is
   /// none.
-  package func beginning(of database: String) -> Date? { configured[database] ?? began }
+  package func beginning(of database: String) -> Date? { configured[ExactText(database)] ?? began }
 
   private mutating func noteDismissed(_ record: LedgerRecord) {
     guard let backup = record.backup else { return }
@@ -362,9 +374,9 @@ package struct RunHistory: Sendable {
   }
 
   private mutating func conclude(_ record: LedgerRecord) {
-    guard let name = record.job, let database = record.database, let due = record.due, var job = jobs[name] else {
-      return
-    }
+    guard let name = record.job, let database = record.database.map(ExactText.init(_:)), let due = record.due,
+      var job = jobs[name]
+    else { return }
     if record.result == "succeeded", job.beganAhead[due] != nil {
       job.beganAhead[due]?.remove(database)
       if job.beganAhead[due]?.isEmpty == true {

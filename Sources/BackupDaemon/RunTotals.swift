@@ -1,12 +1,16 @@
 package import Foundation
+package import Quoting
 import Units
 
 /// What the ledger adds up to: for metrics and for the page. It counts since the ledger's beginning, so that a restart resets nothing.
 package struct RunTotals: Sendable, Equatable {
   package struct Result: Sendable, Hashable {
-    package var job: String
-    package var database: String
-    package var result: String
+    package let run: RunHistory.JobOnDatabase
+    package let result: String
+
+    package init(job: String, database: String, result: String) {
+      (run, self.result) = (.init(job: job, database: database), result)
+    }
   }
 
   package struct StoreResult: Sendable, Hashable {
@@ -38,10 +42,10 @@ package struct RunTotals: Sendable, Equatable {
   package private(set) var copied: [StoreResult: Int] = [:]
   package private(set) var deleted: [String: Int] = [:]
   /// By database, then by the day's number since 1970.
-  package private(set) var days: [String: [Int: Day]] = [:]
+  package private(set) var days: [ExactText: [Int: Day]] = [:]
 
   /// Of each database's backups, the last ones, whether they have expired or not.
-  package private(set) var growth: [String: [Figures]] = [:]
+  package private(set) var growth: [ExactText: [Figures]] = [:]
 
   package init() {}
 
@@ -69,20 +73,21 @@ package struct RunTotals: Sendable, Equatable {
       if result == "succeeded" { lastSuccess[key] = record.time }
       lastSeconds[key] = began.map { max(0, record.time.timeIntervalSince($0)) }
       if record.attempt ?? 1 > 1 { retries[key, default: 0] += 1 }
-      count(database, record.time, result)
+      count(ExactText(database), record.time, result)
       // Only a backup's record tells both.
       if result == "succeeded", let detail = record.detail, let rows = detail["rows"].flatMap({ Int64($0) }),
         detail["archive_bytes"] != nil, let bytes = detail["stored_bytes"].flatMap({ Int64($0) }), record.backup != nil
       {
         let figures = Figures(
           time: record.time, storedBytes: bytes, rows: rows, seconds: lastSeconds[key] ?? 0)
-        growth[database] = ((growth[database] ?? []) + [figures]).suffix(Self.figuresKept)
+        growth[ExactText(database), default: []].append(figures)
+        growth[ExactText(database)] = growth[ExactText(database)]?.suffix(Self.figuresKept)
       }
     default: break
     }
   }
 
-  private mutating func count(_ database: String, _ time: Date, _ result: String) {
+  private mutating func count(_ database: ExactText, _ time: Date, _ result: String) {
     guard result != "aborted" else { return }
     let day = Int((time.timeIntervalSince1970 / 86_400).rounded(.down))
     if result == "succeeded" {

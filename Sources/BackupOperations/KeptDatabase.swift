@@ -1,7 +1,7 @@
 package import ArtifactFormat
 package import Foundation
 import PostgresTools
-import Quoting
+package import Quoting
 import Units
 
 /// The comment by which a database is known that a restore or a rollback has put aside, in front of the comment that it
@@ -97,9 +97,9 @@ package struct KeptWitnesses: Sendable {
   /// Those whose signatures count.
   package var keys: TrustedKeys = []
   /// Names that the ledger has on record: marks of earlier versions are not signed.
-  package var recorded: Set<String> = []
+  package var recorded: Set<ExactText> = []
 
-  package init(keys: TrustedKeys = [], recorded: Set<String> = []) {
+  package init(keys: TrustedKeys = [], recorded: Set<ExactText> = []) {
     self.keys = keys
     self.recorded = recorded
   }
@@ -145,7 +145,7 @@ package struct KeptDatabase: Sendable, Equatable {
   ) -> [KeptDatabase] {
     databases.compactMap { database in
       KeptMark(of: database.name, comment: database.comment).map { mark in
-        let present = databases.first { $0.name == mark.live }
+        let present = databases.first { $0.name.isExactly(mark.live) }
         return KeptDatabase(
           mark: mark, bytes: database.bytes, doubt: doubt(mark, database, present, witnesses, now))
       }
@@ -163,6 +163,6 @@ package struct KeptDatabase: Sendable, Equatable {
     if !owners.isEmpty, !owners.contains(database.ownerIdentifier) { return .owner(database.owner) }
     guard signed == nil else { return nil }
     // Without a signature and without a database in its place nothing says whose it was.
-    return present != nil && witnesses.recorded.contains(mark.name) ? nil : .unknown(isSigned: mark.isSigned)
+    return present != nil && witnesses.recorded.contains(ExactText(mark.name)) ? nil : .unknown(isSigned: mark.isSigned)
   }
 }

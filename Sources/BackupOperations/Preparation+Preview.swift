@@ -1,10 +1,16 @@
 import BackupCatalog
 import Faults
 import PostgresTools
+import Quoting
 import Units
 
 /// What a restore would do, step by step, for whoever is about to ask for it.
 extension Preparation {
+  /// One of the server's databases, by the bytes of its name.
+  func database(_ name: String) -> PostgresSession.DatabaseFacts? {
+    inventory.databases.first { $0.name.isExactly(name) }
+  }
+
   var preview: RestorePreview {
     let manifest = restore.manifest
     let objects = selection == nil ? source.contents.largeObjects.map { Int64($0.length) }.reduce(0, +) : 0
@@ -21,7 +27,7 @@ extension Preparation {
 
   /// Checks, index functions and triggers of a backup run with the rights of whoever loads it, as with any pg_restore.
   private var foreignCode: [Fault] {
-    let owner = inventory.databases.first { $0.name == names.live }?.owner
+    let owner = inventory.databases.first { $0.name.isExactly(names.live) }?.owner
     guard inventory.isSuperuser, owner != inventory.role else { return [] }
     return [
       Fault(
@@ -35,7 +41,7 @@ extension Preparation {
   }
 
   private var steps: [String] {
-    let live = inventory.databases.first { $0.name == names.live }
+    let live = database(names.live)
     let size = live?.bytes.map { " (\(ByteCount($0)))" } ?? ""
     var steps: [String] = []
     if source.isEarlierFormat {

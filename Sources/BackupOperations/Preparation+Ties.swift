@@ -20,7 +20,7 @@ extension Preparation {
   /// The database that leaves its place; nil where none does.
   private var leaving: PostgresSession.DatabaseFacts? {
     guard !request.isPartial, [.swap, .inPlace].contains(request.target) else { return nil }
-    return inventory.databases.first { $0.name == names.live }
+    return database(names.live)
   }
 
   /// What would keep it from leaving, hours later.

@@ -66,7 +66,7 @@ struct Preparation: Sendable {
       )
     }
     names = RestoreNames(
-      live: restore.live, at: restore.context.now(), taken: Set(inventory.databases.map(\.name)))
+      live: restore.live, at: restore.context.now(), taken: inventory.databases.map(\.name).exact)
     guard !server.isStandby else {
       throw Fault(
         .restoreRefused, "\(restore.maintenance.summary) is a standby, which nothing can be restored into.",
@@ -127,7 +127,7 @@ struct Preparation: Sendable {
   /// What would keep rows from being replaced: told before their tables are locked, and by the preview. And who would hear of it.
   private mutating func checkReplacement() async throws(Fault) {
     guard let selection, request.target == .swap,
-      inventory.databases.contains(where: { $0.name == names.live })
+      database(names.live) != nil
     else { return }
     let (tables, live, replacesRows) = (tables, names.live, request.tableTarget == .replaceRows)
     (circular, publications) = try await session(live).connect().use { connection throws(Fault) in
@@ -171,14 +171,14 @@ struct Preparation: Sendable {
       guard name.utf8.count <= 63, !name.isEmpty else {
         throw Fault(.usage, "'\(name)' is no database name: PostgreSQL takes 1 to 63 bytes.")
       }
-      guard !inventory.databases.contains(where: { $0.name == name }) else {
+      guard database(name) == nil else {
         throw Fault(
           .restoreNameTaken, "There is a database '\(name)' already.", hint: "take another name, or drop that one first"
         )
       }
       return
     }
-    guard !request.isPartial, let live = inventory.databases.first(where: { $0.name == names.live }) else { return }
+    guard !request.isPartial, let live = database(names.live) else { return }
     guard live.isOurs, inventory.canSignal else {
       throw Fault(
         .restoreRefused,
@@ -276,8 +276,6 @@ struct Preparation: Sendable {
       try await session.query("SELECT FROM pg_catalog.pg_database WHERE datname = $1", [database]).count == 1
     }
   }
-
-  func comment(of database: String) -> String? { inventory.databases.first { $0.name == database }?.comment }
 
   var missingGlobals: [Globals.Statement] {
     globals?.missing(

@@ -176,7 +176,8 @@ struct RestoreRun: Sendable {
   /// What the live database becomes from now on.
   private var aside: KeptAside {
     KeptAside(
-      name: names.kept, live: names.live, time: restore.context.now(), before: preparation.comment(of: names.live),
+      name: names.kept, live: names.live, time: restore.context.now(),
+      before: preparation.database(names.live)?.comment,
       key: restore.signingKey)
   }
 
@@ -228,7 +229,7 @@ struct RestoreRun: Sendable {
     let start = ContinuousClock.now
     phases.begin(.safety)
     let swap = DatabaseSwap(maintenance: restore.maintenance)
-    let comment = preparation.comment(of: names.live)
+    let comment = preparation.database(names.live)?.comment
     try await swap.putAside(names.live, as: aside)
     let safety: (manifest: Manifest, stores: [any ObjectStore])
     do throws(Fault) {

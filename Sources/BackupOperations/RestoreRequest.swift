@@ -1,7 +1,7 @@
 package import BackupCatalog
 package import Foundation
 package import PostgresTools
-import Quoting
+package import Quoting
 import Units
 
 /// What is to be restored, where to and how.
@@ -61,10 +61,10 @@ package struct RestoreNames: Sendable, Equatable {
   private let stamp: String
 
   /// - Parameter taken: the databases that there are: the names are those of the first second from `time` on that has none of them.
-  package init(live: String, at time: Date, taken: Set<String>) {
+  package init(live: String, at time: Date, taken: Set<ExactText>) {
     var time = time
     var names = Self(live: live, stamp: time.stamp.lowercased())
-    while taken.contains(names.work) || taken.contains(names.kept) {
+    while taken.contains(ExactText(names.work)) || taken.contains(ExactText(names.kept)) {
       time += 1
       names = Self(live: live, stamp: time.stamp.lowercased())
     }
@@ -89,7 +89,12 @@ package struct RestoreNames: Sendable, Equatable {
     guard let range = name.lastRange(ofBytes: "_restore_"),
       let time = Date(stamp: name[range.upperBound...].uppercased())
     else { return false }
-    return RestoreNames(live: live, stamp: time.stamp.lowercased()).work == name
+    return RestoreNames(live: live, stamp: time.stamp.lowercased()).work.isExactly(name)
+  }
+
+  /// Whether a restore gives this name to what it loads, whatever database it restores.
+  static func isWork(_ name: String) -> Bool {
+    name.lastRange(ofBytes: "_restore_").map { isWork(name, of: String(name[..<$0.lowerBound])) } ?? false
   }
 
   /// Whether a restore or a rollback of `live` gives this name to what it puts aside.
@@ -97,14 +102,14 @@ package struct RestoreNames: Sendable, Equatable {
     guard let range = name.lastRange(ofBytes: "_before_"),
       let time = Date(stamp: name[range.upperBound...].uppercased())
     else { return false }
-    return RestoreNames(live: live, stamp: time.stamp.lowercased()).kept == name
+    return RestoreNames(live: live, stamp: time.stamp.lowercased()).kept.isExactly(name)
   }
 
-  /// Whether a restore has made the database, and has not given it a name of its own yet, or has put it aside: its name and its comment
-  /// say so.
+  /// Whether a restore has made the database, and has not given it a name of its own yet, or has put it aside: its name
+  /// and its comment say so. A comment alone, which every owner writes, hides no database from a pattern.
   package static func isOurs(_ name: String, comment: String?) -> Bool {
     guard let comment else { return false }
-    if comment.starts(withBytes: Preparation.unfinishedMark) { return true }
+    if comment.starts(withBytes: Preparation.unfinishedMark) { return isWork(name) }
     return KeptMark(of: name, comment: comment) != nil
   }
 

@@ -4,7 +4,7 @@ package import Faults
 import Foundation
 import PostgresArchive
 package import PostgresTools
-import Quoting
+package import Quoting
 
 /// Undoes the last restore of a database by the same swap: the kept one takes its place again, and the present one is kept. So a rollback
 /// can be undone too.
@@ -34,7 +34,7 @@ package struct Rollback: Sendable {
   }
 
   package func isThere(_ live: String) async throws(Fault) -> Bool {
-    try await databases().contains { $0.name == live }
+    try await databases().contains { $0.name.isExactly(live) }
   }
 
   /// Puts the database back that was kept last.
@@ -46,15 +46,15 @@ package struct Rollback: Sendable {
     _ live: String, choosing chosen: String? = nil, command: String? = nil
   ) async throws(Fault) -> RestoreOutcome {
     let databases = try await databases()
-    let kept = KeptDatabase.all(among: databases, witnesses, at: context.now()).filter { $0.live == live }
+    let kept = KeptDatabase.all(among: databases, witnesses, at: context.now()).filter { $0.live.isExactly(live) }
     let newest = try choose(kept, live, chosen, command ?? "pgbackupctl rollback \(shell: live)")
     for name in [live, newest.name] {
-      if let fault = databases.first(where: { $0.name == name })?.heldByPrepared { throw fault }
+      if let fault = databases.first(where: { $0.name.isExactly(name) })?.heldByPrepared { throw fault }
     }
     let now = context.now()
-    let present = databases.first { $0.name == live }
-    let names = RestoreNames(live: live, at: now, taken: Set(databases.map(\.name)))
-    let original = KeptMark.originalComment(databases.first { $0.name == newest.name }?.comment)
+    let present = databases.first { $0.name.isExactly(live) }
+    let names = RestoreNames(live: live, at: now, taken: databases.map(\.name).exact)
+    let original = KeptMark.originalComment(databases.first { $0.name.isExactly(newest.name) }?.comment)
     let aside = KeptAside(name: names.kept, live: live, time: now, before: present?.comment, key: signingKey)
     let result = try await DatabaseSwap(maintenance: maintenance).run(
       newest.name, to: live, keeping: present == nil ? nil : aside, newComment: .some(original))
@@ -72,7 +72,7 @@ package struct Rollback: Sendable {
     _ kept: [KeptDatabase], _ live: String, _ chosen: String?, _ command: String
   ) throws(Fault) -> KeptDatabase {
     if let chosen {
-      guard let one = kept.first(where: { $0.name == chosen }) else {
+      guard let one = kept.first(where: { $0.name.isExactly(chosen) }) else {
         throw Fault(
           .rollbackMissing, "'\(chosen)' is no database that was kept of '\(live)'.",
           cause: kept.isEmpty ? nil : "those are " + kept.map { "'\($0.name)'" }.joined(separator: ", "),
@@ -101,7 +101,7 @@ package struct Rollback: Sendable {
   /// What became of databases that were to be dropped: one that can't be stops none of the others.
   package struct Removal: Sendable {
     package var dropped: [String] = []
-    package var failed: [String: Fault] = [:]
+    package var failed: [ExactText: Fault] = [:]
 
     package init() {}
   }
@@ -140,7 +140,7 @@ package struct Rollback: Sendable {
           try await session.drop(name, endingOthers: false, withSubscriptions: withSubscriptions)
           removal.dropped.append(name)
         } catch {
-          removal.failed[name] = Fault(
+          removal.failed[ExactText(name)] = Fault(
             error.code, "'\(name)', which a restore has left, can't be dropped.", cause: error.cause ?? error.message,
             hint: "end what is connected to it or subscribed in it; it is tried again every hour")
         }

@@ -3,6 +3,7 @@ package import BackupCatalog
 package import Faults
 import Foundation
 package import Logging
+import Quoting
 package import Storage
 import Units
 
@@ -69,7 +70,7 @@ package struct SharedBackup: Sendable {
     manifest.keepSeconds = request.keep.map { $0.components.seconds }
     manifest.sharedFrom = old.sharedFrom ?? old.id
     manifest.finished = context.now().wholeSecond
-    let suffix = old.artifact.file.name.dropFirst(old.layout.artifactName(suffix: "").count)
+    let suffix = old.artifact.file.name.rest(after: old.layout.artifactName(suffix: "")) ?? ""
     manifest.artifact.file.name = layout.artifactName(suffix: String(suffix))
 
     // The contents too are taken as they are, and name the original: where they are encrypted, nobody here may be able to read

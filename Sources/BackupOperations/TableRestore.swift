@@ -312,7 +312,7 @@ struct TableRestore: Sendable {
 private struct NamesInSchema {
   private var taken: Set<ExactText>
 
-  init(taken: some Sequence<String> = []) { self.taken = Set(taken.map(ExactText.init)) }
+  init(taken: some Sequence<String> = []) { self.taken = Set(taken.map(ExactText.init(_:))) }
 
   mutating func take(_ wanted: String) -> String {
     var number = 1

@@ -104,7 +104,7 @@ package struct ChannelSettings: Sendable, Hashable {
   /// Whether what concerns this database, or no single one, concerns the channel. A pattern's databases are its own.
   package func concerns(_ database: String?) -> Bool {
     guard let databases, let database else { return true }
-    return databases.contains { $0 == database || database.starts(withBytes: $0 + ".") }
+    return databases.contains { MemberName.isMeant(database, by: $0) }
   }
 
   package var isPing: Bool { if case .ping = kind { true } else { false } }

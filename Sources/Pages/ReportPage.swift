@@ -59,7 +59,7 @@ package struct ReportPage {
   }
 
   private func section(_ database: StatusReport.Database) -> String {
-    let own = report.backups.filter { $0.summary.id.database == database.name }
+    let own = report.backups.filter { $0.summary.id.database.isExactly(database.name) }
     let facts: [(String, String, Bool?)] = [
       (
         "Newest backup",

@@ -2,7 +2,7 @@ import BackupCatalog
 package import ControlAPI
 import Faults
 package import Foundation
-import Quoting
+package import Quoting
 import Units
 
 /// Everything at a glance: what is wrong, how old the newest backup and the newest proof of each database are, what a restore would take,
@@ -11,16 +11,16 @@ package struct StatusPage {
   private let status: StatusReport
   private let jobs: [JobReport]
   private let backups: [BackupSummary]
-  private let days: [String: [Int: DayResult]]
-  private let growth: [String: [BackupFigures]]
+  private let days: [ExactText: [Int: DayResult]]
+  private let growth: [ExactText: [BackupFigures]]
   private let host: String
 
   /// - Parameters:
   ///   - days: by database, then by the day's number since 1970 (UTC).
   ///   - growth: what backups were like, by database, the oldest first; also of those that have expired.
   package init(
-    _ status: StatusReport, jobs: [JobReport], backups: [BackupSummary], days: [String: [Int: DayResult]],
-    growth: [String: [BackupFigures]], host: String
+    _ status: StatusReport, jobs: [JobReport], backups: [BackupSummary], days: [ExactText: [Int: DayResult]],
+    growth: [ExactText: [BackupFigures]], host: String
   ) {
     self.growth = growth
     self.status = status
@@ -110,7 +110,7 @@ package struct StatusPage {
 
   private func section(_ database: StatusReport.Database) -> String {
     let name = HTML.escaped(database.name)
-    let own = growth[database.name] ?? []
+    let own = growth[ExactText(database.name)] ?? []
     let newest = Gauge(
       title: "Newest backup", seconds: database.ageSeconds, objective: database.rpoSeconds, missing: "none",
       grace: database.graceUntil["rpo"])
@@ -143,7 +143,7 @@ package struct StatusPage {
       <dl class="card facts"><dt>Next</dt><dd>\(next(database))</dd><dt>Last run</dt><dd>\(last(database))</dd>\
       <dt>Backups</dt><dd>\(database.backups), \(ByteCount(database.storedBytes))</dd></dl></div>
       <details id="more-\(id)"\(isOpen ? " open" : "")><summary id="year-\(id)">A year, and how it has grown</summary>
-      \(Calendar(database: database.name, days: days[database.name] ?? [:], today: status.now).html)
+      \(Calendar(database: database.name, days: days[ExactText(database.name)] ?? [:], today: status.now).html)
       <div class="plots">\(plots.map(\.svg).joined())</div></details>
       </section>
       """
@@ -151,7 +151,7 @@ package struct StatusPage {
 
   private func next(_ database: StatusReport.Database) -> String {
     let coming = jobs.filter { job in
-      job.databases.contains { $0 == database.name || database.name.starts(withBytes: $0 + ".") }
+      job.databases.contains { MemberName.isMeant(database.name, by: $0) }
     }.compactMap { job in job.next.map { (job.name, $0) } }.sorted { $0.1 < $1.1 }.prefix(4)
     guard !coming.isEmpty else { return "on demand only" }
     return coming.map { job, due in

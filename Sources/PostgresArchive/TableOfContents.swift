@@ -146,7 +146,7 @@ package struct TableOfContents: Sendable {
   package var databaseComment: String? {
     let comments = statements(of: entries.filter { $0.kind == "COMMENT" })
     guard let comment = comments.first(where: { $0.begins(with: "COMMENT", "ON", "DATABASE") }),
-      comment.name(at: 3) == database?.tag
+      let name = comment.name(at: 3), name.isExactly(database?.tag)
     else { return nil }
     return comment.tokens.last { $0.kind == .string }?.text
   }
@@ -161,7 +161,7 @@ package struct TableOfContents: Sendable {
   ) throws(ArchiveError) -> [String] {
     guard let old = database?.tag else { return [] }
     func isOfDatabase(_ entry: TocEntry) -> Bool {
-      entry.tag == "DATABASE \(old)" || entry.tag == "DATABASE \(SQLName.quoted(old))"
+      ["DATABASE \(old)", "DATABASE \(SQLName.quoted(old))"].contains { $0.isExactly(entry.tag) }
     }
     let wanted = entries.filter { entry in
       switch entry.kind {
@@ -180,7 +180,7 @@ package struct TableOfContents: Sendable {
         renamed.append(statement.text)
         continue
       }
-      guard let position = Self.databaseName(statement), statement.name(at: position) == old else {
+      guard let position = Self.databaseName(statement), old.isExactly(statement.name(at: position)) else {
         throw ArchiveError(.malformed("a statement about the database names another object"), at: 0)
       }
       renamed.append(statement.text(with: [position: SQLName.quoted(name)]))

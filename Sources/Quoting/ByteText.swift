@@ -2,6 +2,12 @@
 extension StringProtocol where SubSequence == Substring {
   package func starts(withBytes prefix: String) -> Bool { utf8.starts(with: prefix.utf8) }
 
+  /// What follows `prefix`; nil where the text does not begin with it.
+  package func rest(after prefix: String) -> Substring? {
+    var rest = self[...]
+    return rest.skip(prefix) ? rest : nil
+  }
+
   package func ends(withBytes suffix: String) -> Bool { utf8.reversed().starts(with: suffix.utf8.reversed()) }
 
   package func contains(bytes text: String) -> Bool { range(ofBytes: text) != nil }

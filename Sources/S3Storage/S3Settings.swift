@@ -55,7 +55,7 @@ extension S3Settings {
   func address(of key: String?) -> (base: String, host: String, path: String) {
     let endpoint = endpoint ?? "https://s3.\(region).amazonaws.com"
     let scheme = endpoint.starts(withBytes: "http://") ? "http://" : "https://"
-    var host = endpoint.starts(withBytes: scheme) ? String(endpoint.dropFirst(scheme.count)) : endpoint
+    var host = endpoint.rest(after: scheme).map(String.init) ?? endpoint
     while host.ends(withBytes: "/") { host.removeLast() }
     var path = "/"
     if usesPathStyle { path += PercentEncoding.encode(bucket) } else { host = "\(bucket).\(host)" }

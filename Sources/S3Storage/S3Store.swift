@@ -216,7 +216,7 @@ package struct S3Store: ObjectStore {
       }
       found.append(
         UnfinishedUpload(
-          key: String(upload.key.dropFirst(prefix.count)), id: upload.id,
+          key: upload.key.rest(after: prefix).map(String.init) ?? upload.key, id: upload.id,
           lastChanged: last.timeIntervalSince1970 - listed.skew))
     }
     return found
@@ -246,10 +246,9 @@ extension S3Store {
 
   /// A listed key without the prefix; nil where it is none of ours.
   private func key(_ listed: String?, isEncoded: Bool) -> ObjectKey? {
-    guard let listed, let full = isEncoded ? listed.replacingBytes(of: "+", with: " ").removingPercentEncoding : listed,
-      full.starts(withBytes: fullKey(""))
+    guard let listed, let full = isEncoded ? listed.replacingBytes(of: "+", with: " ").removingPercentEncoding : listed
     else { return nil }
-    return ObjectKey(String(full.dropFirst(fullKey("").count)))
+    return full.rest(after: fullKey("")).flatMap { ObjectKey(String($0)) }
   }
 
   /// A lock that has ended already is refused by the server, and is none.

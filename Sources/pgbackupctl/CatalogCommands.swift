@@ -16,7 +16,7 @@ struct ListCommand: AsyncParsableCommand {
   func run() async throws {
     if standalone.standalone {
       let backups = try await standalone.open().catalog().backups.filter {
-        database == nil || $0.id.database == database
+        database.map($0.id.database.isExactly) ?? true
       }
       return try connection.show(backups.map { BackupSummary($0, retention: "-") }) { ReportText.list($0) }
     }

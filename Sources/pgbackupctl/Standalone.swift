@@ -156,13 +156,14 @@ struct Standalone: Sendable {
     _ command: RestoreCommand, report: @escaping @Sendable (RunProgress) -> Void
   ) async throws -> Restore {
     let (backup, stores, doubt, caution) = try await find(command.id, acceptUntrusted: command.acceptUntrusted)
-    let known = configuration?.databases.first { $0.name == backup.id.database }
+    let known = configuration?.databases.first { $0.name.isExactly(backup.id.database) }
     var connection =
       try connect.map { text throws(Fault) in try ConnectionSettings(parsing: text) }
       ?? known?.restoreConnection ?? known?.connection ?? ConnectionSettings(parsing: "")
     let live = known?.connection["dbname"] ?? backup.manifest.server.database
     // A maintenance database is how people write a server; any other name means something.
-    if connect != nil, let named = connection["dbname"], named != live, !["postgres", "template1"].contains(named),
+    if connect != nil, let named = connection["dbname"], !named.isExactly(live),
+      !["postgres", "template1"].contains(named),
       command.into == nil
     {
       throw Fault(
@@ -222,7 +223,7 @@ struct Standalone: Sendable {
     _ database: String, kept: String?, connect: String?, config: String?, trust: [String]
   ) async throws -> RestoreOutcome {
     let configuration = try config.map { path in try ConfigurationReader.load(path) }
-    let known = configuration?.databases.first { $0.name == database }
+    let known = configuration?.databases.first { $0.name.isExactly(database) }
     let connection =
       try connect.map { text throws(Fault) in try ConnectionSettings(parsing: text) }
       ?? known?.restoreConnection ?? known?.connection ?? ConnectionSettings(parsing: "")

@@ -60,7 +60,7 @@ enum Terminal {
         .confirmationNeeded, "\(deed) needs a confirmation, and there is no terminal to ask.", hint: "add --force")
     }
     FileHandle.standardError.write(Data("\(line: deed).\nType the database's name to go on: ".utf8))
-    guard readLine() == database else {
+    guard database.isExactly(readLine()) else {
       throw Fault(.confirmationNeeded, "That was not '\(database)'; nothing was changed.")
     }
   }

@@ -145,9 +145,9 @@ struct Assembly {
     let state = configuration.daemon.state
     try Self.makeDirectory(state)
     for store in configuration.stores {
-      guard case .local(let path) = store.place, path.starts(withBytes: state + "/") else { continue }
+      guard case .local(let path) = store.place, let below = path.rest(after: state + "/") else { continue }
       var made = state
-      for part in path.dropFirst(state.count).split(separator: "/") {
+      for part in below.split(atByte: UInt8(ascii: "/")) {
         made += "/\(part)"
         try Self.makeDirectory(made)
       }

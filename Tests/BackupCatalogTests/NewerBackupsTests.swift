@@ -70,4 +70,23 @@ import Testing
     away.add(Catalog.Problem(store: "two", folder: nil, fault: Fault(.storeUnreachable, "away")))
     #expect(away.storesBehind().isEmpty)
   }
+
+  /// A database whose name Swift takes for the same is another one.
+  @Test func aCanonicalTwinIsAnotherDatabase() {
+    func made(
+      _ database: String, daysOld: Double, in stores: [String], missing: [String] = []
+    ) -> Catalog.Backup {
+      var made = backup("daily", daysOld: daysOld, database: database, now: now)
+      made.placements = stores.map { Catalog.Placement(store: $0, missing: missing, signature: .valid) }
+      return made
+    }
+    let old = made("app_\u{E9}", daysOld: 2, in: ["one"])
+    let twins = made("app_e\u{301}", daysOld: 1, in: ["two"])
+    let unusable = made("app_e\u{301}", daysOld: 0, in: ["two"], missing: ["a"])
+    let catalog = holding(old, twins, unusable)
+    let newer = Catalog.Newer(id: made("app_e\u{301}", daysOld: 0.5, in: []).id, type: "daily", stores: ["two"])
+    #expect(catalog.caution(using: old, onRecord: [newer]) == nil)
+    #expect(catalog.caution(using: twins, onRecord: [newer]) != nil)
+    #expect(catalog.storesBehind().isEmpty)
+  }
 }

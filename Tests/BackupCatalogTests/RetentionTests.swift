@@ -1,5 +1,6 @@
 import BackupCatalog
 import Foundation
+import Quoting
 import Testing
 import Units
 
@@ -211,7 +212,7 @@ struct SplitMix: RandomNumberGenerator {
     .map { key, age in
       Catalog.Unfinished(store: "offsite", key: key, upload: "\(age)", lastChanged: now.addingTimeInterval(-age))
     }
-    func aborting(busy: Set<String> = [], unknown: Set<String> = []) -> [ReconcilePlan.Action] {
+    func aborting(busy: Set<ExactText> = [], unknown: Set<String> = []) -> [ReconcilePlan.Action] {
       ReconcilePlan(
         catalog([]), policy: Self.policy(["local": 7]), stores: ["local"], unknown: unknown, at: now,
         unfinished: uploads, busy: busy
@@ -349,12 +350,22 @@ struct SplitMix: RandomNumberGenerator {
   }
 
   private func plan(
-    _ backups: [Catalog.Backup], _ policy: RetentionPolicy, unknown: Set<String> = [], running: [String: Date] = [:]
+    _ backups: [Catalog.Backup], _ policy: RetentionPolicy, unknown: Set<String> = [], running: [ExactText: Date] = [:]
   ) -> [String] {
     text(
       ReconcilePlan(
         catalog(backups), policy: policy, stores: ["local", "offsite"], unknown: unknown, at: now,
         busy: Set(running.keys), running: running))
+  }
+
+  /// A database whose name Swift takes for the same holds nothing up.
+  @Test func aCanonicalTwinsRunIsItsOwn() {
+    let policy = Self.policy(["local": 7, "offsite": 90])
+    var made = backup("daily", daysOld: 1, database: "app_\u{E9}", now: now)
+    made.placements = [Catalog.Placement(store: "local", missing: [])]
+    let since = made.manifest.finished.addingTimeInterval(-60)
+    #expect(plan([made], policy, running: ["app_\u{E9}": since]) == [])
+    #expect(plan([made], policy, running: ["app_e\u{301}": since]).count == 1)
   }
 
   @Test func whatIsMissingIsCopied() {

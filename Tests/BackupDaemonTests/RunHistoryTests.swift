@@ -3,6 +3,7 @@ import BackupDaemon
 import CronSchedule
 import Faults
 import Foundation
+import Quoting
 import TestSupport
 import Testing
 import Units

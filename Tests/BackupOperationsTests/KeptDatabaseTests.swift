@@ -156,4 +156,32 @@ import Testing
       .run(kept.live)
     #expect(again.putBack == aside)
   }
+
+  /// Everybody writes such a comment on a database of his own; it hides nothing but what a restore has named.
+  @Test func aCommentAloneHidesNoDatabase() {
+    let unfinished = "Not finished: pgbackupd restores into this shop/20261122T020000Z"
+    let kept = "Kept by pgbackupd: was 'shop' until 2026-11-22T02:00:00Z. pgbackupctl rollback puts it back."
+    let long = String(repeating: "\u{E9}", count: 19)
+    let cases: [(name: String, comment: String?, isOurs: Bool)] = [
+      ("shop_restore_20261122t020000z", unfinished, true), ("\(long)_restore_20261122t020000z", unfinished, true),
+      ("shop", unfinished, false), ("shop_restore_", unfinished, false), ("shop_restore_yesterday", unfinished, false),
+      ("shop_restore_20261122T020000Z", unfinished, false), ("shop_before_20261122t020000z", unfinished, false),
+      ("shop_restore_20261122t020000z", nil, false), ("shop_restore_20261122t020000z", "mine", false),
+      ("shop_before_20261122t020000z", kept, true), ("shop", kept, false),
+      ("sho\u{305}p_before_20261122t020000z", kept, false),
+    ]
+    for (name, comment, isOurs) in cases {
+      #expect(RestoreNames.isOurs(name, comment: comment) == isOurs, "\(name): \(comment ?? "none")")
+    }
+  }
+
+  /// A canonical twin's mark is of the twin, however alike the names look.
+  @Test func aTwinsMarkIsOfTheTwin() {
+    func comment(_ live: String) -> String {
+      "Kept by pgbackupd: was '\(live)' until 2026-11-22T02:00:00Z. pgbackupctl rollback puts it back."
+    }
+    let kept = "app_e\u{301}_before_20261122t020000z"
+    #expect(RestoreNames.isOurs(kept, comment: comment("app_e\u{301}")))
+    #expect(!RestoreNames.isOurs(kept, comment: comment("app_\u{E9}")))
+  }
 }

@@ -6,6 +6,7 @@ import Faults
 import Foundation
 import Logging
 import PostgresTools
+import Quoting
 import Storage
 import Synchronization
 import TestSupport
@@ -68,7 +69,7 @@ struct RestoreFixture {
   ) throws -> Rollback {
     Rollback(
       on: try connection(cluster, database), context: OperationContext(now: { time }, report: { _ in }),
-      witnesses: KeptWitnesses(keys: [signingKey.publicKey], recorded: recorded), signingKey: signingKey)
+      witnesses: KeptWitnesses(keys: [signingKey.publicKey], recorded: recorded.exact), signingKey: signingKey)
   }
 
   /// pg_dump's text of a database, without what differs from run to run.

@@ -173,6 +173,14 @@ package struct Backup: Sendable {
     let started = context.now()
     let server = try await session.serverFacts()
     try await session.checkReadability()
+    let locks = try await session.lockDemand()
+    if locks.isTooSmall {
+      logger.warning(
+        "the dump may run out of locks",
+        metadata: [
+          "wanted": "\(locks.wanted)", "room": "\(locks.room)", "max_locks_per_transaction": "\(locks.needed)",
+        ])
+    }
     let programs = ClientPrograms(configured: settings.programs)
     let dumpProgram = try await programs.program("pg_dump", forServer: server.major)
     let globalsProgram = try await programs.program("pg_dumpall", forServer: server.major)
@@ -252,8 +260,10 @@ package struct Backup: Sendable {
       (outcome.anomalies, outcome.statistics) = (anomalies, statistics)
       (outcome.cost, outcome.warnings, outcome.later) = (dumped.cost, dumped.warnings, later)
       if let fault = toc.unreadableNames(of: layout.id) { outcome.warnings.append(fault) }
+      if locks.isTooSmall { outcome.warnings.append(locks.fault(in: request.database)) }
       return outcome
     } catch {
+      let error = Self.explained(error, locks, request.database)
       // Also where the run was cancelled: what it has written must not stay where it costs.
       let wreck = fan
       await uncancelled { await wreck.abort() }
@@ -265,6 +275,14 @@ package struct Backup: Sendable {
       let lost = error as? StoresLost ?? (wreck.stores.isEmpty ? StoresLost(fault: Fault(error)) : nil)
       throw later.isEmpty ? lost?.fault ?? error : lost ?? error
     }
+  }
+
+  /// With the value that would do, where locks were too few.
+  private static func explained(_ error: any Error, _ locks: LockDemand, _ database: String) -> any Error {
+    guard let fault = error as? Fault, fault.code == .dumpLocks else { return error }
+    let demand = locks.fault(in: database)
+    return Fault(
+      .dumpLocks, fault.message, cause: "\(demand.cause ?? "")\n\(fault.cause ?? "")", hint: demand.hint)
   }
 
   /// Dumps through the pipeline into the stores; the uploads are not finished yet.

@@ -23,6 +23,7 @@ package enum FaultCode: String, Sendable, Codable, CaseIterable {
   case toolMissing = "E-TOOL-MISSING"
   case toolTooOld = "E-TOOL-TOO-OLD"
   case dumpFailed = "E-DUMP-FAILED"
+  case dumpLocks = "E-DUMP-LOCKS"
   case dumpLockTimeout = "E-DUMP-LOCK-TIMEOUT"
   case dumpStalled = "E-DUMP-STALLED"
   case loadExceeded = "E-LOAD-EXCEEDED"
@@ -133,7 +134,8 @@ extension FaultCode {
     case .signatureInvalid, .manifestInvalid, .pinUnreadable, .artifactDamaged, .ledgerDamaged, .proofFailed,
       .assertionFailed:
       .verificationFailed
-    case .databaseQuery, .databaseServer, .assertionInvalid, .dumpFailed, .dumpLockTimeout, .dumpStalled, .loadExceeded,
+    case .databaseQuery, .databaseServer, .assertionInvalid, .dumpFailed, .dumpLocks, .dumpLockTimeout, .dumpStalled,
+      .loadExceeded,
       .globalsFailed, .archiveMalformed,
       .storeFull,
       .storeFailed, .formatTooNew, .ledgerFailed, .runTimeout, .runStalled, .restoreFailed, .swapFailed, .drillFailed,

@@ -49,6 +49,11 @@ package struct DumpProgram: Sendable {
         .dumpLockTimeout, "A table of \(place) stayed locked, and pg_dump did not wait longer.", cause: complaint,
         hint: "find the holder in pg_locks, or raise 'lock_wait'; then run the job again")
     }
+    if complaint.contains(bytes: "max_locks_per_transaction") {
+      return Fault(
+        .dumpLocks, "The server has too few locks for a dump of \(place).", cause: complaint,
+        hint: "raise max_locks_per_transaction and restart the server; then run the job again")
+    }
     if complaint.contains(bytes: "row-level security") {
       return Fault(
         .databaseRowSecurity, "Row-level security hides rows of \(place) from the role.", cause: complaint,

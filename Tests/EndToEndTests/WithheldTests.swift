@@ -76,6 +76,47 @@ import Testing
     #expect(try fixture.daemon.ctl("status").status == 0)
   }
 
+  /// It was deleted, for a reason perhaps. A store that shows it again gives it to no other, and is told.
+  @Test func whatWasDeletedDoesNotComeBack() throws {
+    let fixture = try Fixture()
+    let place = "two/shop/manual/\(fixture.newest.dropFirst("shop/".count))"
+    try Shell.must("cp", ["-a", fixture.folder.file(place), fixture.folder.file("hidden/copy")])
+    #expect(try fixture.daemon.ctl("delete", fixture.newest, "--force").status == 0)
+    #expect(try fixture.daemon.ctl("status").status == 0)
+    try Shell.must("mv", [fixture.folder.file("hidden/copy"), fixture.folder.file(place)])
+    let plan = try fixture.daemon.ctl("reconcile", "--apply")
+    #expect(!plan.output.contains("copy \(fixture.newest)"), "\(plan.output)")
+    #expect(fixture.folder.files(below: "one").filter { $0.contains(fixture.newest.suffix(16)) } == [])
+    let status = try fixture.daemon.ctl("status")
+    #expect(status.status == 10)
+    #expect(
+      status.output.contains("E-STORE-STALE: Store 'two' shows \(fixture.newest) again, which was deleted there on"),
+      "\(status.output)")
+    // Somebody may want it after all.
+    #expect(try fixture.daemon.ctl("pin", fixture.newest).status == 0)
+    #expect(try fixture.daemon.ctl("status").status == 0)
+    #expect(try fixture.daemon.ctl("reconcile", "--apply").status == 0)
+    #expect(fixture.folder.files(below: "one").contains { $0.contains(fixture.newest.suffix(16)) })
+  }
+
+  /// Nobody signs a pin: one that this daemon has not set is told, and holds what it lies beside.
+  @Test func aPinOfNobodyIsTold() throws {
+    let fixture = try Fixture()
+    let place = "two/shop/manual/\(fixture.ids[0].dropFirst("shop/".count))"
+    _ = try fixture.folder.write(
+      "\(place)/pin.json",
+      "{\"format\":\"pgbackupd-pin\",\"version\":\"1.0\",\"since\":\"2026-11-20T14:00:00Z\",\"by\":\"uid 0\\u001b[2J\"}"
+    )
+    let status = try fixture.daemon.ctl("status")
+    #expect(
+      status.status == 10 && status.output.contains("E-PIN-UNKNOWN: \(fixture.ids[0]) is pinned"), "\(status.output)")
+    #expect(!status.output.contains("\u{1B}[2J"))
+    #expect(try fixture.daemon.ctl("unpin", fixture.ids[0]).status == 0)
+    #expect(try fixture.daemon.ctl("status").status == 0)
+    #expect(try fixture.daemon.ctl("pin", fixture.ids[0]).status == 0)
+    #expect(try fixture.daemon.ctl("status").status == 0)
+  }
+
   /// Withheld by all: the older one is not taken for the newest without a word, before and after.
   @Test func theOlderOneIsNotTakenSilently() throws {
     let fixture = try Fixture()

@@ -90,8 +90,9 @@ package struct ConfigurationReader {
       var configuration = try read(text, file: path, surroundings)
       if let exposure = exposure(of: path, secrets: configuration.inlineSecrets) {
         configuration.warnings.append(exposure)
+      } else if let exposure = exposure(ofChanges: path) {
+        configuration.warnings.append(exposure)
       }
-      if let exposure = exposure(ofChanges: path) { configuration.warnings.append(exposure) }
       return configuration
     } catch {
       throw error.fault

@@ -77,9 +77,7 @@ actor CatalogKeeper {
   /// The catalog of all stores that can be read, each read to its end. Throws `.storeReading` where one is still being read after a
   /// second, with how far it is: ask again. One that is silent, or fails, is a problem in the catalog, as ever.
   func whole() async throws(Fault) -> Catalog {
-    // Others may wait for the same store for long; who asks here shows how far it is.
-    if !inMotion.isEmpty { await wait(for: inMotion, .init(patience: .seconds(1), portion: .seconds(1))) }
-    if inMotion.isEmpty { await ask(.init(patience: patience, portion: .seconds(1))) } else { merge() }
+    await askBriefly()
     if let fault = catalog.problems.first(where: { $0.fault.code == .storeReading })?.fault { throw fault }
     return catalog
   }
@@ -87,14 +85,24 @@ actor CatalogKeeper {
   /// What was read within the last half minute, or a new reading: whoever asks often for nobody's sake must not keep the stores busy.
   func recent() async -> Catalog { await catalog(within: .seconds(30)) }
 
-  /// What was read no longer ago, or a new reading. Where one goes on, what has come of it.
+  /// What was read no longer ago, or a new reading.
   func catalog(within limit: Duration) async -> Catalog {
     if let readAt, Self.age(of: readAt) < limit { return catalog }
-    guard inMotion.isEmpty else {
-      merge()
-      return catalog
-    }
     return await refresh()
+  }
+
+  /// What was read no longer ago, or a new reading, to be shown and not to be decided by: of a store that takes long, what has come of it.
+  func shown(within limit: Duration) async -> Catalog {
+    if let readAt, Self.age(of: readAt) < limit { return catalog }
+    await askBriefly()
+    return catalog
+  }
+
+  private func askBriefly() async {
+    let brief = Duration.seconds(1)
+    // Others may wait for the same store for long; who asks here shows how far it is.
+    if !inMotion.isEmpty { await wait(for: inMotion, .init(patience: brief, portion: brief)) }
+    if inMotion.isEmpty { await ask(.init(patience: patience, portion: brief)) } else { merge() }
   }
 
   /// This daemon has changed what a store holds: what was read before is old, however new it is.
@@ -195,8 +203,8 @@ actor CatalogKeeper {
       guard let holding = holdings[store.name] else { continue }
       merged.add(holding.catalog.marking(damaged[store.name] ?? [], in: store.name))
       guard let going = holding.going else { continue }
-      let reading = Self.age(of: going.moved) < patience ? going.reading : nil
-      let fault = reading.map { Self.unfinished($0, of: store) } ?? Self.silence(of: store)
+      let isMoving = Self.age(of: going.moved) < patience
+      let fault = isMoving ? Self.unfinished(going.reading, of: store) : Self.silence(of: store)
       merged.add(Catalog.Problem(store: store.name, folder: nil, fault: fault))
     }
     catalog = merged.accepting(accepted)
@@ -223,9 +231,10 @@ actor CatalogKeeper {
       hint: "look at the disk or server behind \(store.location)")
   }
 
-  private static func unfinished(_ reading: StoreReading, of store: any ObjectStore) -> Fault {
-    Fault(
-      .storeReading, "Store '\(store.name)' is being read: \(reading.read) of \(reading.total) backups so far.",
+  private static func unfinished(_ reading: StoreReading?, of store: any ObjectStore) -> Fault {
+    let far = reading.map { ": \($0.read) of \($0.total) backups so far" } ?? ": its objects are being listed"
+    return Fault(
+      .storeReading, "Store '\(store.name)' is being read\(far).",
       hint: "pgbackupctl list waits for it")
   }
 }

@@ -21,7 +21,7 @@ extension DaemonCore {
 
   /// What is known of them lately.
   func knownBackups(of database: String?) async -> [BackupSummary] {
-    await summaries(of: database, await keeper.recent())
+    await summaries(of: database, await keeper.shown(within: .seconds(30)))
   }
 
   private func summaries(of database: String?, _ catalog: Catalog) async -> [BackupSummary] {

@@ -109,7 +109,7 @@ extension DaemonCore {
       logger.notice(.restoreSucceeded, "restore succeeded", metadata: fields)
     }
     restores[report.id] = nil
-    await lookForKept(behind: report.id)
+    await lookForKept(behind: report.id, of: report.database)
     board.post(report)
     await reportStatus()
   }
@@ -241,12 +241,15 @@ extension DaemonCore {
   /// Looks what restores have put aside on the servers, and drops what has been kept long enough. A server that does not answer keeps
   /// nobody waiting.
   ///
-  /// - Parameter run: a restore that has just ended.
-  func lookForKept(behind run: String? = nil) async {
+  /// - Parameters:
+  ///   - run: a restore that has just ended.
+  ///   - name: the database whose restore that was: nobody waits for a look at all the others, which comes each hour.
+  func lookForKept(behind run: String? = nil, of name: String? = nil) async {
     var found: [StatusReport.Kept] = []
     var undroppable: [ExactText: Fault] = [:]
     let keep = standingProblems["clock"] == nil ? plan.keepReplaced : nil
-    for database in plan.databases {
+    let looked = plan.databases.filter { entry in name.map { MemberName.isMeant($0, by: entry.name) } ?? true }
+    for database in looked {
       let rollback = await rollback(of: database)
       let active = board.active.contains { $0.job == Self.restoreJob && $0.id != run }
       let own = liveName(of: database)
@@ -286,8 +289,13 @@ extension DaemonCore {
         }
       }
     }
-    keptDatabases = found
-    standingProblems = standingProblems.filter { !$0.key.text.starts(withBytes: "drop ") }
+    if name == nil {
+      keptDatabases = found
+      standingProblems = standingProblems.filter { !$0.key.text.starts(withBytes: "drop ") }
+    } else {
+      keptDatabases.removeAll { old in looked.contains { MemberName.isMeant(old.database, by: $0.name) } }
+      keptDatabases += found
+    }
     for (name, fault) in undroppable { standingProblems["drop \(name)"] = fault }
   }
 

@@ -39,7 +39,7 @@ struct Globals: Sendable {
     throw last ?? Fault(.objectMissing, "No store has the globals of \(manifest.id).")
   }
 
-  var roles: Set<String> { Set(statements.compactMap { Self.name($0, after: "CREATE", "ROLE") }) }
+  var roles: Set<ExactText> { statements.compactMap { Self.name($0, after: "CREATE", "ROLE") }.exact }
   var tablespaces: Set<String> { Set(statements.compactMap { Self.name($0, after: "CREATE", "TABLESPACE") }) }
 
   /// The role that the server was made with, as far as it shows: PostgreSQL 16 and later name it as who has granted memberships.
@@ -65,7 +65,7 @@ struct Globals: Sendable {
       for word in ["CREATE", "ALTER"] {
         if let name = Self.name(statement, after: word, "ROLE") {
           let isOfDatabase = statement.isWord("IN", at: 3) && statement.isWord("DATABASE", at: 4)
-          return newRoles.contains(name) && !isOfDatabase
+          return newRoles.contains(ExactText(name)) && !isOfDatabase
         }
         if let name = Self.name(statement, after: word, "TABLESPACE") { return newSpaces.contains(name) }
       }
@@ -84,15 +84,15 @@ struct Globals: Sendable {
 
   /// `GRANT a TO b …`: memberships of new roles, and in them. `GRANT … ON … TO b`: privileges of new roles.
   private func isWanted(
-    grant: SQLTokens, _ newRoles: Set<String>, _ oldRoles: Set<String>, withTablespaces: Bool
+    grant: SQLTokens, _ newRoles: Set<ExactText>, _ oldRoles: Set<ExactText>, withTablespaces: Bool
   ) -> Bool {
     let isMembership = grant.isWord("TO", at: 2)
     let object = grant.firstWord("ON").map { $0 + 1 }
     if !withTablespaces, let object, grant.isWord("TABLESPACE", at: object) { return false }
     guard let position = isMembership ? 2 : grant.firstWord("TO"), let member = grant.name(at: position + 1)
     else { return false }
-    let isNewGroup = isMembership && grant.name(at: 1).map(newRoles.contains) == true
-    return newRoles.contains(member) || isNewGroup && oldRoles.contains(member)
+    let isNewGroup = isMembership && grant.name(at: 1).map { newRoles.contains(ExactText($0)) } == true
+    return newRoles.contains(ExactText(member)) || isNewGroup && oldRoles.contains(ExactText(member))
   }
 
   private static func withoutGrantor(_ grant: SQLTokens) -> String {

@@ -21,7 +21,7 @@ package struct KeptMark: Sendable, Equatable {
     let text: String
   }
 
-  private static let begin = "Kept by pgbackupd: was "
+  static let begin = "Kept by pgbackupd: was "
   private static let signed = " Signed: owner "
 
   /// The comment of a database that gets `name` now.

@@ -61,7 +61,7 @@ struct Preparation: Sendable {
     (server, inventory, untouchable) = try await PostgresSession.connect(restore.maintenance).use {
       session throws(Fault) in
       (
-        try await session.serverFacts(), try await session.inventory(),
+        try await session.serverFacts(), try await session.inventory(measuring: restore.live),
         try await session.untouchableConnections(to: restore.live)
       )
     }
@@ -213,12 +213,12 @@ struct Preparation: Sendable {
           hint: "create it, or run the restore with --globals, or with --no-tablespaces")
       }
     }
-    var roles: Set<String> = toc.beneficiaries.union(request.options.withOwners ? toc.owners : [])
-    if request.options.withPrivileges { roles.formUnion(toc.grantees) }
-    if request.options.withOwners, request.options.withPrivileges { roles.formUnion(toc.settingRoles) }
-    if let role = request.options.role { roles.insert(role) }
-    let strangers = roles.subtracting(inventory.roles).filter { !$0.starts(withBytes: "pg_") }
-      .subtracting(request.withGlobals ? globals?.roles ?? [] : []).sorted()
+    var roles = toc.beneficiaries.union(request.options.withOwners ? toc.owners : []).exact
+    if request.options.withPrivileges { roles.formUnion(toc.grantees.exact) }
+    if request.options.withOwners, request.options.withPrivileges { roles.formUnion(toc.settingRoles.exact) }
+    if let role = request.options.role { roles.insert(ExactText(role)) }
+    let strangers = roles.subtracting(inventory.roles).filter { !$0.text.starts(withBytes: "pg_") }
+      .subtracting(request.withGlobals ? globals?.roles ?? [] : []).sortedTexts
     guard strangers.isEmpty else {
       let isNeeded = !toc.beneficiaries.isDisjoint(with: strangers)
       throw Fault(
@@ -367,7 +367,8 @@ struct Preparation: Sendable {
     if let role = request.options.role {
       return try await run(["\(statement) OWNER \(SQLName.quoted(role))"])
     }
-    guard selection == nil, request.options.withOwners, let owner = toc.databaseOwner, inventory.roles.contains(owner)
+    guard selection == nil, request.options.withOwners, let owner = toc.databaseOwner,
+      inventory.roles.contains(ExactText(owner))
     else { return try await run([statement]) }
     do throws(Fault) {
       try await run(["\(statement) OWNER \(SQLName.quoted(owner))"])
@@ -421,18 +422,18 @@ struct Preparation: Sendable {
         .restoreRefused, "What the archive of \(restore.manifest.id) says of its database is not understood.",
         cause: error.description, hint: "pgbackupctl show \(shell: restore.manifest.id)")
     }
-    if request.options.withOwners, let owner = toc.databaseOwner, inventory.roles.contains(owner) {
+    if request.options.withOwners, let owner = toc.databaseOwner, inventory.roles.contains(ExactText(owner)) {
       statements.append("ALTER DATABASE \(SQLName.quoted(name)) OWNER TO \(SQLName.quoted(owner))")
     }
     return statements
   }
 
-  private var knownRoles: Set<String> { inventory.roles.union(request.withGlobals ? globals?.roles ?? [] : []) }
+  private var knownRoles: Set<ExactText> { inventory.roles.union(request.withGlobals ? globals?.roles ?? [] : []) }
 
   /// Those whose settings in the database are left out: they are not there, and somebody wanted it without them.
   var leftOutSettings: [Fault] {
     guard selection == nil else { return [] }
-    let strangers = toc.settingRoles.subtracting(knownRoles).sorted()
+    let strangers = toc.settingRoles.exact.subtracting(knownRoles).sortedTexts
     guard !strangers.isEmpty else { return [] }
     return [
       Fault(

@@ -151,7 +151,7 @@ package struct Rollback: Sendable {
 
   private func databases() async throws(Fault) -> [PostgresSession.DatabaseFacts] {
     try await PostgresSession.connect(maintenance).use { session throws(Fault) in
-      try await session.inventory().databases
+      try await session.inventory(withComment: KeptMark.begin).databases
     }
   }
 }

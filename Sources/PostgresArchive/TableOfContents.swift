@@ -1,4 +1,4 @@
-import Quoting
+package import Quoting
 
 /// What a restore has to know of an archive's entries before it begins: whom and what they need on the server, and what of them
 /// `pg_restore` does not do by itself.
@@ -157,7 +157,7 @@ package struct TableOfContents: Sendable {
   /// - Parameter roles: whose settings come along.
   /// - Throws: where one of them is about something else: run as it is, it would change the live database.
   package func databaseStatements(
-    for name: String, withPrivileges: Bool, roles: Set<String>
+    for name: String, withPrivileges: Bool, roles: Set<ExactText>
   ) throws(ArchiveError) -> [String] {
     guard let old = database?.tag else { return [] }
     func isOfDatabase(_ entry: TocEntry) -> Bool {
@@ -173,7 +173,7 @@ package struct TableOfContents: Sendable {
     }
     var renamed: [String] = []
     for statement in statements(of: wanted) {
-      if let role = Self.settingsRole(statement), !roles.contains(role) { continue }
+      if let role = Self.settingsRole(statement), !roles.contains(ExactText(role)) { continue }
       if statement.begins(with: "SET", "SESSION", "AUTHORIZATION")
         || statement.begins(with: "RESET", "SESSION", "AUTHORIZATION")
       {

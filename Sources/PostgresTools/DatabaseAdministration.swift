@@ -1,4 +1,5 @@
 package import Faults
+package import Quoting
 
 /// What a restore asks and does on a server besides loading: over a connection to a maintenance database.
 extension PostgresSession {
@@ -11,7 +12,7 @@ extension PostgresSession {
     /// Whether the role may end other people's connections.
     package var canSignal = false
     package var databases: [DatabaseFacts] = []
-    package var roles: Set<String> = []
+    package var roles: Set<ExactText> = []
     package var tablespaces: Set<String> = []
     package var extensions: Set<String> = []
 
@@ -39,7 +40,12 @@ extension PostgresSession {
     package var subscriptions: [String] = []
   }
 
-  package func inventory() async throws(Fault) -> ServerInventory {
+  /// - Parameters:
+  ///   - name: a database whose size is wanted. PostgreSQL looks at each of its files for that, so no other's is asked.
+  ///   - comment: the size of each whose comment begins so is wanted, too.
+  package func inventory(
+    measuring name: String? = nil, withComment comment: String? = nil
+  ) async throws(Fault) -> ServerInventory {
     var inventory = ServerInventory()
     let role = try await query(
       """
@@ -56,10 +62,12 @@ extension PostgresSession {
       """
       SELECT d.datname, pg_catalog.pg_get_userbyid(d.datdba), pg_catalog.pg_has_role(d.datdba, 'USAGE'),
              pg_catalog.left(pg_catalog.shobj_description(d.oid, 'pg_database'), 1048576),
-             CASE WHEN pg_catalog.has_database_privilege(d.oid, 'CONNECT') THEN pg_catalog.pg_database_size(d.oid) END,
+             CASE WHEN (d.datname::pg_catalog.text = $1
+                        OR pg_catalog.starts_with(pg_catalog.shobj_description(d.oid, 'pg_database'), $2))
+                       AND pg_catalog.has_database_privilege(d.oid, 'CONNECT') THEN pg_catalog.pg_database_size(d.oid) END,
              (SELECT pg_catalog.count(*) FROM pg_catalog.pg_stat_activity a WHERE a.datid = d.oid), d.oid, d.datdba
       FROM pg_catalog.pg_database d ORDER BY 1
-      """
+      """, [name, comment]
     ).map { row in
       DatabaseFacts(
         name: row[0] ?? "", owner: row[1] ?? "", isOurs: row[2] == "t", comment: row[3],
@@ -80,7 +88,7 @@ extension PostgresSession {
       inventory.databases[position].replicationSlots = slots[name] ?? []
       inventory.databases[position].subscriptions = subscriptions[name] ?? []
     }
-    inventory.roles = Set(try await query("SELECT rolname FROM pg_catalog.pg_roles").compactMap { $0[0] })
+    inventory.roles = try await query("SELECT rolname FROM pg_catalog.pg_roles").compactMap { $0[0] }.exact
     inventory.tablespaces = Set(try await query("SELECT spcname FROM pg_catalog.pg_tablespace").compactMap { $0[0] })
     inventory.extensions = Set(
       try await query("SELECT name FROM pg_catalog.pg_available_extensions").compactMap { $0[0] })

@@ -117,7 +117,10 @@ import Testing
     #expect(await keeper.refresh().unread == ["offsite"])
     await keeper.use([other.store], trusted: [other.key.publicKey])
     try await other.add(Self.count)
-    try await eventually("the other is read") { await keeper.refresh().backups.count == Self.count + 1 }
+    try await eventually("the other is read") {
+      let catalog = await keeper.refresh()
+      return catalog.backups.count == Self.count + 1 && catalog.problems.isEmpty
+    }
     store.letThrough()
     try eventually("the old reading is over") { store.waiting == 0 }
     let catalog = await keeper.catalog

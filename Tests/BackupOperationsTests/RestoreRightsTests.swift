@@ -3,6 +3,7 @@ import Faults
 import Foundation
 import Logging
 import PostgresTools
+import Quoting
 import TestSupport
 import Testing
 

@@ -45,7 +45,7 @@ echo '{"identities": [{"name": "bench", "actions": ["Admin", "Read", "List", "Ta
   -filer.port=$((port + 6)) -filer.port.grpc=$((port + 7)) -s3.port.iceberg=$((port + 8)) -s3.port.lance=$((port + 10)) \
   -filer.localSocket="$folder/filer.sock" -s3.localSocket="$folder/s3.sock" >"$folder/s3.log" 2>&1 &
 children+=($!)
-signed=(curl -sS --user bench:bench-secret --aws-sigv4 aws:amz:us-east-1:s3)
+signed=(curl -s --user bench:bench-secret --aws-sigv4 aws:amz:us-east-1:s3)
 "${signed[@]}" --retry 60 --retry-delay 1 --retry-all-errors -o /dev/null "http://127.0.0.1:$port/"
 "${signed[@]}" -X PUT -o /dev/null "http://127.0.0.1:$port/bench"
 
@@ -77,10 +77,9 @@ finish() { kill "$daemon" && wait "$daemon" || true; }
 
 configure first "$port"
 begin first
-for _ in $(seq $((backups / databases))); do
-  "$programs/pgbackupctl" run hourly --socket "$folder/first/s.sock" >/dev/null 2>&1 || { tail -n 5 "$folder/first/log" >&2; exit 1; }
-done
+"$programs/pgbackupctl" run hourly --socket "$folder/first/s.sock" >/dev/null 2>&1 || { tail -n 5 "$folder/first/log" >&2; exit 1; }
 finish
+.build/python/bin/python Benchmarks/clone_backups.py "http://127.0.0.1:$port" bench prod "$folder/first/state/signing.sec" "$backups"
 key=$(tail -n 1 "$folder/first/state/signing.pub")
 
 now() { date +%s.%N; }
@@ -101,9 +100,9 @@ listed() {
   echo "$(now) $start" | awk '{ printf "%.2f", $1 - $2 }'
 }
 
+export AWS_ACCESS_KEY_ID=bench AWS_SECRET_ACCESS_KEY=bench-secret
 made=$("$programs/pgbackupctl" list --standalone --store "s3://bench/prod" --endpoint "http://127.0.0.1:$port" --json 2>/dev/null | jq length)
 printf '%s backups of %s databases, %s ms for each request:\n\n| what | measured | bound | holds |\n|---|---|---|---|\n' "$made" $databases "$latency"
-export AWS_ACCESS_KEY_ID=bench AWS_SECRET_ACCESS_KEY=bench-secret
 configure second $((port + 9)) "signing: { trusted: [\"$key\"] }"
 start=$(now)
 begin second

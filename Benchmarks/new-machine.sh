@@ -50,7 +50,7 @@ signed=(curl -s --user bench:bench-secret --aws-sigv4 aws:amz:us-east-1:s3)
 "${signed[@]}" -X PUT -o /dev/null "http://127.0.0.1:$port/bench"
 
 # Each request is one piece of some hundred bytes on its way there: it waits, and so its answer does.
-python3 Benchmarks/delay.py $((port + 9)) "$port" "$latency" &
+python3 Tests/TestSupport/forward.py $((port + 9)) "$port" "" "$latency" >"$folder/forward.log" &
 children+=($!)
 
 # configure NAME PORT [LINE]: a machine of its own.

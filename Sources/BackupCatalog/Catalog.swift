@@ -231,7 +231,10 @@ package struct Catalog: Sendable {
   package mutating func add(_ problem: Problem) { problems.append(problem) }
 
   /// The stores that could not be read: nothing is decided about them, as what is known of them is old, or nothing.
-  package var unread: Set<String> { Set(problems.filter { $0.folder == nil }.map(\.store)) }
+  package var unread: Set<String> { Set(unreadStores.map(\.store)) }
+
+  /// The same, each with why.
+  package var unreadStores: [Problem] { problems.filter { $0.folder == nil } }
 
   package func newestGood(of database: String, type: String? = nil) -> Backup? {
     backups.last { $0.id.database.isExactly(database) && $0.isGood && (type == nil || $0.manifest.type == type) }

@@ -77,7 +77,8 @@ package struct ReconcilePlan: Sendable {
   ///   - others: backups that another daemon has made, of databases that are none of this configuration: nothing is done with them.
   ///   - locks: of stores that lock, by their names, until when each backup is locked there, by its folder. One that nobody has asked for
   ///     is left out, and deleted only when it is known.
-  ///   - dismissed: backups that somebody has deleted on purpose: a store that shows one again gives it to no other.
+  ///   - dismissed: backups that somebody has deleted on demand. If a store shows one again, it is not copied to
+  ///     other stores.
   ///   - running: since when the first of those runs goes on, by database: backups that were finished since may be half-written in some
   ///     store.
   package init(

@@ -6,11 +6,12 @@ import Faults
 import Storage
 import Units
 
-/// Holds the catalog between readings of the stores. One question at a time; who comes meanwhile waits for the next one, so that what is
-/// returned is never older than the question.
+/// Holds the catalog between readings of the stores. Questions are answered one after the other, each by a reading that
+/// began after the question, so an answer is never older than its question.
 ///
-/// A store that does not answer in time keeps nobody waiting: what was known of it is told, and that it is silent, or how far its reading
-/// has come. The reading goes on, whoever waits for it, and nothing of it is lost: what it has found is shown as it comes.
+/// No question waits for a slow store longer than `patience`. The answer then has what was known of that store, with a
+/// problem that says whether it is silent or how far its reading is. The reading goes on in the background. Its results
+/// are kept and shown as they come.
 actor CatalogKeeper {
   /// A reading of one store.
   private struct Going {
@@ -74,8 +75,8 @@ actor CatalogKeeper {
     return catalog
   }
 
-  /// The catalog of all stores that can be read, each read to its end. Throws `.storeReading` where one is still being read after a
-  /// second, with how far it is: ask again. One that is silent, or fails, is a problem in the catalog, as ever.
+  /// The catalog of all stores, each read to its end. Throws `.storeReading`, with the progress, if a store is still
+  /// being read after a second: the caller asks again. A store that is silent or fails is a problem in the catalog.
   func whole() async throws(Fault) -> Catalog {
     await askBriefly()
     if let fault = catalog.problems.first(where: { $0.fault.code == .storeReading })?.fault { throw fault }
@@ -91,7 +92,8 @@ actor CatalogKeeper {
     return await refresh()
   }
 
-  /// What was read no longer ago, or a new reading, to be shown and not to be decided by: of a store that takes long, what has come of it.
+  /// For display only, never for decisions: what was read within `limit`, or a new reading. Of a store that takes
+  /// longer than a second it has the backups read so far.
   func shown(within limit: Duration) async -> Catalog {
     if let readAt, Self.age(of: readAt) < limit { return catalog }
     await askBriefly()
@@ -125,7 +127,7 @@ actor CatalogKeeper {
 
   private func read(_ wait: Wait) async {
     let begun = changes
-    // A reading that has begun before the question may have missed what is new since: it is waited for, and another one begins.
+    // A reading that began before the question may have missed later changes: wait for it, then begin another.
     await self.wait(for: inMotion, wait)
     let ready = stores.filter { holdings[$0.name]?.going == nil }
     for store in ready { begin(store) }

@@ -125,9 +125,9 @@ struct ControlRoutes {
     }
     router.post("v1/restores/preview") { request, context in
       let command: RestoreCommand = try await Self.body(request)
-      // Then it reads what nobody trusted has signed.
+      // The preview then reads a backup without a trusted signature.
       if command.acceptUntrusted {
-        let rule = ControlAccess.Rule(role: .restorer, deed: "Reading a backup that nobody trusted has signed")
+        let rule = ControlAccess.Rule(role: .restorer, deed: "Reading a backup without a trusted signature")
         try await core.authorize(context.peer, for: rule)
       }
       return try Self.reply(try await core.previewRestore(command))

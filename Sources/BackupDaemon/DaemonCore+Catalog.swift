@@ -12,11 +12,16 @@ import Units
 
 /// What the control socket asks about backups, and does with them.
 extension DaemonCore {
-  /// What all stores that can be read have. Where none can, this fails: it never says that there are no backups without having looked.
   func backups(of database: String?) async throws(Fault) -> [BackupSummary] {
+    await summaries(of: database, try await readableCatalog())
+  }
+
+  /// The backups of all stores that can be read. Fails if none is known and a store was not read: nobody may take that
+  /// for an empty store.
+  private func readableCatalog() async throws(Fault) -> Catalog {
     let catalog = try await keeper.whole()
-    if catalog.backups.isEmpty, let unread = catalog.problems.first(where: { $0.folder == nil }) { throw unread.fault }
-    return await summaries(of: database, catalog)
+    if catalog.backups.isEmpty, let unread = catalog.unreadStores.first { throw unread.fault }
+    return catalog
   }
 
   /// What is known of them lately.
@@ -231,7 +236,7 @@ extension DaemonCore {
 
   /// What is taken from some stores while another can't be asked comes back from there.
   private func refuseUnread(_ catalog: Catalog, _ command: String, _ backup: Catalog.Backup) throws(Fault) {
-    guard let problem = catalog.problems.first(where: { $0.folder == nil }) else { return }
+    guard let problem = catalog.unreadStores.first else { return }
     throw Fault(
       .storeUnreachable,
       "Store '\(problem.store)' can't be read, and may hold \(backup.id) too: it would come back from there.",
@@ -243,8 +248,7 @@ extension DaemonCore {
 
   func find(_ selector: String) async throws(Fault) -> (Catalog.Backup, Catalog) {
     var selector = try BackupSelector(parsing: selector)
-    let catalog = try await keeper.whole()
-    if catalog.backups.isEmpty, let unread = catalog.problems.first(where: { $0.folder == nil }) { throw unread.fault }
+    let catalog = try await readableCatalog()
     if case .latest("proved"?) = selector.choice {
       let proofs = await proofs(catalog)
       let name = selector.database ?? (plan.databases.count == 1 ? plan.databases[0].name : nil)

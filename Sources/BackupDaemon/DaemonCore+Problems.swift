@@ -88,7 +88,8 @@ extension DaemonCore {
     return Problem.grouped(problems) + Self.undelivered(await courier.reports)
   }
 
-  /// Pins of backups that this daemon has made and never pinned. Nobody signs a pin: a store could hold whatever it likes for ever.
+  /// Pins that this daemon has not set, on backups that it has made. Pins are not signed, so whoever can write into a
+  /// store can keep a backup from expiring.
   private func strangePins(_ catalog: Catalog, _ history: RunHistory) -> [Problem] {
     catalog.backups.compactMap { backup in
       guard let pin = backup.pin, history.made[backup.id] != nil, !history.pinned.contains(backup.id) else {

@@ -150,7 +150,7 @@ extension DaemonCore {
 
   /// Why stores were not read when that was last tried.
   func unreadStores() async -> [Fault] {
-    await keeper.catalog.problems.filter { $0.folder == nil }.map(\.fault)
+    await keeper.catalog.unreadStores.map(\.fault)
   }
 
   private func takeAway(by caller: Caller?) async -> ([Reconcile.Result], ReconcilePlan) {

@@ -243,7 +243,7 @@ extension DaemonCore {
   ///
   /// - Parameters:
   ///   - run: a restore that has just ended.
-  ///   - name: the database whose restore that was: nobody waits for a look at all the others, which comes each hour.
+  ///   - name: looks only at this database, the one that was restored. The hourly look covers all of them.
   func lookForKept(behind run: String? = nil, of name: String? = nil) async {
     var found: [StatusReport.Kept] = []
     var undroppable: [ExactText: Fault] = [:]

@@ -56,7 +56,7 @@ extension DaemonCore {
     return problems
   }
 
-  /// Stores that show a backup again which somebody has deleted there on purpose. It is given to no other store meanwhile.
+  /// Stores that show a backup again after somebody has deleted it there on demand. It is not copied to other stores.
   func returned(_ catalog: Catalog) async -> [Problem] {
     let leaving = removing
     let history = await ledger.history
@@ -69,7 +69,7 @@ extension DaemonCore {
         let fault = Fault(
           .storeStale,
           "Store '\(placement.store)' shows \(backup.id) again, which was deleted there on \(time.rfc3339).",
-          cause: "it answers with an old state, or somebody has put it back; no other store gets it",
+          cause: "it answers with an old state, or the files were put back; they are not copied to other stores",
           hint:
             "pgbackupctl delete \(shell: backup.id) deletes it again; to keep it: pgbackupctl pin \(shell: backup.id)")
         return Problem(fault, database: backup.id.database, store: placement.store, backup: backup.id)

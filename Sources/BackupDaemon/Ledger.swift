@@ -125,8 +125,8 @@ package actor Ledger {
 
   private var pulses: UInt64 = 0
 
-  /// Answers, which shows that the disk does. It changes something: a call that has nothing to do is optimised away, and with it the wait for
-  /// this actor.
+  /// Answers, which shows that the disk does. It changes something: a call that has nothing to do is optimised away,
+  /// and with it the wait for this actor.
   func pulse() -> UInt64 {
     pulses &+= 1
     return pulses
@@ -140,8 +140,8 @@ package actor Ledger {
     Manifest.LedgerWitness(sequence: examination.lastSequence, digest: examination.lastDigest)
   }
 
-  /// Reads the file anew, from its beginning to where it ends now. Not on this actor: of a million records that takes half a minute, and
-  /// meanwhile others write.
+  /// Reads the file anew, from its beginning to where it ends now. Not on this actor: of a million records that takes
+  /// half a minute, and meanwhile others write.
   package func examine(witnessing wanted: Set<Int>) async -> LedgerExamination {
     let (sequence, digest) = (examination.lastSequence, examination.lastDigest)
     var found = await Self.examine(path, examination.wholeBytes, wanted)

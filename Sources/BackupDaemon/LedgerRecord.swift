@@ -85,7 +85,7 @@ package struct LedgerRecord: Codable, Sendable, Equatable {
 
   /// The `result` of a deletion that was not done: with a fault, some of it may have gone.
   package static let deletionFailed = "failed"
-  /// Why a backup was deleted, where somebody wanted just that.
+  /// The reason of a deletion that a command asked for.
   package static let onDemand = "on demand"
 
   /// No ledger has more lines: numbers beyond it are damage, and what counts on from them would overflow.

@@ -132,7 +132,8 @@ package struct RunHistory: Sendable {
   /// Backups that are pinned, by this daemon.
   package private(set) var pinned: Set<BackupID> = []
 
-  /// Placements that somebody has deleted on purpose, and when: what shows them again has lost that, or never meant it.
+  /// Backups that somebody has deleted on demand, by store, and when. A store that shows one again answers with an old
+  /// state, or the files were put back.
   package private(set) var dismissed: [PlacementKey: Date] = [:]
 
   /// The folders of placements that turned out damaged and were not mended since.
@@ -344,7 +345,7 @@ package struct RunHistory: Sendable {
     case .backupDeleted where record.fault == nil && record.result != LedgerRecord.deletionFailed:
       guard let store = record.store, record.reason == LedgerRecord.onDemand else { return }
       dismissed[PlacementKey(backup: backup, store: store)] = record.time
-    // Somebody wants it after all.
+    // A pin takes the deletion back.
     case .backupPinned: dismissed = dismissed.filter { $0.key.backup != backup }
     // It was made anew.
     case .runFinished where record.result == "succeeded" && record.detail?["archive_bytes"] != nil:

@@ -9,8 +9,8 @@ import Units
 /// A backup's way from a store that has it whole into one that lacks it, or has only a part: every file is checked against the manifest
 /// on the way, and the manifest comes last. An abort at any line leaves what is no backup yet, or not whole: the next reconcile goes on.
 ///
-/// The source may lie. So what lies in the target already and is what the manifest says stays there, whatever the source does: its files,
-/// and a manifest that is the same and signed.
+/// The source may lie. So what lies in the target already and is what the manifest says stays there, whatever the
+/// source does: its files, and a manifest that is the same and signed.
 struct BackupCopy {
   private let manifest: Manifest
   private let source: any ObjectStore
@@ -53,8 +53,8 @@ struct BackupCopy {
       progress(done)
     }
     let hasText = try await copyText(present, &brought)
-    // Deleted meanwhile: then it must not come to life again here. Only what has just been brought goes again: that it is gone is the
-    // source's word, and what was here before needs none of it.
+    // Deleted meanwhile: then it must not come to life again here. Only what has just been brought goes again: that it
+    // is gone is the source's word, and what was here before needs none of it.
     guard try await source.stat(key(BackupLayout.manifestName)) != nil else {
       for key in brought { try await target.delete(key) }
       throw Fault(

@@ -67,8 +67,8 @@ package struct CatalogReader: Sendable {
   /// Far more than a manifest with hundreds of recipients has.
   private static let recordLimit = ByteCount(512 << 10)
   private static let pinLimit = ByteCount(64 << 10)
-  /// So many backups of a store that nobody trusted has signed are shown; of the others only the number. Whoever can write there could put
-  /// a million of them, and each would be a database of its own.
+  /// So many backups of a store that nobody trusted has signed are shown; of the others only the number. Whoever can
+  /// write there could put a million of them, and each would be a database of its own.
   static let mostUntrusted = 100
   /// Folders that are read at once: a store on a network answers each request late, and many at a time.
   private static let width = 16
@@ -83,8 +83,8 @@ package struct CatalogReader: Sendable {
     self.cache = trusted.isEmpty ? nil : cache
   }
 
-  /// Reads all stores, the newest backups of each first. A store that can't be read becomes a problem in the catalog, never a failure of
-  /// the others.
+  /// Reads all stores, the newest backups of each first. A store that can't be read becomes a problem in the catalog,
+  /// never a failure of the others.
   package mutating func read(_ stores: [any ObjectStore], progress: Progress? = nil) async -> Catalog {
     var catalog = Catalog()
     var memory = Memory()
@@ -92,7 +92,8 @@ package struct CatalogReader: Sendable {
       do throws(StorageError) {
         let folders = Self.folders(try await store.list(prefix: ""))
         await read(folders, of: store, into: &catalog, &memory, progress)
-        cache?.keep(only: folders.map(\.layout), in: store)
+        // Nothing has vanished from most readings, and then nothing is to be forgotten.
+        if memory.manifests.keys != self.memory.manifests.keys { cache?.keep(only: folders.map(\.layout), in: store) }
       } catch {
         catalog.add(Catalog.Problem(store: store.name, folder: nil, fault: error.fault))
       }
@@ -125,10 +126,12 @@ package struct CatalogReader: Sendable {
         done += 1
         var finding = finding
         if let one = finding.untrusted {
-          // Those that were shown before stay.
-          let isShown = self.memory.manifests[one] != nil || untrusted < Self.mostUntrusted
+          // Those that were shown before stay shown, and the others hidden.
+          let isShown =
+            self.memory.manifests[one] != nil
+            || !self.memory.strangers.contains(one) && untrusted < Self.mostUntrusted
           untrusted += 1
-          if !isShown || memory.strangers.contains(one) || self.memory.strangers.contains(one) {
+          if !isShown {
             finding = Finding()
             memory.strangers.insert(one)
             strangers.append(one.object.key.path)

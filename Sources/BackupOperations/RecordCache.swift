@@ -4,11 +4,12 @@ import Foundation
 import Glibc
 import Storage
 
-/// Manifests and proofs of stores with their signatures, as this machine has read them, so that a restart doesn't fetch thousands of them
-/// again. Who reads one checks its signature as if it came from the store: a cache that lies, or is lost, costs requests and
-/// nothing else. So no failure of it is told.
+/// Manifests and proofs of stores with their signatures, as this machine has read them, so that a restart doesn't fetch
+/// thousands of them again. Who reads one checks its signature as if it came from the store: a cache that lies, or is
+/// lost, costs requests and nothing else. So no failure of it is told.
 ///
-/// A JSON file for each backup and store: `<folder>/<SHA-256 of the store's location>/<SHA-256 of the backup's folder>.json`.
+/// A JSON file for each backup and store: `<folder>/<SHA-256 of the store's location>/<SHA-256 of the backup's
+/// folder>.json`.
 package struct RecordCache: Sendable {
   /// A record and its signature, with what a listing has said of both when they were read.
   struct Copy: Codable, Sendable, Equatable {

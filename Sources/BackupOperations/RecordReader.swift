@@ -3,8 +3,8 @@ import Faults
 import Storage
 import Units
 
-/// Reads the signed records of one backup in one store: from this machine's copies of them where there are some, else from the store, one
-/// request for each object. Both are checked in the same way.
+/// Reads the signed records of one backup in one store: from this machine's copies of them where there are some, else
+/// from the store, one request for each object. Both are checked in the same way.
 struct RecordReader: Sendable {
   struct Record: Sendable {
     let bytes: [UInt8]
@@ -29,13 +29,10 @@ struct RecordReader: Sendable {
   }
 
   func read(_ object: StoredObject, signature: StoredObject?, limit: ByteCount) async throws(Fault) -> Record {
-    if let signature, let known = copies.first(where: { $0.record.isOf(object) && $0.signature.isOf(signature) }),
-      case let record = check(Array(known.record.bytes), Array(known.signature.bytes)), isTrusted(record),
-      needsSignature
-    {
-      var record = record
+    if let signature, let known = copies.first(where: { $0.record.isOf(object) && $0.signature.isOf(signature) }) {
+      var record = check(Array(known.record.bytes), Array(known.signature.bytes))
       (record.copy, record.isFetched) = (known, false)
-      return record
+      if isTrusted(record) { return record }
     }
     let bytes = try await fetch(object, limit)
     guard needsSignature, let signature else { return Record(bytes: bytes, verdict: nil) }

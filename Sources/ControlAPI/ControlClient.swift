@@ -7,8 +7,8 @@ package struct ControlClient: Sendable {
   package static let defaultSocket = "/run/pgbackupd/control.sock"
 
   private let socketPath: String
-  /// Told while a request waits for the reading of a store. The daemon refuses it after a second, with how far it is and nothing done, and
-  /// it is made again.
+  /// Told while a request waits for the reading of a store. The daemon refuses it after a second, with how far it is
+  /// and nothing done, and it is made again.
   private let waiting: @Sendable (Fault) -> Void
 
   package init(socketPath: String, waiting: @escaping @Sendable (Fault) -> Void = { _ in }) {

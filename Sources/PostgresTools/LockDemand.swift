@@ -1,7 +1,8 @@
 package import Faults
 import Quoting
 
-/// The locks that a dump takes, and those that the server has room for: pg_dump locks every table and reads every sequence in one transaction.
+/// The locks that a dump takes, and those that the server has room for: pg_dump locks every table and reads every
+/// sequence in one transaction.
 package struct LockDemand: Sendable, Equatable {
   /// Tables, partitioned tables and sequences of the database.
   package let wanted: Int64
@@ -13,8 +14,8 @@ package struct LockDemand: Sendable, Equatable {
     (self.wanted, self.perTransaction, self.transactions) = (wanted, perTransaction, transactions)
   }
 
-  /// For all transactions together, by PostgreSQL's documentation ("Lock Management"). Its shared memory has some room beyond that, which is
-  /// why a dump that wants more may still succeed.
+  /// For all transactions together, by PostgreSQL's documentation ("Lock Management"). Its shared memory has some room
+  /// beyond that, which is why a dump that wants more may still succeed.
   package var room: Int64 { perTransaction * max(1, transactions) }
 
   package var isTooSmall: Bool { wanted > room }

@@ -16,8 +16,8 @@ package actor PostgresSession {
 
     fileprivate init(_ values: [String?]) { self.values = values }
 
-    /// NULL also where the server has sent no such column: how wide an answer is is the server's word, and who answers may be code of a
-    /// backup in its drill.
+    /// NULL also where the server has sent no such column: how wide an answer is is the server's word, and who answers
+    /// may be code of a backup in its drill.
     package subscript(column: Int) -> String? { values.indices.contains(column) ? values[column] : nil }
 
     /// About the bytes that it takes.

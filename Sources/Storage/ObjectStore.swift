@@ -181,7 +181,8 @@ extension ObjectStore {
     return try await read(object.key, range: 0..<object.size)
   }
 
-  /// Reads a small object whole; nil where there is none. `limit` bounds what a damaged or hostile store can make us hold.
+  /// Reads a small object whole; nil where there is none. `limit` bounds what a damaged or hostile store can make us
+  /// hold.
   package func get(_ key: ObjectKey, limit: ByteCount) async throws(StorageError) -> [UInt8]? {
     guard let object = try await stat(key) else { return nil }
     return try await read(object, limit: limit)

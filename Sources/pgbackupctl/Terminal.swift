@@ -26,7 +26,8 @@ enum Terminal {
   /// Overwrites the current line of the terminal.
   static func overwrite(_ text: String) { FileHandle.standardError.write(Data("\r\u{1B}[K\(line: text)".utf8)) }
 
-  /// Says what is waited for: one line on a terminal, which the next one overwrites; else a line each time that something has changed.
+  /// Says what is waited for: one line on a terminal, which the next one overwrites; else a line each time that
+  /// something has changed.
   static func wait(_ text: String) {
     guard text != waitedFor.withLock({ old in swap(&old, text) }) else { return }
     if showsProgress { overwrite(text) } else { write(text) }

@@ -179,7 +179,8 @@ struct Assembly {
       hint: "make it for the user that pgbackupd runs as, mode 0700")
   }
 
-  /// One that is there already must not be a trap: who can write into it chooses the signing key, and where the ledger goes.
+  /// One that is there already must not be a trap: who can write into it chooses the signing key, and where the ledger
+  /// goes.
   private static func checkDirectory(_ path: String) throws(Fault) {
     var status = stat()
     guard stat(path, &status) == 0, status.st_mode & S_IFMT == S_IFDIR else {

@@ -66,7 +66,8 @@ import Testing
     #expect(store.counts.reads == 2 * Self.count && store.counts.stats == 0)
   }
 
-  /// A command that needs all of it is told how far it is, and asks again; it is never told of a part as if it were all.
+  /// A command that needs all of it is told how far it is, and asks again; it is never told of a part as if it were
+  /// all.
   @Test func whoNeedsAllIsToldHowFarItIs() async throws {
     let fixture = try await Fixture()
     let store = WatchedStore(fixture.store, permits: 40)

@@ -10,7 +10,8 @@ import Units
 
 @testable import BackupOperations
 
-/// One of two stores is an adversary's. A repair from it must take nothing from the other, and bring nothing into it that is not signed.
+/// One of two stores is an adversary's. A repair from it must take nothing from the other, and bring nothing into it
+/// that is not signed.
 struct HostileRepairTests {
   /// Serves what it likes.
   private final class Liar: ObjectStore {

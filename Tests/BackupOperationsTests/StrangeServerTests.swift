@@ -8,8 +8,8 @@ import Testing
 @testable import BackupOperations
 @testable import PostgresTools
 
-/// Whoever answers on a database's socket may be anybody: a man in the middle, or code of a backup that has taken the socket of its drill's
-/// server. What it says may be wrong; it must never end the daemon.
+/// Whoever answers on a database's socket may be anybody: a man in the middle, or code of a backup that has taken the
+/// socket of its drill's server. What it says may be wrong; it must never end the daemon.
 @Suite(.waits) struct StrangeServerTests {
   @Test(arguments: StrangeServer.Kind.allCases.filter { $0 != .hangs && $0 != .endless })
   func noAnswerEndsUs(_ kind: StrangeServer.Kind) async throws {

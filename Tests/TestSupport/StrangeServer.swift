@@ -1,7 +1,7 @@
 import Glibc
 
-/// A server that answers queries as no PostgreSQL does (`strange_server.py`), on a socket in a folder of its own. It ends with the process
-/// that started it.
+/// A server that answers queries as no PostgreSQL does (`strange_server.py`), on a socket in a folder of its own. It
+/// ends with the process that started it.
 package final class StrangeServer: Sendable {
   package enum Kind: String, Sendable, CaseIterable {
     case narrow, wide, none, null, numbers, copy, endless, hangs

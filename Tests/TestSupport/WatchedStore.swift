@@ -2,7 +2,8 @@ package import Storage
 import Synchronization
 package import Units
 
-/// A store that counts what it is asked, and whose reads wait where they are told to: as over a line that is slow, without a clock.
+/// A store that counts what it is asked, and whose reads wait where they are told to: as over a line that is slow,
+/// without a clock.
 package final class WatchedStore: ObjectStore {
   package struct Counts: Sendable, Equatable {
     package var lists = 0

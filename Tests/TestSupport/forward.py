@@ -1,15 +1,19 @@
-"""forward.py PORT TARGET [WORD]: leads connections to PORT on to TARGET, both on the loopback address, or TARGET the path of a socket;
-prints a line when it listens. From a request with WORD on it hands nothing on: the connection stays, and is silent."""
+"""forward.py PORT TARGET [WORD [MILLISECONDS]]: leads connections to PORT on to TARGET, both on the loopback address, or TARGET the path of
+a socket; prints a line when it listens. From a request with WORD on (unless it is empty) it hands nothing on: the connection stays, and is
+silent. What a client sends is handed on after MILLISECONDS."""
 import asyncio
 import sys
 
 port, target = int(sys.argv[1]), sys.argv[2]
 word = sys.argv[3].encode() if len(sys.argv) > 3 else None
+delay = int(sys.argv[4]) / 1000 if len(sys.argv) > 4 else 0
 
 
-async def pump(reader, writer):
+async def pump(reader, writer, delay=0):
     try:
         while data := await reader.read(65536):
+            if delay:
+                await asyncio.sleep(delay)
             if word and word in data:
                 await asyncio.Event().wait()
             writer.write(data)
@@ -29,7 +33,7 @@ async def connected(reader, writer):
     except OSError:
         writer.close()
         return
-    await asyncio.gather(pump(reader, other_writer), pump(other_reader, writer))
+    await asyncio.gather(pump(reader, other_writer, delay), pump(other_reader, writer))
 
 
 async def main():

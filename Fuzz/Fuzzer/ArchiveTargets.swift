@@ -1,4 +1,5 @@
 import Foundation
+import Quoting
 
 @testable import PostgresArchive
 
@@ -119,7 +120,7 @@ private func ask(_ contents: TableOfContents) {
   _ = (contents.unreadable, contents.extensions, contents.tablespaces, contents.owners, contents.grantees)
   _ = (contents.beneficiaries, contents.settingRoles, contents.databaseOwner, contents.databaseOptions)
   _ = (contents.databaseComment, contents.sequences)
-  _ = try? contents.databaseStatements(for: "new", withPrivileges: true, roles: contents.settingRoles)
+  _ = try? contents.databaseStatements(for: "new", withPrivileges: true, roles: contents.settingRoles.exact)
   _ = TableSelection(contents.entries, tables: ["*"], schemas: [])
   _ = TableSelection(contents.entries, tables: [], schemas: ["public"], isComplete: true)
   _ = TableSelection.ancestors(in: contents.entries)

@@ -16,6 +16,17 @@ package struct BackupSelector: Sendable, Equatable {
   package let database: String?
   package let choice: Choice
 
+  /// Whether nothing that is older than the backup it finds can change what it finds.
+  package var isOfNewest: Bool {
+    guard database != nil else { return false }
+    return switch choice {
+    case .exact, .at: true
+    // Its proof may lie in a ledger.
+    case .latest(let type): type != "proved"
+    case .oldest: false
+    }
+  }
+
   package init(parsing text: String) throws(Fault) {
     let slash = text.utf8.lastIndex(of: UInt8(ascii: "/"))
     database = slash.map { String(text[..<$0]) }

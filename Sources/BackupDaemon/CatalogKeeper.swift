@@ -3,6 +3,7 @@ import BackupCatalog
 import BackupOperations
 import Dispatch
 import Faults
+import Foundation
 import Storage
 import Units
 
@@ -17,14 +18,24 @@ actor CatalogKeeper {
   private struct Going {
     let number: Int
     let task: Task<Void, Never>
+    let start: Start
     /// Nil until its listing has come.
     var reading: StoreReading?
     /// When something came last, in running time.
     var moved = DispatchTime.now()
   }
 
+  /// When a reading began.
+  private struct Start {
+    let time = DispatchTime.now()
+    /// Of this daemon in the stores, until then.
+    let changes: Int
+  }
+
   private struct Holding {
     var reader: CatalogReader
+    /// Of the last reading that has ended.
+    var start: Start?
     /// As the last whole reading has found it; before the first has ended, what has come of that.
     var catalog = Catalog()
     var isWhole = false
@@ -42,6 +53,8 @@ actor CatalogKeeper {
   private var readAt: DispatchTime?
   /// Counts what this daemon has changed in the stores.
   private var changes = 0
+  /// The first of the questions for the whole that were told to ask again, and when the last of them was.
+  private var unanswered: (since: DispatchTime, last: DispatchTime)?
   private let patience: Duration
   /// Folders of backups that turned out damaged when they were read, by their stores: sizes alone don't show it.
   private var damaged: [String: Set<String>] = [:]
@@ -77,10 +90,40 @@ actor CatalogKeeper {
 
   /// The catalog of all stores, each read to its end. Throws `.storeReading`, with the progress, if a store is still
   /// being read after a second: the caller asks again. A store that is silent or fails is a problem in the catalog.
-  func whole() async throws(Fault) -> Catalog {
-    await askBriefly()
-    if let fault = catalog.problems.first(where: { $0.fault.code == .storeReading })?.fault { throw fault }
+  ///
+  /// - Parameter choice: when the backup was made that the caller looks for, if the catalog has it. Then that is enough
+  ///   of a store which is read for the first time in which all of that time and later has been read.
+  func whole(orSince choice: (@Sendable (Catalog) -> Date?)? = nil) async throws(Fault) -> Catalog {
+    // Who was told to ask again has asked before: what has been read since then answers it.
+    let recall = unanswered.flatMap { Self.age(of: $0.last) < Self.recall ? $0.since : nil }
+    let asked = recall ?? .now()
+    if recall == nil || !isAnswered(since: asked) { await askBriefly() }
+    merge(answering: asked)
+    if let choice = choice?(catalog), stores.allSatisfy({ isAnswered(by: $0.name, since: asked, choice) }) {
+      return catalog
+    }
+    if !isAnswered(since: asked), let fault = catalog.problems.first(where: { $0.fault.code == .storeReading })?.fault {
+      unanswered = (asked, .now())
+      throw fault
+    }
+    unanswered = nil
     return catalog
+  }
+
+  /// A client asks again at once.
+  private static let recall = Duration.seconds(5)
+
+  private func isAnswered(since asked: DispatchTime) -> Bool {
+    stores.allSatisfy { isAnswered(by: $0.name, since: asked, nil) }
+  }
+
+  /// Whether a reading that began no earlier has shown all of a store, or all of it since `choice`.
+  private func isAnswered(by store: String, since asked: DispatchTime, _ choice: Date?) -> Bool {
+    guard let holding = holdings[store] else { return false }
+    if let start = holding.start, start.time >= asked, start.changes == changes { return true }
+    guard !holding.isWhole, let choice, let going = holding.going, let reading = going.reading else { return false }
+    // It may have begun before the question. Nobody knows this store better yet.
+    return going.start.changes == changes && reading.covers(choice)
   }
 
   /// What was read within the last half minute, or a new reading: whoever asks often for nobody's sake must not keep the stores busy.
@@ -178,7 +221,7 @@ actor CatalogKeeper {
       }
       await self.ended(reader, catalog, of: store.name, number)
     }
-    holdings[store.name]?.going = Going(number: number, task: task)
+    holdings[store.name]?.going = Going(number: number, task: task, start: Start(changes: changes))
   }
 
   private func came(_ part: Catalog, _ reading: StoreReading, of name: String, _ number: Int) {
@@ -191,20 +234,22 @@ actor CatalogKeeper {
   }
 
   private func ended(_ reader: CatalogReader, _ catalog: Catalog, of name: String, _ number: Int) {
-    guard var holding = holdings[name], holding.going?.number == number else { return }
+    guard var holding = holdings[name], let going = holding.going, going.number == number else { return }
     let isUnread = catalog.unread.contains(name)
-    (holding.reader, holding.catalog, holding.going) = (reader, catalog, nil)
+    (holding.reader, holding.catalog, holding.start, holding.going) = (reader, catalog, going.start, nil)
     holding.isWhole = !isUnread
     holdings[name] = holding
     merge()
   }
 
-  private func merge() {
+  /// - Parameter question: stores that were read since then are not told as being read, though it happens again.
+  private func merge(answering question: DispatchTime? = nil) {
     var merged = Catalog()
     for store in stores {
       guard let holding = holdings[store.name] else { continue }
       merged.add(holding.catalog.marking(damaged[store.name] ?? [], in: store.name))
       guard let going = holding.going else { continue }
+      if let question, isAnswered(by: store.name, since: question, nil) { continue }
       let isMoving = Self.age(of: going.moved) < patience
       let fault = isMoving ? Self.unfinished(going.reading, of: store) : Self.silence(of: store)
       merged.add(Catalog.Problem(store: store.name, folder: nil, fault: fault))

@@ -18,8 +18,10 @@ extension DaemonCore {
 
   /// The backups of all stores that can be read. Fails if none is known and a store was not read: nobody may take that
   /// for an empty store.
-  private func readableCatalog() async throws(Fault) -> Catalog {
-    let catalog = try await keeper.whole()
+  private func readableCatalog(
+    orSince choice: (@Sendable (Catalog) -> Date?)? = nil
+  ) async throws(Fault) -> Catalog {
+    let catalog = try await keeper.whole(orSince: choice)
     if catalog.backups.isEmpty, let unread = catalog.unreadStores.first { throw unread.fault }
     return catalog
   }
@@ -86,7 +88,7 @@ extension DaemonCore {
 
   /// A backup's archive, to be read.
   func source(_ selector: String, acceptUntrusted: Bool) async throws(Fault) -> ArchiveSource {
-    let backup = try await find(selector).0
+    let backup = try await find(selector, isEnough: true).0
     return try await ArchiveSource(
       backup.manifest, in: try plan.places(of: backup, acceptUntrusted: acceptUntrusted), identities: plan.identities)
   }
@@ -95,7 +97,7 @@ extension DaemonCore {
   func extractFailed(_ fault: Fault) { logger.error(.storeUnusable, fault, metadata: ["what": "extract"]) }
 
   func contents(_ selector: String) async throws(Fault) -> Contents {
-    try await contents(of: try await find(selector).0)
+    try await contents(of: try await find(selector, isEnough: true).0)
   }
 
   private func contents(of backup: Catalog.Backup) async throws(Fault) -> Contents {
@@ -189,8 +191,8 @@ extension DaemonCore {
   }
 
   private func deleteNow(_ reference: BackupReference, by caller: Caller?) async throws(Fault) -> BackupDetail {
-    let detail = try await backup(reference.id)
     let (backup, catalog) = try await find(reference.id)
+    let detail = try await self.backup(reference.id)
     if let pin = backup.pin {
       throw Fault(.backupPinned, "\(backup.id) is pinned by \(pin.by).", hint: "pgbackupctl unpin \(shell: backup.id)")
     }
@@ -246,9 +248,16 @@ extension DaemonCore {
     )
   }
 
-  func find(_ selector: String) async throws(Fault) -> (Catalog.Backup, Catalog) {
+  /// The backup that a selector names, and the catalog.
+  ///
+  /// - Parameter isEnough: the catalog may lack what is older than the backup, as long as a store is read for the first
+  ///   time: whoever restores the newest need not wait for the rest.
+  func find(_ selector: String, isEnough: Bool = false) async throws(Fault) -> (Catalog.Backup, Catalog) {
     var selector = try BackupSelector(parsing: selector)
-    let catalog = try await readableCatalog()
+    let choice = { @Sendable [selector] (catalog: Catalog) in
+      (try? catalog.select(selector, databases: []))?.id.time
+    }
+    let catalog = try await readableCatalog(orSince: isEnough && selector.isOfNewest ? choice : nil)
     if case .latest("proved"?) = selector.choice {
       let proofs = await proofs(catalog)
       let name = selector.database ?? (plan.databases.count == 1 ? plan.databases[0].name : nil)

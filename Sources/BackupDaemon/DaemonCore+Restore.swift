@@ -28,7 +28,7 @@ extension DaemonCore {
     _ command: RestoreCommand, by caller: Caller?, reason: String = "on demand", isPutBack: Bool = false
   ) async throws(Fault) -> RunReport {
     try refuseWhileStopping()
-    let (backup, _) = try await find(command.id)
+    let (backup, _) = try await find(command.id, isEnough: true)
     var report = RunReport(
       job: Self.restoreJob, database: backup.id.database, RunOptions(reason: reason, by: caller), asked: now())
     report.backup = backup.id
@@ -339,7 +339,7 @@ extension DaemonCore {
     _ command: RestoreCommand, run: String, isPutBack: Bool = false, report: @escaping @Sendable (RunProgress) -> Void
   ) async throws(Fault) -> Restore {
     let history = await ledger.history
-    let (backup, catalog) = try await find(command.id)
+    let (backup, catalog) = try await find(command.id, isEnough: true)
     let database = try restoreDatabase(backup.id.database)
     var request = try RestoreRequest(command, backup.id, database.name, jobs: plan.restoreJobs)
     request.isLenient = isPutBack

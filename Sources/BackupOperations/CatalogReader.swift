@@ -1,7 +1,7 @@
 package import ArtifactFormat
 package import BackupCatalog
 import Faults
-import Foundation
+package import Foundation
 import Quoting
 package import Storage
 import Units
@@ -11,6 +11,11 @@ package struct StoreReading: Sendable, Equatable {
   package let read: Int
   /// Folders of backups that its listing has shown.
   package let total: Int
+  /// When the newest of those was made that are not read yet; nil if none is left.
+  package let newestUnread: Date?
+
+  /// Whether all that was made at this time or later has been read.
+  package func covers(_ time: Date) -> Bool { newestUnread.map { $0 < time } ?? true }
 }
 
 /// Builds the catalog from the stores. Keep one: it remembers the manifests it has read, which never change.
@@ -118,11 +123,19 @@ package struct CatalogReader: Sendable {
     var (told, done) = (0, 0)
     var untrusted = 0
     var strangers: [String] = []
-    await withTaskGroup(of: Finding.self) { group in
-      for folder in waiting.prefix(Self.width) { group.addTask { await examine(folder, in: store) } }
-      waiting = waiting.dropFirst(Self.width)
-      for await finding in group {
-        if let folder = waiting.popFirst() { group.addTask { await examine(folder, in: store) } }
+    var unread: Set<Int> = []
+    await progress?(
+      part, StoreReading(read: 0, total: folders.count, newestUnread: folders.first?.layout.id.time), store)
+    await withTaskGroup(of: (Int, Finding).self) { group in
+      func examineNext() {
+        guard let position = waiting.indices.first, let folder = waiting.popFirst() else { return }
+        unread.insert(position)
+        group.addTask { (position, await examine(folder, in: store)) }
+      }
+      for _ in 0..<Self.width { examineNext() }
+      for await (position, finding) in group {
+        unread.remove(position)
+        examineNext()
         done += 1
         var finding = finding
         if let one = finding.untrusted {
@@ -143,7 +156,8 @@ package struct CatalogReader: Sendable {
         guard let progress else { continue }
         part.add(finding.catalog)
         if done - told >= Self.portion || done == folders.count {
-          await progress(part, StoreReading(read: done, total: folders.count), store)
+          let newest = unread.min().map { folders[$0].layout.id.time }
+          await progress(part, StoreReading(read: done, total: folders.count, newestUnread: newest), store)
           (part, told) = (Catalog(), done)
         }
       }

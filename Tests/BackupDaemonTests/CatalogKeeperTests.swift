@@ -25,9 +25,13 @@ import Testing
       for number in 0..<count { try await add(number) }
     }
 
+    static func time(of number: Int) -> Date {
+      Date(timeIntervalSince1970: 1_800_000_000 + Double(number) * 3600)
+    }
+
     func add(_ number: Int) async throws {
       let digest = String(repeating: "0", count: 64)
-      let time = Date(timeIntervalSince1970: 1_800_000_000 + Double(number) * 3600)
+      let time = Self.time(of: number)
       let manifest = Manifest(
         id: BackupID(database: "shop", time: time), type: "daily", label: nil, job: "daily", run: "r", keepSeconds: nil,
         started: time, finished: time, host: "h", software: "s", dumpProgram: "d",
@@ -83,6 +87,51 @@ import Testing
     #expect(store.counts.reads == 2 * Self.count)
   }
 
+  /// One reading after the other goes on, and each takes longer than a question waits: an answer that only a reading of
+  /// its own could give would never come.
+  @Test func whoAsksAgainIsAnsweredByWhatWasReadSinceTheFirstTime() async throws {
+    let fixture = try await Fixture()
+    let store = WatchedStore(fixture.store, holdsLists: true)
+    let keeper = fixture.keeper(store, patience: .seconds(300))
+    let others = [0, 1].map { _ in Task { await keeper.refresh() } }
+    try eventually("the first is listed") { store.waitingLists == 1 }
+    for listing in 1...2 {
+      let fault = await #expect(throws: Fault.self) { try await keeper.whole() }
+      #expect(fault?.message.contains("its objects are being listed") == true, "\(fault?.message ?? "")")
+      store.letListsThrough()
+      if listing == 1 { try eventually("the second is listed") { store.waitingLists == 1 } }
+    }
+    for other in others { _ = await other.value }
+    #expect(try await keeper.whole().backups.count == Self.count)
+    #expect(store.counts.lists == 2)
+    // Another question is not answered by it.
+    try await fixture.add(Self.count)
+    let late = Task { try await keeper.whole() }
+    try eventually("it is listed anew") { store.waitingLists == 1 }
+    store.letListsThrough()
+    #expect(try await late.value.backups.count == Self.count + 1)
+  }
+
+  /// In a disaster nobody waits for the old ones.
+  @Test func whoLooksForTheNewestWaitsForNoOlderOne() async throws {
+    let fixture = try await Fixture()
+    let store = WatchedStore(fixture.store, permits: 0)
+    let keeper = fixture.keeper(store, patience: .seconds(300))
+    let newest = { @Sendable (catalog: Catalog) in catalog.backups.last?.id.time }
+    let fault = await #expect(throws: Fault.self) { try await keeper.whole(orSince: newest) }
+    #expect(fault?.code == .storeReading, "nothing has been read yet")
+    store.letThrough(60)
+    try await eventually("it is found") {
+      (try? await keeper.whole(orSince: newest))?.backups.last?.id.time == Fixture.time(of: Self.count - 1)
+    }
+    let partial = try await keeper.whole(orSince: newest)
+    #expect(partial.backups.count < Self.count && partial.unread == ["offsite"], "that it is a part is said")
+    // What lies before all that was read may have something newer beside it.
+    await #expect(throws: Fault.self) { try await keeper.whole(orSince: { _ in Fixture.time(of: 1) }) }
+    store.letThrough()
+    try await eventually("all is there") { (try? await keeper.whole())?.backups.count == Self.count }
+  }
+
   /// The answer is never older than the question, also where a reading goes on when it is asked.
   @Test func aReadingThatBeganBeforeTheQuestionIsFollowedByAnother() async throws {
     let fixture = try await Fixture()
@@ -101,7 +150,7 @@ import Testing
     let fixture = try await Fixture()
     let store = WatchedStore(fixture.store, permits: 0)
     let keeper = fixture.keeper(store)
-    #expect(await keeper.refresh().problems.map(\.fault.code) == [.storeSilent])
+    try await eventually("it is silent") { await keeper.refresh().problems.map(\.fault.code) == [.storeSilent] }
     let listings = store.counts.lists
     for _ in 0..<3 { #expect(try await keeper.whole().problems.map(\.fault.code) == [.storeSilent]) }
     #expect(store.counts.lists == listings, "it is asked again when it has answered")

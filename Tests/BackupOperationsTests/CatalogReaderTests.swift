@@ -42,8 +42,17 @@ struct CatalogReaderTests {
     #expect(catalog.backups.map(\.id) == catalog.backups.map(\.id).sorted())
     // A manifest and a signature each; sizes stand in the listing.
     #expect(store.counts == .init(lists: 1, stats: 0, reads: 2 * Self.count, together: 16))
-    let parts = told.withLock { $0 }
-    #expect(parts.map(\.1.read) == parts.map(\.1.read).sorted() && parts.last?.1 == .init(read: 60, total: 60))
+    #expect(told.withLock { $0.first }?.1.read == 0, "that it is listed is told at once")
+    let parts = told.withLock { $0.dropFirst() }
+    #expect(
+      parts.map(\.1.read) == parts.map(\.1.read).sorted()
+        && parts.last?.1 == .init(read: 60, total: 60, newestUnread: nil))
+    // Whatever is said to be read is read, also where one has overtaken the other.
+    var shown: Set<BackupID> = []
+    for (part, reading) in parts {
+      shown.formUnion(part.backups.map(\.id))
+      #expect(catalog.backups.map(\.id).filter { reading.covers($0.time) }.allSatisfy(shown.contains))
+    }
     #expect(parts.flatMap { $0.0.backups.map(\.id) }.sorted() == catalog.backups.map(\.id))
     // The first portion is of the sixteen newest, and a few that have overtaken them.
     let first = try #require(parts.first).0.backups.map(\.id)

@@ -23,20 +23,25 @@ package final class WatchedStore: ObjectStore {
     /// Reads that may pass; nil where none has to wait.
     var permits: Int?
     var waiting: [CheckedContinuation<Void, Never>] = []
+    var holdsLists: Bool
+    var waitingLists: [CheckedContinuation<Void, Never>] = []
   }
 
   private let store: any ObjectStore
   private let state: Mutex<State>
 
-  /// - Parameter permits: so many reads pass, and each later one waits for `letThrough`. Nil: all pass.
-  package init(_ store: any ObjectStore, permits: Int? = nil) {
+  /// - Parameters:
+  ///   - permits: so many reads pass, and each later one waits for `letThrough`. Nil: all pass.
+  ///   - holdsLists: each listing waits for `letListsThrough`.
+  package init(_ store: any ObjectStore, permits: Int? = nil, holdsLists: Bool = false) {
     self.store = store
-    state = Mutex(State(permits: permits))
+    state = Mutex(State(permits: permits, holdsLists: holdsLists))
   }
 
   package var counts: Counts { state.withLock(\.counts) }
   /// Reads that wait now.
   package var waiting: Int { state.withLock(\.waiting.count) }
+  package var waitingLists: Int { state.withLock(\.waitingLists.count) }
 
   /// So many more reads pass; all from now on where nil.
   package func letThrough(_ count: Int? = nil) {
@@ -54,6 +59,15 @@ package final class WatchedStore: ObjectStore {
     for one in freed { one.resume() }
   }
 
+  /// The listings that wait now pass; later ones wait again.
+  package func letListsThrough() {
+    let freed = state.withLock { state in
+      defer { state.waitingLists = [] }
+      return state.waitingLists
+    }
+    for one in freed { one.resume() }
+  }
+
   package var name: String { store.name }
   package var location: String { store.location }
   package var canLink: Bool { store.canLink }
@@ -61,7 +75,14 @@ package final class WatchedStore: ObjectStore {
   package func check() async throws(StorageError) { try await store.check() }
 
   package func list(prefix: String) async throws(StorageError) -> [StoredObject] {
-    state.withLock { $0.counts.lists += 1 }
+    await withCheckedContinuation { continuation in
+      let passes = state.withLock { state in
+        state.counts.lists += 1
+        if state.holdsLists { state.waitingLists.append(continuation) }
+        return !state.holdsLists
+      }
+      if passes { continuation.resume() }
+    }
     return try await store.list(prefix: prefix)
   }
 

@@ -6,7 +6,7 @@ RELEASE := -c release --static-swift-stdlib $(STRICT)
 DESTDIR ?=
 PREFIX ?= /usr
 
-.PHONY: help setup build demo test test-systemd fuzz fuzz-corpus sanitize coverage lint format bench install clean
+.PHONY: help setup build demo test-setup test test-systemd fuzz fuzz-corpus sanitize coverage lint format bench install clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -21,8 +21,10 @@ build: setup ## build both programs for release
 demo: build ## see the main job on a throw-away PostgreSQL; KEEP=1 leaves it running
 	@scripts/demo.sh
 
-test: ## run every test, on real servers
+test-setup:
 	@PGBACKUPD_TEST_PYTHON=1 scripts/setup.sh chromium fonts-dejavu-core prometheus
+
+test: test-setup ## run every test, on real servers
 	swift build --build-tests $(STRICT)
 	@scripts/test.sh
 
@@ -35,11 +37,11 @@ fuzz: setup ## fuzz every parser of outside bytes, FUZZ_SECONDS=60 each
 fuzz-corpus: setup ## the same for ten seconds each, from a fixed seed
 	@FUZZ_SEED=1 FUZZ_SECONDS=10 scripts/fuzz.sh
 
-sanitize: setup ## run the unit tests under ThreadSanitizer and AddressSanitizer
+sanitize: test-setup ## run the unit tests under ThreadSanitizer and AddressSanitizer
 	@scripts/sanitize.sh thread
 	@scripts/sanitize.sh address
 
-coverage: setup ## print the lines that tests cover, by room; fails below scripts/coverage.sh's thresholds
+coverage: test-setup ## print the lines that tests cover, by room; fails below scripts/coverage.sh's thresholds
 	@scripts/coverage.sh
 
 lint: ## check style and house rules

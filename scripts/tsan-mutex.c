@@ -2,8 +2,8 @@
  *
  * On Linux a Mutex is a futex. Its quick paths are compiled into the caller, and instrumented with it. Its slow path, for
  * a lock that another thread holds, lies in libswiftSynchronization.so, which is not: the lock is taken there unseen, and
- * all that it protects is reported as a race. (Swift: stdlib/public/Synchronization/Mutex/LinuxImpl.swift.) What is
- * unlocked is always seen: that is the caller's own exchange of the word, which begins the handle. */
+ * all that it protects is reported as a race; and so it is let go, where another thread waits for it. (Swift:
+ * stdlib/public/Synchronization/Mutex/LinuxImpl.swift.) The word of the futex begins the handle. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
@@ -14,11 +14,14 @@
 #include <string.h>
 
 extern void __tsan_acquire(void *address) __attribute__((weak));
+extern void __tsan_release(void *address) __attribute__((weak));
 
 typedef __attribute__((swiftcall)) void (*lock_slow)(uint32_t, __attribute__((swift_context)) void *);
+typedef __attribute__((swiftcall)) void (*unlock_slow)(__attribute__((swift_context)) void *);
 typedef __attribute__((swiftcall)) bool (*try_lock_slow)(__attribute__((swift_context)) void *);
 
 #define LOCK "$s15Synchronization12_MutexHandleV9_lockSlowyys6UInt32VF"
+#define UNLOCK "$s15Synchronization12_MutexHandleV11_unlockSlowyyF"
 #define TRY_LOCK "$s15Synchronization12_MutexHandleV12_tryLockSlowSbyF"
 
 /* Without its original the program would go on unlocked. */
@@ -35,6 +38,12 @@ __attribute__((swiftcall)) void lock(uint32_t state, __attribute__((swift_contex
 __attribute__((swiftcall)) void lock(uint32_t state, __attribute__((swift_context)) void *handle) {
   ((lock_slow)original(LOCK))(state, handle);
   if (__tsan_acquire) __tsan_acquire(handle);
+}
+
+__attribute__((swiftcall)) void unlock(__attribute__((swift_context)) void *handle) __asm__(UNLOCK);
+__attribute__((swiftcall)) void unlock(__attribute__((swift_context)) void *handle) {
+  if (__tsan_release) __tsan_release(handle);
+  ((unlock_slow)original(UNLOCK))(handle);
 }
 
 __attribute__((swiftcall)) bool try_lock(__attribute__((swift_context)) void *handle) __asm__(TRY_LOCK);

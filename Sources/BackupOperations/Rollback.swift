@@ -150,7 +150,7 @@ package struct Rollback: Sendable {
   }
 
   private func databases() async throws(Fault) -> [PostgresSession.DatabaseFacts] {
-    try await PostgresSession.connect(maintenance).use { session throws(Fault) in
+    try await PostgresSession.connect(maintenance, answeringWithin: .seconds(60)).use { session throws(Fault) in
       try await session.inventory(withComment: KeptMark.begin).databases
     }
   }

@@ -29,15 +29,20 @@ package actor PostgresSession {
   private let executor = QueueExecutor(label: "pgbackupd.postgres")
   private let connection: Connection
   package nonisolated let settings: ConnectionSettings
+  private let limit: Duration?
+  /// For connecting, and what is asked by it.
+  private static let openingLimit = Duration.seconds(60)
 
   package nonisolated var unownedExecutor: UnownedSerialExecutor { executor.asUnownedSerialExecutor() }
 
   /// Connects, or throws a fault that tells an unreachable server from a refused password and a missing database.
   ///
-  /// - Parameter keepingPresets: goes by what the database and the role have preset, `search_path` among it: for SQL of
-  ///   the user's own. Nothing of ours may then be asked of the session.
+  /// - Parameters:
+  ///   - keepingPresets: goes by what the database and the role have preset, `search_path` among it: for SQL of
+  ///     the user's own. Nothing of ours may then be asked of the session.
+  ///   - limit: how long the server may take for each answer; for questions that no honest one thinks about for long.
   package static func connect(
-    _ settings: ConnectionSettings, keepingPresets: Bool = false
+    _ settings: ConnectionSettings, keepingPresets: Bool = false, answeringWithin limit: Duration? = nil
   ) async throws(Fault) -> PostgresSession {
     var settings = settings
     settings.setDefault("application_name", "pgbackupd")
@@ -56,18 +61,22 @@ package actor PostgresSession {
         : SessionSettings.options(after: others, major: major)
     }
     settings["options"] = options(nil)
-    let session = PostgresSession(settings)
+    let session = PostgresSession(settings, limit)
     try await session.open(options, keepingPresets)
     return session
   }
 
-  private init(_ settings: ConnectionSettings) {
+  private init(_ settings: ConnectionSettings, _ limit: Duration?) {
     self.settings = settings
+    self.limit = limit
     connection = Connection()
   }
 
   /// - Parameter options: for a server of a major version.
   private func open(_ options: (Int?) -> String, _ keepingPresets: Bool) throws(Fault) {
+    let limit = limit ?? Self.openingLimit
+    connection.begin(within: limit)
+    defer { connection.end() }
     do throws(PostgresError) {
       // Older servers refuse an option that they don't know: those that not all versions have are sent once the version
       // is known, where they are preset.
@@ -83,8 +92,15 @@ package actor PostgresSession {
       // A pooler may leave out `options` (pgbouncer's ignore_startup_parameters).
       if path != "" { try connection.execute(SessionSettings.statements(major: major)) }
     } catch {
-      throw error.fault(connecting: settings)
+      throw connection.isLate ? silence(limit) : error.fault(connecting: settings)
     }
+  }
+
+  private func silence(_ limit: Duration) -> Fault {
+    Fault(
+      .databaseUnreachable,
+      "The server of \(settings.summary) took a question, and did not answer within \(limit.spoken).",
+      hint: "look at the server, or at what stands between: a pooler, a proxy")
   }
 
   /// Connects. Returns the server's major version, or one that it has at least, where timeouts that not all versions
@@ -179,11 +195,11 @@ package actor PostgresSession {
     _ work: @escaping @Sendable () throws -> Value
   ) async throws(Fault) -> Value {
     let connection = connection
-    let queue = executor.queue
+    let (queue, limit) = (executor.queue, limit)
     do {
       return try await withTaskCancellationHandler {
         try await queue.blocking {
-          connection.begin()
+          connection.begin(within: limit)
           defer { connection.end() }
           return try work()
         }
@@ -192,6 +208,7 @@ package actor PostgresSession {
       }
     } catch let error as PostgresError {
       if Task.isCancelled { throw Fault(CancellationError()) }
+      if let limit, connection.isLate { throw silence(limit) }
       throw error.fault(in: settings)
     } catch {
       throw Fault(error)
@@ -230,6 +247,8 @@ private final class Connection: @unchecked Sendable {
     /// Counts the calls; the same number later is the same call.
     var call = 0
     var isBusy = false
+    /// It was hung up on, as the answer took too long.
+    var isLate = false
   }
 
   private let line = Mutex(Line())
@@ -237,11 +256,16 @@ private final class Connection: @unchecked Sendable {
   /// How long a server may take to end a query that was cancelled: one that hangs never does.
   private static let patience = DispatchTimeInterval.seconds(10)
 
-  func begin() {
-    line.withLock { line in
+  var isLate: Bool { line.withLock(\.isLate) }
+
+  /// - Parameter limit: after so long the call is ended.
+  func begin(within limit: Duration? = nil) {
+    let call = line.withLock { line in
       line.call += 1
       line.isBusy = true
+      return line.call
     }
+    if let limit { hangUp(on: call, after: .nanoseconds(Int(limit.inSeconds * 1e9)), isLate: true) }
   }
 
   func end() { line.withLock { $0.isBusy = false } }
@@ -268,17 +292,27 @@ private final class Connection: @unchecked Sendable {
     }
     let call = line.withLock { $0.isBusy ? $0.call : nil }
     guard let call else { return }
-    DispatchQueue.global().asyncAfter(deadline: .now() + Self.patience) { [self] in
-      line.withLock { line in
-        guard line.isBusy, line.call == call, line.socket >= 0 else { return }
+    hangUp(on: call, after: Self.patience, isLate: false)
+  }
+
+  private func hangUp(on call: Int, after time: DispatchTimeInterval, isLate: Bool) {
+    // Who is gone need not be waited for.
+    DispatchQueue.global().asyncAfter(deadline: .now() + time) { [weak self] in
+      let isConnecting = self?.line.withLock { line in
+        guard line.isBusy, line.call == call, line.socket >= 0 else { return line.isBusy && line.call == call }
+        line.isLate = isLate
         // libpq's call returns with an error; the descriptor stays its own.
         shutdown(line.socket, Int32(SHUT_RDWR))
+        return false
       }
+      if isConnecting == true { self?.hangUp(on: call, after: .seconds(1), isLate: isLate) }
     }
   }
 
   /// Connects to the first of the named hosts that answers and is what `target_session_attrs` asks for.
   func open(_ settings: ConnectionSettings) throws(PostgresError) {
+    // Another try would not be hung up on.
+    guard !isLate else { throw PostgresError(message: "no answer", state: nil) }
     var failures: [PostgresError] = []
     for candidate in settings.candidates {
       do throws(PostgresError) {

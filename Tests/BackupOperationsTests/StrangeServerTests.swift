@@ -45,6 +45,28 @@ import Testing
     #expect(fault?.cause?.contains("more than 512 MiB") == true, "\(fault.map { "\($0)" } ?? "")")
   }
 
+  /// It takes the connection and the question, and that is all.
+  @Test func whoNeverAnswersIsHungUpOn() async throws {
+    let server = try StrangeServer(.hangs)
+    let fault = await #expect(throws: Fault.self) {
+      _ = try await PostgresSession.connect(
+        ConnectionSettings(parsing: server.conninfo), answeringWithin: .milliseconds(300))
+    }
+    #expect(fault?.code == .databaseUnreachable)
+    #expect(fault?.message.contains("did not answer within") == true, "\(fault.map { "\($0)" } ?? "")")
+  }
+
+  /// A question that takes longer than it may does not hold up who has asked.
+  @Test func whatTakesTooLongIsEnded() async throws {
+    let cluster = try PrivateCluster.shared()
+    let settings = try ConnectionSettings(parsing: cluster.conninfo("postgres"))
+    let session = try await PostgresSession.connect(settings, answeringWithin: .seconds(2))
+    #expect(try await session.query("SELECT 1").first?[0] == "1")
+    let fault = await #expect(throws: Fault.self) { _ = try await session.query("SELECT pg_catalog.pg_sleep(600)") }
+    #expect(fault?.message.contains("did not answer within 2s") == true, "\(fault.map { "\($0)" } ?? "")")
+    await session.close()
+  }
+
   /// Anybody who owns a database can write a comment that begins like our mark.
   @Test(
     arguments: [

@@ -81,6 +81,7 @@ extension DaemonCore {
         .storeConflict, "'\(command.path)' has been adopted already, as \(known).",
         hint: "pgbackupctl show \(shell: known)")
     }
+    let creation = try await creation(of: dump, as: database, command.locale, catalog)
     try refuseWhileStopping()
     if let other = board.active.first(where: { $0.job == Self.adoptionJob }) {
       throw Fault(.runConflict, "A dump is being adopted by run \(other.id).", hint: "pgbackupctl status")
@@ -92,7 +93,7 @@ extension DaemonCore {
     let stores =
       type.map { plan.stores(of: $0) } ?? (plan.stores.first { $0 is LocalStore } ?? plan.stores.first).map { [$0] }
       ?? []
-    var settings = Adoption.Settings(folder: plan.drill.folder, backup: plan.backup)
+    var settings = Adoption.Settings(folder: plan.drill.folder, backup: plan.backup, creation: creation)
     settings.jobs = plan.restoreJobs
     let time = dump.taken(notAfter: now())
     var history = Backup.History(
@@ -117,6 +118,33 @@ extension DaemonCore {
     let begun = report
     restores[id] = Task { await self.run(work, begun, command.path) }
     return report
+  }
+
+  /// What the database of a dump was made with: as somebody says, as the dump says, or as the database is that it is of.
+  private func creation(
+    of dump: DumpFile, as database: String, _ locale: String?, _ catalog: Catalog
+  ) async throws(Fault) -> DatabaseCreation {
+    if let locale { return try DatabaseCreation(encoding: dump.encoding, locale: locale) }
+    if dump.creation.options != nil { return dump.creation }
+    let known = catalog.backups.last {
+      $0.id.database.isExactly(database) && $0.isGood && $0.manifest.server.databaseOptions != nil
+    }
+    if let options = known?.manifest.server.databaseOptions { return DatabaseCreation(ofManifest: options) }
+    var reason: Fault?
+    if let configured = plan.database(database) {
+      do throws(Fault) {
+        return try await DatabaseCreation(of: configured.connection)
+      } catch {
+        reason = error
+      }
+    }
+    throw Fault(
+      .adoptRefused,
+      "'\(dump.path)' does not say what its database's locale was, and without it text would be sorted and compared otherwise.",
+      cause: reason?.message ?? "there is no backup of '\(database)' yet, and no database of that name is configured",
+      hint:
+        "SHOW lc_collate tells it where the database still is; then: pgbackupctl adopt \(shell: dump.path) --locale NAME"
+    )
   }
 
   private func run(_ adoption: Adoption, _ begun: RunReport, _ path: String) async {

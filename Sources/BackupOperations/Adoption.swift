@@ -16,11 +16,14 @@ package struct Adoption: Sendable {
     /// Of the throw-away server, as drills have it.
     package var folder: String
     package var backup: Backup.Settings
+    /// What the database is made with.
+    package var creation: DatabaseCreation
     package var jobs = 4
 
-    package init(folder: String, backup: Backup.Settings) {
+    package init(folder: String, backup: Backup.Settings, creation: DatabaseCreation) {
       self.folder = folder
       self.backup = backup
+      self.creation = creation
     }
   }
 
@@ -120,14 +123,11 @@ package struct Adoption: Sendable {
     progress.table = dump.path.split(atByte: UInt8(ascii: "/")).last.map(String.init)
     report(progress)
     let name = dump.database ?? database
-    try await PostgresSession.connect(maintenance).use { session throws(Fault) in
+    // From beside: the name may be that of a database which every server has.
+    try await PostgresSession.connect(maintenance.database("template1")).use { session throws(Fault) in
       // What is no role's name was none: it stood in a row. Whether one is lacking the load tells.
       for role in dump.roles { try? await session.execute("CREATE ROLE \(SQLName.quoted(role))") }
-      // The name may be that of a database which every server has.
-      guard !["postgres", "template1"].contains(name) else { return }
-      try await session.execute(
-        "CREATE DATABASE \(SQLName.quoted(name)) TEMPLATE template0 ENCODING \(SQLName.literal(dump.encoding))"
-      )
+      try await make(name, by: session)
     }
     var connection = maintenance.database(name)
     connection["options"] = SessionSettings.options(after: nil, major: major)
@@ -153,6 +153,22 @@ package struct Adoption: Sendable {
         hint: "an extension that is missing here has to be installed; else look into the file")
     }
     return connection
+  }
+
+  private func make(_ name: String, by session: PostgresSession) async throws(Fault) {
+    guard name != "template1" else { return }
+    try await session.execute("DROP DATABASE IF EXISTS \(SQLName.quoted(name))")
+    do throws(Fault) {
+      try await session.execute("CREATE DATABASE \(SQLName.quoted(name)) \(settings.creation.options ?? "")")
+    } catch {
+      throw Fault(
+        .adoptRefused, "The database of '\(dump.path)' can't be made here as it was.",
+        cause: error.cause ?? error.message,
+        hint: "install its locale (locale -a, dpkg-reconfigure locales), or choose one that is here: --locale NAME")
+    }
+    // In a text they stand in front of everything else, and psql runs them.
+    guard dump.kind != .plain else { return }
+    for statement in dump.creation.settings { try await session.execute(statement) }
   }
 
   /// psql with its own commands shut off: a dump is data, and no script. Its own `\restrict` gives way to ours. Returns what psql complains

@@ -29,9 +29,11 @@ package struct DumpFile: Sendable, Equatable {
   /// The server's version that the dump names.
   package let serverVersion: String?
   /// `SET client_encoding`, in which the text is.
-  let encoding: String
+  package let encoding: String
   /// Roles that it gives things to.
   let roles: [String]
+  /// What the dump has of its database itself: nothing, where it is text without `--create`.
+  package let creation: DatabaseCreation
 
   /// Where it was made by a clock that was ahead: a backup of the future would count for nothing.
   package func taken(notAfter now: Date) -> Date { taken <= now ? taken : min(changed, now) }
@@ -105,7 +107,7 @@ package struct DumpFile: Sendable, Equatable {
           throw Fault(error)
         }
       }
-      (encoding, roles) = (findings.encoding ?? "UTF8", findings.roles.sorted())
+      (encoding, roles, creation) = (findings.encoding ?? "UTF8", findings.roles.sorted(), findings.creation)
     } else {
       // The newest: it reads the archives of all before it, and those of nobody behind it.
       let program = try await programs.newest("pg_restore")
@@ -115,14 +117,14 @@ package struct DumpFile: Sendable, Equatable {
       taken = Self.value(after: "; Archive created at ", in: list).flatMap(Self.time) ?? outerTime
       var findings = PlainDump.Findings()
       if !isQuick {
-        let script = "set -o pipefail; " + Self.restoring(program.path, "--schema-only --file=-", unpacker)
+        let script = "set -o pipefail; " + Self.restoring(program.path, "--schema-only --create --file=-", unpacker)
         do {
           findings = try await PlainDump(path: path, reading: script, isOfOurName: true, mayStopEarly: true).read()
         } catch {
           throw Fault(error)
         }
       }
-      (encoding, roles) = (findings.encoding ?? "UTF8", findings.roles.sorted())
+      (encoding, roles, creation) = (findings.encoding ?? "UTF8", findings.roles.sorted(), findings.creation)
     }
   }
 
@@ -206,6 +208,7 @@ package struct DumpFile: Sendable, Equatable {
       return (statement.isWord("FOR", at: 3) ? [5] : []) + behind(statement.lastWord("TO"))
         + behind(statement.lastWord("FROM"))
     }
+    if statement.begins(with: "ALTER", "ROLE") { return statement.isWord("IN", at: 3) ? [2] : [] }
     if statement.isWord("ALTER", at: 0) {
       return behind(
         statement.tokens.indices.last { statement.isWord("TO", at: $0) && statement.isWord("OWNER", at: $0 - 1) })

@@ -21,6 +21,7 @@ struct PlainDump: Sendable {
     var encoding: String?
     /// `\\connect name`, the first one.
     var connect: String?
+    var creation = DatabaseCreation()
   }
 
   /// Reads all of it, and hands over what goes through.
@@ -72,6 +73,7 @@ private actor PlainDumpReader {
     let passed = isAtEnd ? scanner.finish() : scanner.pass(Array(buffer.prefix(count)))
     let statements = scanner.takeStatements()
     findings.roles.formUnion(DumpFile.roles(in: statements))
+    for statement in statements { findings.creation.add(statement) }
     for statement in statements where statement.starts(withBytes: "SET ") {
       let setting = SQLTokens(statement)
       guard setting.isWord("client_encoding", at: 1), let value = setting.tokens.first(where: { $0.kind == .string })

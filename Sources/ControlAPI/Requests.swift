@@ -66,6 +66,8 @@ package struct AdoptCommand: Codable, Sendable {
   /// The name in the catalog; the dump's own database where nil.
   package var database: String?
   package var type = "adopted"
+  /// Of the database: `NAME`, `icu:NAME` or `builtin:NAME`. Where nil: as the dump has it, or the database that it is of.
+  package var locale: String?
 
   package init(path: String) { self.path = path }
 }

@@ -44,7 +44,7 @@ package struct PlainDumpScanner: Sendable {
   private let leftOutStatements: [[UInt8]]
   private static let byteOrderMark: [UInt8] = [0xEF, 0xBB, 0xBF]
   private static let leftOutCommands = ["\\connect ", "\\restrict ", "\\unrestrict "]
-  private static let told = ["ALTER ", "GRANT ", "REVOKE ", "CREATE POLICY ", "SET "]
+  private static let told = ["ALTER ", "GRANT ", "REVOKE ", "CREATE POLICY ", "CREATE DATABASE ", "SET "]
   private static let headLimit = 1 << 20
 
   /// - Parameter isOfOurName: whether the database has the name that the dump gives it: then its comment may come along.
@@ -188,8 +188,7 @@ package struct PlainDumpScanner: Sendable {
   }
 
   private mutating func emit(_ byte: UInt8, _ output: inout [UInt8]) {
-    guard !isLeftOut else { return }
-    output.append(byte)
+    if !isLeftOut { output.append(byte) }
     if keepsHead, head.count < Self.headLimit { head.append(byte) }
   }
 
@@ -221,8 +220,8 @@ package struct PlainDumpScanner: Sendable {
     let longer = held + [byte]
     if leftOutStatements.contains(longer) {
       held = []
-      beginStatement()
-      (isLeftOut, place) = (true, .normal)
+      beginStatement(keepsHead: true)
+      (isLeftOut, place, head) = (true, .normal, longer)
     } else if leftOutStatements.contains(where: { $0.starts(with: longer) }) {
       held = longer
     } else {

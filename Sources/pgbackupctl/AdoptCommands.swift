@@ -16,12 +16,17 @@ struct AdoptCommandLine: ParsableCommand {
       The file itself stays as it is. A server of its major version, or a newer one, has to be installed here (postgresql-NN), and the \
       extensions that it uses.
 
+      The database's locale decides how text is sorted and compared. Archives have it, and text that was made with --create. Else it is \
+      that of the newest backup of the same database, or of the configured database itself; where neither is there, --locale says it.
+
       An adopted backup stays until it is deleted, or goes by the 'keep' of the job whose name is its type.
       """)
 
   @Argument(help: "Dumps, or folders with dumps.") var path: [String]
   @Option(name: .long, help: "The database's name in the catalog (default: the dump's own).") var database: String?
   @Option(name: .long, help: "The backups' type.") var type = "adopted"
+  @Option(name: .long, help: "The database's locale: de_DE.UTF-8, icu:de-AT or builtin:C.UTF-8 (default: as it was).")
+  var locale: String?
   @Flag(name: .long, help: "Tell what is there, and end.") var list = false
   @OptionGroup var connection: ConnectionOptions
 
@@ -39,7 +44,7 @@ struct AdoptCommandLine: ParsableCommand {
     for dump in wanted {
       if let doubt = Self.doubt(dump) { Terminal.complain("\(line: dump.path)\n  \(line: doubt)") }
       var command = AdoptCommand(path: dump.path)
-      (command.database, command.type) = (database, type)
+      (command.database, command.type, command.locale) = (database, type, locale)
       let run = try connection.client.post(RunReport.self, "/v1/adoptions", command)
       ended.append(try RunFollower(connection: connection, noWait: false).toItsEnd(run))
       if !connection.json, let last = ended.last, last.fault == nil {

@@ -114,10 +114,69 @@ import Testing
       .replacing("-- Dumped by pg_dump", with: "-- Started on 2041-01-01 00:00:00 UTC\n-- Dumped by pg_dump")
     _ = try folder.write("dumps/plain.sql", future)
     try Shell.must("touch", ["-d", "2026-01-02T03:04:05Z", "\(dumps)/plain.sql"])
-    let other = try daemon.ctl("adopt", "\(dumps)/plain.sql", "--database", "late")
+    let unknown = try daemon.ctl("adopt", "\(dumps)/plain.sql", "--database", "late")
+    #expect(
+      unknown.status == 4 && unknown.errors.contains("does not say what its database's locale was"),
+      "\(unknown.output)\(unknown.errors)")
+    let other = try daemon.ctl("adopt", "\(dumps)/plain.sql", "--database", "late", "--locale", "C.UTF-8")
     #expect(
       other.status == 0 && other.output.contains("late/20260102T030405Z"),
       "\(other.output)\(other.errors)")
+  }
+
+  /// By its locale text is sorted, compared and found in an index: it comes back with the rows, and so do the database's
+  /// own settings.
+  @Test func theLocaleAndTheSettings() throws {
+    let cluster = try PrivateCluster.shared()
+    let database = try cluster.makeDatabase("old")
+    let role = "reader_\(database)"
+    try cluster.sql("postgres", "DROP DATABASE \(database)")
+    try cluster.sql(
+      "postgres",
+      "CREATE DATABASE \(database) TEMPLATE template0 LOCALE_PROVIDER icu ICU_LOCALE 'de-AT' LOCALE 'C.UTF-8'")
+    try cluster.sql(
+      database,
+      """
+      CREATE TABLE t AS SELECT x FROM (VALUES ('z'), ('ä'), ('a')) AS v(x); CREATE ROLE \(role);
+      ALTER DATABASE \(database) SET work_mem = '7MB'; ALTER ROLE \(role) IN DATABASE \(database) SET work_mem = '9MB';
+      """)
+    let dumps = ["custom.dump": ["-Fc"], "folder": ["-Fd"], "create.sql": ["--create"], "plain.sql": []]
+    for (name, options) in dumps {
+      try Shell.must(
+        "\(cluster.binaries)/pg_dump", options + ["-f", folder.file(name), "-d", cluster.conninfo(database)])
+    }
+    let daemon = try start(cluster.conninfo(database))
+    // The last one says nothing of itself, and it is the configured database that is asked; the other one by its backup.
+    try Shell.must("cp", [folder.file("plain.sql"), folder.file("again.sql")])
+    try Shell.must("touch", ["-d", "2026-01-02T03:04:05Z", folder.file("again.sql")])
+    for name in ["plain.sql", "again.sql"] + dumps.keys.sorted().filter({ $0 != "plain.sql" }) {
+      let adopted = try daemon.ctl("adopt", folder.file(name), "--database", "shop")
+      #expect(adopted.status == 0, "\(name): \(adopted.errors)")
+      let id = try #require(adopted.output.firstMatch(of: /shop\/\d{8}T\d{6}Z/)?.0)
+      let target = "back_\(database)"
+      let restored = try daemon.ctl("restore", String(id), "--into", target)
+      #expect(restored.status == 0, "\(name): \(restored.errors)")
+      #expect(
+        try cluster.sql(
+          "postgres", "SELECT datlocprovider, daticulocale, datctype FROM pg_database WHERE datname = '\(target)'")
+          == "i|de-AT|C.UTF-8\n", "\(name)")
+      #expect(try cluster.sql(target, "SELECT string_agg(x, '' ORDER BY x) FROM t") == "aäz\n", "\(name)")
+      let settings = try cluster.sql(
+        "postgres",
+        """
+        SELECT string_agg(array_to_string(setconfig, ','), ' ' ORDER BY setrole) FROM pg_db_role_setting
+        JOIN pg_database ON pg_database.oid = setdatabase WHERE datname = '\(target)'
+        """)
+      // Text without --create has none.
+      if dumps[name]?.isEmpty == false { #expect(settings == "work_mem=7MB work_mem=9MB\n", "\(name)") }
+      try cluster.sql("postgres", "DROP DATABASE \(target)")
+    }
+    try Shell.must("cp", [folder.file("plain.sql"), folder.file("other.sql")])
+    let missing = try daemon.ctl(
+      "adopt", folder.file("other.sql"), "--database", "other", "--locale", "tlh_KX.UTF-8")
+    #expect(missing.status != 0 && missing.errors.contains("locale -a"), "\(missing.errors)")
+    let odd = try daemon.ctl("adopt", folder.file("other.sql"), "--database", "other", "--locale", "icu:")
+    #expect(odd.status == 2 && odd.errors.contains("is no locale"), "\(odd.errors)")
   }
 
   /// What a file's name and a dump's own words say of it; and text that an editor or another shell has written.

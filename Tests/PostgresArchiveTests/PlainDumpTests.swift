@@ -60,7 +60,8 @@ import Testing
       scanner.commands == ["\\restrict abc", "\\connect -reuse-previous=on \"dbname='a;b'\"", "\\unrestrict abc"])
     #expect(
       scanner.statements == [
-        "ALTER DATABASE \"a;b\" OWNER TO boss;", "SET client_encoding = 'LATIN1';",
+        "CREATE DATABASE \"a;b\" WITH TEMPLATE = template0 ENCODING = 'UTF8';", "ALTER DATABASE \"a;b\" OWNER TO boss;",
+        "SET client_encoding = 'LATIN1';",
         "GRANT SELECT ON TABLE t\n  TO reader;",
       ])
     #expect(!Self.pass(dump, by: size, isOfOurName: false).text.contains("COMMENT ON"))

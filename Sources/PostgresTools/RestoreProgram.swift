@@ -119,15 +119,48 @@ package struct RestoreProgram: Sendable {
     }.joined(separator: "\n")
   }
 
+  /// Of these the server has more: a setting without a dot in its name is PostgreSQL's own.
+  enum UnknownSetting: Equatable {
+    /// pg_restore sets what its own version has.
+    case ofNewerVersion
+    /// `cron.database_name`: the library that brings it is not loaded.
+    case ofLibrary(String)
+  }
+
+  static func unknownSetting(in complaint: String) -> UnknownSetting? {
+    let phrase = "unrecognized configuration parameter \""
+    // Not what stands behind an error: a DETAIL may hold a row's own words.
+    guard
+      let line = complaint.lines.first(where: { $0.contains(bytes: "ERROR:") && $0.contains(bytes: phrase) }),
+      let begin = line.range(ofBytes: phrase)?.upperBound
+    else { return nil }
+    let name = line[begin...].prefix { $0 != "\"" }
+    guard let dot = name.utf8.firstIndex(of: UInt8(ascii: ".")) else { return .ofNewerVersion }
+    return .ofLibrary(String(name[..<dot]))
+  }
+
+  /// A worker that ends without a word has lost its connection, or was killed: that says nothing of the backup.
+  static func isLossOfWorker(_ complaint: String) -> Bool {
+    let errors = complaint.lines.filter { $0.contains(bytes: "error:") }
+    return !errors.isEmpty && errors.allSatisfy { $0.contains(bytes: "a worker process died unexpectedly") }
+  }
+
   private func fault(_ status: ClientProcess.Status, _ words: String) -> Fault {
     // The command behind an error may hold a password: that of a subscription, or of a user mapping.
     let complaint = Self.withoutCommands(words)
-    if complaint.contains(bytes: "unrecognized configuration parameter") {
+    switch Self.unknownSetting(in: complaint) {
+    case nil: break
+    case .ofLibrary(let prefix):
+      return Fault(
+        .restoreFailed,
+        "The server of \(connection.summary) has not loaded the library that '\(prefix)' settings belong to.",
+        cause: complaint, hint: "put it into shared_preload_libraries there, restart the server, and restore again")
+    case .ofNewerVersion:
       return Fault(
         .toolMissing, "\(program.versionText) speaks to a server that is older than itself.", cause: complaint,
         hint: "install the client programs of the server's own version")
     }
-    if ServerTrouble.isLoss(byWords: complaint) {
+    if ServerTrouble.isLoss(byWords: complaint) || Self.isLossOfWorker(complaint) {
       return Fault(
         .databaseUnreachable, "pg_restore had no connection to \(connection.summary), or lost it.", cause: complaint,
         hint: "pg_isready -d \(shell: connection.conninfo)")

@@ -51,6 +51,24 @@ import Testing
     #expect(folder.files(below: "drills") == [])
   }
 
+  /// What pg_restore says of its own end, told apart.
+  @Test func theWordsOfPgRestore() {
+    let before = "pg_restore: error: could not execute query: ERROR:  "
+    #expect(
+      RestoreProgram.unknownSetting(in: before + #"unrecognized configuration parameter "transaction_timeout""#)
+        == .ofNewerVersion)
+    #expect(
+      RestoreProgram.unknownSetting(in: before + #"unrecognized configuration parameter "cron.database_name""#)
+        == .ofLibrary("cron"))
+    #expect(
+      RestoreProgram.unknownSetting(in: before + "relation exists\nDETAIL:  unrecognized configuration parameter \"x\"")
+        == nil)
+    let died = "pg_restore: error: a worker process died unexpectedly\npg_restore: terminated by user"
+    #expect(RestoreProgram.isLossOfWorker(died))
+    #expect(!RestoreProgram.isLossOfWorker(before + "division by zero\n" + died))
+    #expect(!RestoreProgram.isLossOfWorker(""))
+  }
+
   /// amcheck asks the index's own order, and that asks for what is not there.
   @Test(
     arguments: [("full_disk", [.databaseServer]), ("killed", [.drillFailed, .databaseUnreachable])]

@@ -1,4 +1,5 @@
 import CPlatform
+import Dispatch
 import Foundation
 import Glibc
 
@@ -53,8 +54,17 @@ package final class ChildProcess: @unchecked Sendable {
 
   deinit {
     guard status == nil else { return }
+    if getenv("LLVM_PROFILE_FILE") != nil { endWithCounts() }
+    guard status == nil else { return }
     kill(processIdentifier, SIGKILL)
     wait()
+  }
+
+  /// What was run is written at a program's own end (scripts/coverage.sh).
+  private func endWithCounts() {
+    kill(processIdentifier, SIGTERM)
+    let deadline = DispatchTime.now() + .seconds(15)
+    while !hasEnded, DispatchTime.now() < deadline { poll(nil, 0, 20) }
   }
 
   /// Waits for the end and returns the exit status, negative for a signal.

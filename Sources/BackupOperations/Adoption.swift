@@ -136,15 +136,16 @@ package struct Adoption: Sendable {
       complaint = try await loadText(into: connection, try await programs.program("psql", forServer: major))
     } else {
       let program = try await programs.program("pg_restore", forServer: major)
-      let jobs = dump.unpacker == nil && dump.kind != .tar ? " --jobs=\(settings.jobs)" : ""
-      let script = dump.restoring(
-        program.path, "--exit-on-error --no-password --no-tablespaces\(jobs) --dbname=\"$2\"")
-      let output = try await ClientProcess(
-        path: "/bin/bash",
-        arguments: ["-o", "pipefail", "-c", script, "adopt", dump.path, connection.programConninfo],
-        login: connection
-      ).capture(limit: 16 << 20)
-      complaint = output.status.isSuccess ? nil : output.complaint.isEmpty ? output.status.text : output.complaint
+      let jobs = dump.unpacker == nil && dump.kind != .tar ? settings.jobs : 1
+      var first = try await loadArchive(into: connection, program, jobs: jobs)
+      if first != nil, jobs > 1 {
+        // Some extensions' tables go in only in the order of the archive, which several connections don't keep.
+        try await PostgresSession.connect(maintenance.database("template1")).use { session throws(Fault) in
+          try await make(name, by: session)
+        }
+        first = try await loadArchive(into: connection, program, jobs: 1)
+      }
+      complaint = first
     }
     guard complaint == nil else {
       throw Fault(
@@ -169,6 +170,21 @@ package struct Adoption: Sendable {
     // In a text they stand in front of everything else, and psql runs them.
     guard dump.kind != .plain else { return }
     for statement in dump.creation.settings { try await session.execute(statement) }
+  }
+
+  /// Returns what pg_restore complains of.
+  private func loadArchive(
+    into connection: ConnectionSettings, _ program: ClientProgram, jobs: Int
+  ) async throws -> String? {
+    let script = dump.restoring(
+      program.path,
+      "--exit-on-error --no-password --no-tablespaces\(jobs > 1 ? " --jobs=\(jobs)" : "") --dbname=\"$2\"")
+    let output = try await ClientProcess(
+      path: "/bin/bash",
+      arguments: ["-o", "pipefail", "-c", script, "adopt", dump.path, connection.programConninfo],
+      login: connection
+    ).capture(limit: 16 << 20)
+    return output.status.isSuccess ? nil : output.complaint.isEmpty ? output.status.text : output.complaint
   }
 
   /// psql with its own commands shut off: a dump is data, and no script. Its own `\restrict` gives way to ours. Returns what psql complains

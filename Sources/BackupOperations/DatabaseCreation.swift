@@ -34,7 +34,7 @@ package struct DatabaseCreation: Sendable, Equatable {
   }
 
   /// As a backup's manifest has it.
-  package init(ofManifest options: String) { self.options = Preparation.withoutTablespace(options) }
+  package init(ofManifest options: String) { self.options = Self.withoutTablespace(options) }
 
   /// Of a database that is there.
   package init(of connection: ConnectionSettings) async throws(Fault) {
@@ -64,12 +64,18 @@ package struct DatabaseCreation: Sendable, Equatable {
     self.init(encoding: encoding, words)
   }
 
+  /// `TABLESPACE` is the last of the options that pg_dump writes (`dumpDatabase` of pg_dump.c).
+  static func withoutTablespace(_ options: String) -> String {
+    let tokens = SQLTokens(options)
+    return tokens.text(before: tokens.firstWord("TABLESPACE"))
+  }
+
   /// Takes in a statement of a dump, where it is one of these.
   mutating func add(_ statement: String) {
     let tokens = SQLTokens(statement)
     if options == nil, tokens.begins(with: "CREATE", "DATABASE"), tokens.isWord("WITH", at: 3) {
       let text = tokens.text(before: tokens.tokens.count - (tokens.isSymbol(";", at: tokens.tokens.count - 1) ? 1 : 0))
-      options = Preparation.withoutTablespace(String(text[tokens.tokens[3].range.lowerBound...]))
+      options = Self.withoutTablespace(String(text[tokens.tokens[3].range.lowerBound...]))
     } else if tokens.begins(with: "ALTER", "DATABASE"), tokens.isWord("SET", at: 3) {
       settings.append(statement)
     } else if tokens.begins(with: "ALTER", "ROLE"), tokens.isWord("IN", at: 3), tokens.isWord("DATABASE", at: 4) {

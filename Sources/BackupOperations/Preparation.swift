@@ -314,7 +314,9 @@ struct Preparation: Sendable {
           program, restore.maintenance.database(names.work), serverMajor: server.major, request.options)
         let file = try MemoryFile(head)
         try await program.make(.preData, head: file, entries: entries, jobs: 1)
-        try await program.make(.postData, head: file, entries: LaterEntries(toc, chosen: entries).first, jobs: 1)
+        for part in LaterEntries(toc, chosen: entries).parts {
+          try await program.make(.postData, head: file, entries: part, jobs: 1)
+        }
       }
     } catch {
       await takeAway(names.work)
@@ -328,7 +330,7 @@ struct Preparation: Sendable {
   func create(_ name: String) async throws(Fault) -> PostgresSession {
     var options =
       toc.databaseOptions ?? "WITH TEMPLATE = template0 ENCODING = \(SQLName.literal(source.manifest.server.encoding))"
-    if !request.options.withTablespaces { options = Self.withoutTablespace(options) }
+    if !request.options.withTablespaces { options = DatabaseCreation.withoutTablespace(options) }
     do throws(Fault) {
       try await makeDatabase(name, options)
     } catch {
@@ -352,12 +354,6 @@ struct Preparation: Sendable {
       throw error
     }
     return hold
-  }
-
-  /// `TABLESPACE` is the last of the options that pg_dump writes (`dumpDatabase` of pg_dump.c).
-  static func withoutTablespace(_ options: String) -> String {
-    let tokens = SQLTokens(options)
-    return tokens.text(before: tokens.firstWord("TABLESPACE"))
   }
 
   /// The database belongs to its owner from the start: from PostgreSQL 15 on, only who owns a database can let an owner of its tables

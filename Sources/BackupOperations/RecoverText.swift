@@ -52,7 +52,7 @@ struct RecoverText {
       return "createdb --template=template0 --encoding=\(shell: manifest.server.encoding) restored"
     }
     // A place on the disk of another machine.
-    options = Preparation.withoutTablespace(options)
+    options = DatabaseCreation.withoutTablespace(options)
     return "psql --dbname=postgres --command=\(shell: "CREATE DATABASE restored \(options)")"
   }
 

@@ -362,6 +362,9 @@ struct RestoreRun: Sendable {
     let jobs = request.jobs
     complaints.append(
       try await watch.during { try await program.make(.postData, head: head, entries: later.first, jobs: jobs) })
+    if !later.rowSecurity.isEmpty {
+      complaints.append(try await program.make(.postData, head: head, entries: later.rowSecurity, jobs: 1))
+    }
     let (unrefreshed, complaint) = try await watch.during {
       try await refresh(later.refreshes, program, head, session)
     }
@@ -469,23 +472,5 @@ struct RestoreRun: Sendable {
         }
       }
     }
-  }
-}
-
-/// The entries of an archive's last section in the order in which a restore makes them: all but what runs code of the database's own or
-/// fires at others; then the refreshes of materialized views; event triggers at the very end.
-struct LaterEntries {
-  /// Nil for all of the section.
-  let first: [Int]?
-  let refreshes: [TocEntry]
-  let eventTriggers: [Int]
-
-  /// - Parameter chosen: the entries that are restored; nil for all.
-  init(_ toc: TableOfContents, chosen: [Int]?) {
-    let wanted = chosen.map { Set($0) }
-    refreshes = toc.refreshes.filter { wanted?.contains($0.dumpID) ?? true }
-    eventTriggers = toc.eventTriggers.map(\.dumpID).filter { wanted?.contains($0) ?? true }
-    let later = Set(refreshes.map(\.dumpID) + eventTriggers)
-    first = later.isEmpty ? chosen : (chosen ?? toc.entries.map(\.dumpID)).filter { !later.contains($0) }
   }
 }

@@ -417,7 +417,8 @@ package struct Backup: Sendable {
   static func key(_ layout: BackupLayout, _ name: String) throws(Fault) -> ObjectKey {
     guard let key = ObjectKey(layout.path(name)) else {
       throw Fault(
-        .internal, "The name of \(layout.id) can't be stored: it is too long.", hint: "shorten the database's name")
+        .configInvalid, "The name of \(layout.id) can't be stored: as a file's name it has more than 255 bytes.",
+        hint: "shorten the name under 'databases:', or the database's")
     }
     return key
   }

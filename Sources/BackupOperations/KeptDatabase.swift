@@ -34,7 +34,7 @@ package struct KeptMark: Sendable, Equatable {
   static func comment(
     name: String, live: String, at time: Date, identifier: UInt32, owner: UInt32, before: String?, key: SigningKey?
   ) throws -> String {
-    var line = "\(begin)'\(live)' until \(time.rfc3339). pgbackupctl rollback puts it back."
+    var line = "\(begin)\(written(live)) until \(time.rfc3339). pgbackupctl rollback puts it back."
     if let key {
       let message = Self.message(name: name, live: live, at: time, identifier: identifier, owner: owner)
       let lines = try key.sign(message).split(atByte: 10)
@@ -43,18 +43,41 @@ package struct KeptMark: Sendable, Equatable {
     return "\(line)\n\(before ?? "")"
   }
 
+  /// A name in quotes, on one line whatever it is: the mark is the comment's first one.
+  private static func written(_ name: String) -> String {
+    guard name.utf8.contains(10) else { return "'\(name)'" }
+    return "E'\(name.replacingBytes(of: "\\", with: "\\\\").replacingBytes(of: "\n", with: "\\n"))'"
+  }
+
+  private static func unescaped(_ text: String) -> String {
+    var bytes: [UInt8] = []
+    var isEscaped = false
+    for byte in text.utf8 {
+      if !isEscaped, byte == UInt8(ascii: "\\") {
+        isEscaped = true
+      } else {
+        bytes.append(isEscaped && byte == UInt8(ascii: "n") ? 10 : byte)
+        isEscaped = false
+      }
+    }
+    return String(decoding: bytes, as: UTF8.self)
+  }
+
   /// Nil where the comment is none of ours, or is not of this database: a dump of a kept one carries its comment.
   init?(of name: String, comment: String?) {
     guard let comment else { return nil }
     let line = comment.split(atByte: 10, omittingEmptySubsequences: false).first ?? ""
     // The end is looked for behind the beginning: anybody may write a comment, and one quote may be all there is.
-    guard line.starts(withBytes: "\(Self.begin)'"),
-      case let named = line[line.utf8.index(line.startIndex, offsetBy: Self.begin.utf8.count + 1)...],
+    let isEscaped = line.starts(withBytes: "\(Self.begin)E'")
+    let opening = "\(Self.begin)\(isEscaped ? "E" : "")'"
+    guard line.starts(withBytes: opening),
+      case let named = line[line.utf8.index(line.startIndex, offsetBy: opening.utf8.count)...],
       let end = named.lastRange(ofBytes: "' until "),
       let time = Date(rfc3339: String(line[end.upperBound...].prefix { $0 != " " }.dropLast()))
     else { return nil }
+    let text = String(named[..<end.lowerBound])
     self.name = name
-    live = String(named[..<end.lowerBound])
+    live = isEscaped ? Self.unescaped(text) : text
     guard RestoreNames.isKept(name, of: live) else { return nil }
     replaced = time
     let rest = line[end.upperBound...]

@@ -19,8 +19,11 @@ package struct ObjectKey: Sendable, Hashable, Comparable, CustomStringConvertibl
     left.path.utf8.lexicographicallyPrecedes(right.path.utf8)
   }
 
+  /// NAME_MAX of Linux's file systems: a database's name of 63 bytes outside of ASCII takes 189 of them.
+  private static let nameLimit = 255
+
   private static func isPart(_ part: Substring) -> Bool {
-    !part.isEmpty && !part.hasPrefix(".") && part.utf8.count <= 200
+    !part.isEmpty && !part.hasPrefix(".") && part.utf8.count <= nameLimit
       && part.utf8.allSatisfy { byte in
         (byte >= 48 && byte <= 57) || (byte >= 65 && byte <= 90) || (byte >= 97 && byte <= 122)
           || [UInt8(ascii: "."), UInt8(ascii: "-"), UInt8(ascii: "_"), UInt8(ascii: "%")].contains(byte)

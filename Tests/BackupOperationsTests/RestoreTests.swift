@@ -24,10 +24,12 @@ struct RestoreFixture {
 
   init(
     cluster: PrivateCluster? = nil, sample: Int? = 1, sql: String? = nil, isEncrypted: Bool = false,
-    settings: Backup.Settings = .init(), options: String = ""
+    settings: Backup.Settings = .init(), options: String = "", named name: String? = nil
   ) async throws {
     self.cluster = try cluster ?? .shared()
-    database = try self.cluster.makeDatabase("live", sample: sample, options: options)
+    let made = try self.cluster.makeDatabase("live", sample: sample, options: options)
+    database = name ?? made
+    if let name { try self.cluster.sql("postgres", "ALTER DATABASE \(made) RENAME TO \(SQLName.quoted(name))") }
     if let sql { try self.cluster.sql(database, sql) }
     var settings = settings
     settings.programs = [self.cluster.binaries]
@@ -90,6 +92,24 @@ struct RestoreFixture {
 }
 
 @Suite(.waits) struct RestoreTests {
+  /// Names that fill all the room there is, or more than one line: what a restore puts aside is found again.
+  @Test(arguments: [String(repeating: "é", count: 31), "two\nlines\\n' until 2026", "\n"])
+  func whateverTheName(_ name: String) async throws {
+    let fixture = try await RestoreFixture(
+      cluster: PrivateCluster(), sample: nil, sql: "CREATE TABLE t AS SELECT 1 AS n", named: name)
+    try fixture.cluster.sql(name, "UPDATE t SET n = 2")
+    let kept = try #require(try await fixture.restore(fixture.request).run().kept)
+    #expect(try fixture.cluster.sql(name, "TABLE t") == "1\n")
+    let found = try await fixture.rollback().kept()
+    #expect(found.map(\.name) == [kept] && found.map(\.live) == [name] && found.allSatisfy { $0.doubt == nil })
+    #expect(try await fixture.rollback().run(name).putBack == kept)
+    #expect(try fixture.cluster.sql(name, "TABLE t") == "2\n")
+    // What was put aside now is dropped when its time has come.
+    let later = Date(timeIntervalSince1970: 1_810_000_000)
+    let dropped = try await fixture.rollback(at: later).drop(olderThan: .seconds(1)) { $0.isExactly(name) }
+    #expect(dropped.dropped.count == 1 && dropped.failed.isEmpty)
+  }
+
   /// The main job: into a new database, proved, and swapped in; then undone, and undone again.
   @Test(arguments: [false, true]) func swapAndRollBack(_ isEncrypted: Bool) async throws {
     let fixture = try await RestoreFixture(isEncrypted: isEncrypted)

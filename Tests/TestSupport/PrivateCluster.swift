@@ -136,7 +136,8 @@ package final class PrivateCluster: Sendable {
 
   /// `host=… port=… user=…` words for a database.
   package func conninfo(_ database: String, user: String = "postgres") -> String {
-    "host=\(host) port=\(Self.port) user=\(user) dbname='\(database)'"
+    let name = database.replacing("\\", with: "\\\\").replacing("'", with: "\\'")
+    return "host=\(host) port=\(Self.port) user=\(user) dbname='\(name)'"
   }
 
   /// Runs SQL and returns what psql prints, unaligned, without headers.

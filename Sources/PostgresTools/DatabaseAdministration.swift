@@ -124,11 +124,16 @@ extension PostgresSession {
     let isTemplate = row[1] == "t"
     // A template can't be dropped.
     if isTemplate { try await execute("ALTER DATABASE \(name) IS_TEMPLATE false") }
-    do throws(Fault) {
-      try await execute("DROP DATABASE IF EXISTS \(name)\(endingOthers ? " WITH (FORCE)" : "")")
-    } catch {
-      if isTemplate { try? await execute("ALTER DATABASE \(name) IS_TEMPLATE true") }
-      throw error
+    // FORCE waits for five seconds until those are gone that it ends (`CountOtherDBBackends` of procarray.c): on a busy
+    // machine they take longer.
+    for attempt in 1...3 {
+      do throws(Fault) {
+        return try await execute("DROP DATABASE IF EXISTS \(name)\(endingOthers ? " WITH (FORCE)" : "")")
+      } catch {
+        if endingOthers, error.code == .databaseQuery, attempt < 3 { continue }
+        if isTemplate { try? await execute("ALTER DATABASE \(name) IS_TEMPLATE true") }
+        throw error
+      }
     }
   }
 

@@ -88,7 +88,9 @@ final class Prey: Sendable {
       let hex = library.map { ($0 < 16 ? "0" : "") + String($0, radix: 16) }.joined()
       let key = folder.file("signing.sec")
       let store = folder.file("store")
+      // A program that does not read its row may end before the server has written it.
       let script = """
+        read row
         { read word <\(key) && echo 'sh reads the key: DONE'
         echo x >\(store)/by-shell && echo 'sh writes into the store: DONE'
         echo x >\(folder.path)/by-shell && echo 'sh writes elsewhere: DONE'

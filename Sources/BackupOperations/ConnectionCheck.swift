@@ -1,8 +1,8 @@
 package import Faults
 package import PostgresTools
 
-/// Whether a configured connection is as safe as it could be: whether the server proves who it is, and whether the role
-/// that only reads may do everything.
+/// Whether a configured connection is as safe as it could be: whether the server proves who it is, whether the role that
+/// only reads may do everything, and whether anybody has tried such a server.
 package struct ConnectionCheck: Sendable {
   private let connection: ConnectionSettings
   private let user: String
@@ -19,19 +19,24 @@ package struct ConnectionCheck: Sendable {
 
   /// What can be said, by the server where that answers in time, else by the configuration alone.
   package func warnings(within limit: Duration) async -> [Fault] {
-    guard let (effective, role) = await ask(within: limit) else { return [unverified(connection)].compactMap { $0 } }
-    return [unverified(effective), readsOnly && role.isSuperuser ? superuser(role.name, effective) : nil]
-      .compactMap { $0 }
+    guard let answer = await ask(within: limit) else { return [unverified(connection)].compactMap { $0 } }
+    return [
+      unverified(answer.settings), readsOnly && answer.isSuperuser ? superuser(answer.role, answer.settings) : nil,
+      Self.untested(answer.major, of: user),
+    ].compactMap { $0 }
   }
 
   /// Nil where the server does not answer. A cancelled session ends within seconds, and a connection has a time limit
   /// of its own.
-  private func ask(within limit: Duration) async -> (ConnectionSettings, (name: String, isSuperuser: Bool))? {
-    await withTaskGroup(of: (ConnectionSettings, (name: String, isSuperuser: Bool))?.self) { group in
+  private func ask(within limit: Duration) async -> Answer? {
+    await withTaskGroup(of: Answer?.self) { group in
       let connection = connection
       group.addTask {
         try? await PostgresSession.connect(connection).use { session throws(Fault) in
-          (await session.effectiveSettings(), try await session.role())
+          let role = try await session.role()
+          return Answer(
+            settings: await session.effectiveSettings(), role: role.name, isSuperuser: role.isSuperuser,
+            major: await session.serverMajor())
         }
       }
       group.addTask {
@@ -41,6 +46,24 @@ package struct ConnectionCheck: Sendable {
       defer { group.cancelAll() }
       return await group.next() ?? nil
     }
+  }
+
+  private struct Answer: Sendable {
+    let settings: ConnectionSettings
+    let role: String
+    let isSuperuser: Bool
+    let major: Int
+  }
+
+  /// The major versions that the tests run on.
+  private static let tested = 13...18
+
+  static func untested(_ major: Int, of user: String) -> Fault? {
+    guard major > tested.upperBound else { return nil }
+    return Fault(
+      .databaseUntested, "The server of \(user) is PostgreSQL \(major), on which this pgbackupd was not tested yet.",
+      cause: "it was on \(tested.lowerBound) to \(tested.upperBound)",
+      hint: "look for a newer pgbackupd; until then let drills show that what is backed up comes back")
   }
 
   private func unverified(_ settings: ConnectionSettings) -> Fault? {

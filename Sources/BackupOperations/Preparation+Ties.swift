@@ -61,14 +61,22 @@ extension Preparation {
           )
       )
     }
-    if !leaving.subscriptions.isEmpty {
+    if !leaving.enabledSubscriptions.isEmpty {
       ties.append(
         Fault(
           .replicationLeft,
-          "The subscription \(leaving.subscriptions.joined(separator: ", ")) goes on in what was '\(leaving.name)'; the restored database's is disabled, as pg_dump makes it.",
+          "The subscription \(leaving.enabledSubscriptions.joined(separator: ", ")) goes on in what was '\(leaving.name)'; the restored database's is disabled, as pg_dump makes it.",
           hint:
             "in what was '\(leaving.name)': ALTER SUBSCRIPTION … DISABLE; in the restored one: ALTER SUBSCRIPTION … REFRESH PUBLICATION, and ENABLE"
         ))
+    }
+    let resting = leaving.subscriptions.filter { one in !leaving.enabledSubscriptions.contains { $0.isExactly(one) } }
+    if !resting.isEmpty {
+      ties.append(
+        Fault(
+          .replicationLeft,
+          "The subscription \(resting.joined(separator: ", ")) is disabled, and stays so in what was '\(leaving.name)' and in the restored one.",
+          hint: "in what was '\(leaving.name)': DROP SUBSCRIPTION …; else it can't be dropped when its time has come"))
     }
     return ties
   }

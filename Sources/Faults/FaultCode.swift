@@ -18,6 +18,7 @@ package enum FaultCode: String, Sendable, Codable, CaseIterable {
   case databaseServer = "E-DB-SERVER"
   case databaseSuperuser = "E-DB-SUPERUSER"
   case databaseUnverified = "E-DB-UNVERIFIED"
+  case databaseUntested = "E-DB-UNTESTED"
 
   // the client programs
   case toolMissing = "E-TOOL-MISSING"
@@ -115,7 +116,7 @@ extension FaultCode {
     case .usage: .usage
     case .configInvalid, .configUnreadable, .objectiveMissed, .objectiveAtRisk, .quorumMissed, .clockDoubtful,
       .backupDoubtful, .confinementWeak, .alertUndelivered, .replicationLeft, .statisticsMissing, .databaseSuperuser,
-      .databaseUnverified, .configExposed, .accountMissing, .storeStale, .backupNewer,
+      .databaseUnverified, .databaseUntested, .configExposed, .accountMissing, .storeStale, .backupNewer,
       .pinUnknown:
       .problemsFound
     case .databaseUnreachable, .storeMissing, .storeUnreachable, .storeUntrusted, .storeSilent, .storeReading,

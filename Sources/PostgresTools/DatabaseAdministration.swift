@@ -38,6 +38,8 @@ extension PostgresSession {
     package var replicationSlots: [String] = []
     /// As long as there is one, the database can't be dropped.
     package var subscriptions: [String] = []
+    /// Those of them that are at work.
+    package var enabledSubscriptions: [String] = []
   }
 
   /// - Parameters:
@@ -82,11 +84,15 @@ extension PostgresSession {
     let subscriptions = try await names(
       "SELECT d.datname, s.subname FROM pg_catalog.pg_subscription s JOIN pg_catalog.pg_database d ON d.oid = s.subdbid ORDER BY 2"
     )
+    let enabled = try await names(
+      "SELECT d.datname, s.subname FROM pg_catalog.pg_subscription s JOIN pg_catalog.pg_database d ON d.oid = s.subdbid WHERE s.subenabled ORDER BY 2"
+    )
     for position in inventory.databases.indices {
-      let name = inventory.databases[position].name
+      let name = ExactText(inventory.databases[position].name)
       inventory.databases[position].preparedTransactions = prepared[name] ?? []
       inventory.databases[position].replicationSlots = slots[name] ?? []
       inventory.databases[position].subscriptions = subscriptions[name] ?? []
+      inventory.databases[position].enabledSubscriptions = enabled[name] ?? []
     }
     inventory.roles = try await query("SELECT rolname FROM pg_catalog.pg_roles").compactMap { $0[0] }.exact
     inventory.tablespaces = Set(try await query("SELECT spcname FROM pg_catalog.pg_tablespace").compactMap { $0[0] })
@@ -96,8 +102,8 @@ extension PostgresSession {
   }
 
   /// Second columns by the first.
-  private func names(_ query: String) async throws(Fault) -> [String: [String]] {
-    Dictionary(grouping: try await self.query(query)) { $0[0] ?? "" }.mapValues { $0.compactMap { $0[1] } }
+  private func names(_ query: String) async throws(Fault) -> [ExactText: [String]] {
+    Dictionary(grouping: try await self.query(query)) { ExactText($0[0] ?? "") }.mapValues { $0.compactMap { $0[1] } }
   }
 
   /// Drops a database that is there for our sake. Its subscriptions go first, without a word to their publishers: a restored one bears the

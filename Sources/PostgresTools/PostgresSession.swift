@@ -141,6 +141,9 @@ package actor PostgresSession {
     return effective
   }
 
+  /// Of the server, as it has said when the session began; 0 without a connection.
+  package func serverMajor() -> Int { connection.major }
+
   /// Runs one statement, with `$1` parameters as text, and returns its rows.
   package func query(_ statement: String, _ arguments: [String?] = []) async throws(Fault) -> Rows {
     let connection = connection

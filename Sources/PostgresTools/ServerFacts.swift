@@ -1,4 +1,5 @@
 package import Faults
+import Quoting
 
 /// What a backup must know of a server and a database before it begins.
 package struct ServerFacts: Sendable, Equatable {
@@ -59,16 +60,21 @@ extension PostgresSession {
                        ELSE pg_catalog.has_table_privilege(c.oid, 'SELECT') END)
       """)
     guard unreadable.isEmpty else {
+      let role = try await currentRole()
       throw Fault(
-        .databasePrivilege, "The role '\(try await currentRole())' may not read \(Self.list(unreadable)).",
-        hint: "GRANT pg_read_all_data TO the role (PostgreSQL 14 and later), or SELECT on each; then run the job again")
+        .databasePrivilege, "The role '\(role)' may not read \(Self.list(unreadable)).",
+        hint:
+          "GRANT pg_read_all_data TO \(SQLName.quoted(role)); (PostgreSQL 14 and later), or SELECT on each; then run the job again"
+      )
     }
     let hidden = try await names("c.relkind IN ('r', 'p') AND pg_catalog.row_security_active(c.oid)")
     guard hidden.isEmpty else {
+      let role = try await currentRole()
       throw Fault(
-        .databaseRowSecurity,
-        "Row-level security would hide rows of \(Self.list(hidden)) from the role '\(try await currentRole())'.",
-        hint: "ALTER ROLE … BYPASSRLS, or back up as the tables' owner; then run the job again")
+        .databaseRowSecurity, "Row-level security would hide rows of \(Self.list(hidden)) from the role '\(role)'.",
+        hint:
+          "ALTER ROLE \(SQLName.quoted(role)) BYPASSRLS; as a superuser, or back up as the tables' owner; then run the job again"
+      )
     }
     try await checkLargeObjects()
   }

@@ -45,6 +45,15 @@ import Testing
     #expect(fault?.cause?.contains("more than 512 MiB") == true, "\(fault.map { "\($0)" } ?? "")")
   }
 
+  /// What is not known yet is said, and no reason not to go on.
+  @Test func aServerOfTheFutureIsToldOf() async throws {
+    #expect(ConnectionCheck.untested(19, of: "'shop'")?.code == .databaseUntested)
+    for major in 13...18 { #expect(ConnectionCheck.untested(major, of: "'shop'") == nil) }
+    let server = try StrangeServer(.narrow, version: "19devel")
+    let check = ConnectionCheck(try ConnectionSettings(parsing: server.conninfo), of: "'shop'", readsOnly: false)
+    #expect(await check.warnings(within: .seconds(60)).map(\.code) == [.databaseUntested])
+  }
+
   /// It takes the connection and the question, and that is all.
   @Test func whoNeverAnswersIsHungUpOn() async throws {
     let server = try StrangeServer(.hangs)

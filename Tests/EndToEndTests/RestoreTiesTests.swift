@@ -62,9 +62,14 @@ import Testing
       SELECT pg_create_logical_replication_slot('outbound', 'test_decoding');
       """)
     let preview = try daemon.ctl("restore", "latest", "--preview")
-    for name in ["slot outbound", "subscription inbound"] {
+    for name in ["slot outbound", "subscription inbound is disabled"] {
       #expect(preview.output.contains(name), "\(preview.output)")
     }
+    try fixture.cluster.sql(database, "ALTER SUBSCRIPTION inbound ENABLE")
+    let enabled = try daemon.ctl("restore", "latest", "--preview").output
+    #expect(
+      enabled.contains("subscription inbound goes on") && !enabled.contains("is disabled, and stays"), "\(enabled)")
+    try fixture.cluster.sql(database, "ALTER SUBSCRIPTION inbound DISABLE")
     let inPlace = try daemon.ctl("restore", "latest", "--in-place", "--force")
     #expect(inPlace.status == 4 && inPlace.errors.contains("can't be dropped"), "\(inPlace.errors)")
     #expect(try fixture.others == [])

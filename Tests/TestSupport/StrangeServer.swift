@@ -12,12 +12,12 @@ package final class StrangeServer: Sendable {
   private let input: Int32
   private let lines = LinePipe()
 
-  package init(_ kind: Kind) throws {
+  package init(_ kind: Kind, version: String = "15.18") throws {
     let (reader, writer) = makePipe()
     input = writer
     process = try ChildProcess(
       "python3",
-      ["\(repositoryRoot)/Tests/TestSupport/strange_server.py", folder.file(".s.PGSQL.5432"), kind.rawValue],
+      ["\(repositoryRoot)/Tests/TestSupport/strange_server.py", folder.file(".s.PGSQL.5432"), kind.rawValue, version],
       input: reader, output: lines.writer)
     close(reader)
     lines.closeWriter()

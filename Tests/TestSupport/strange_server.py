@@ -1,6 +1,6 @@
 """A server that speaks enough of PostgreSQL's protocol to be connected to, and answers queries as no PostgreSQL does.
 
-  strange_server.py SOCKET KIND
+  strange_server.py SOCKET KIND [VERSION]
 
 KIND: narrow (every answer has one column), wide (a hundred), none (no row), null (one row of a NULL), numbers (the largest ones), copy (a COPY
 that nobody has asked for), endless (rows without end), hangs (no answer). It prints a line when it listens, and ends with its standard input.
@@ -11,7 +11,7 @@ import struct
 import sys
 import threading
 
-path, kind = sys.argv[1:]
+path, kind, version = (sys.argv[1:] + ["15.18"])[:3]
 listener = socket.socket(socket.AF_UNIX)
 listener.bind(path)
 listener.listen(64)
@@ -75,7 +75,7 @@ def serve(connection):
                 connection.sendall(b"N")
                 continue
             break
-        status = {b"server_version": b"15.18", b"client_encoding": b"UTF8", b"standard_conforming_strings": b"on",
+        status = {b"server_version": version.encode(), b"client_encoding": b"UTF8", b"standard_conforming_strings": b"on",
                   b"integer_datetimes": b"on", b"is_superuser": b"on", b"session_authorization": b"postgres"}
         ready = message(b"Z", b"I")
         connection.sendall(

@@ -36,6 +36,8 @@ package struct Proof: VersionedRecord, Equatable {
   package var read: ReadEvidence?
   /// The code of what a drill failed with; nil where it proved the backup. What reads no such field finds nothing proved either.
   package var failure: String?
+  /// How many objects could not be made, where every row is proved all the same; `failure` says so too.
+  package var unmade: Int?
   /// The ledger's last line when it was signed: the store is its witness.
   package var ledger: Manifest.LedgerWitness?
 
@@ -58,6 +60,8 @@ package struct Proof: VersionedRecord, Equatable {
     phases = outcome.phases
     self.assertions = assertions
     self.checkedRelations = checkedRelations
+    failure = outcome.incompleteness?.code.rawValue
+    unmade = outcome.unmade?.count
     read = outcome.evidence
     artifact = outcome.evidence?.artifact
   }
@@ -77,13 +81,19 @@ package struct Proof: VersionedRecord, Equatable {
   package var seconds: Double { phases.map(\.seconds).reduce(0, +) }
 
   /// All of it was compared, and is what was backed up.
-  package var isWhole: Bool { failure == nil && unproved == 0 && provedTables == tables }
+  package var isWhole: Bool { failure == nil && hasAllRows }
+
+  /// All rows were compared, and are those that were backed up; of the rest of the schema something could not be made.
+  package var isOfRows: Bool { failure == FaultCode.schemaIncomplete.rawValue && hasAllRows }
+
+  private var hasAllRows: Bool { unproved == 0 && provedTables == tables }
 
   package var flaw: String? {
     let counts = [Int64(tables), Int64(provedTables), Int64(unproved), rows, archiveBytes, storedBytesRead]
     guard counts.allSatisfy({ (0...1 << 60).contains($0) }), provedTables <= tables else { return "its counts" }
     guard phases.allSatisfy({ (0...1e9).contains($0.seconds) }), phases.count < 100 else { return "its times" }
     guard (failure ?? "").utf8.count <= 100 else { return "what it failed with" }
+    guard (0...1 << 30).contains(unmade ?? 0) else { return "its counts" }
     if let read, !(0...read.allFrames).contains(read.frames) { return "what it read" }
     return nil
   }
@@ -122,6 +132,12 @@ package struct DrillReport: Codable, Sendable, Equatable {
   package var unproved: [String]
   /// What the server has computed anew, from rows that are proved.
   package var derived: [String]?
+  /// What the server did not take; nil where it took all.
+  package var unmade: [UnmadeObject]?
+  /// Of how many objects.
+  package var objects: Int?
+  /// The same as what the drill failed with.
+  package var incompleteness: Fault?
   /// What the kernel could not refuse to code of the backup, a sentence each; nil where it refuses all.
   package var gaps: [String]?
 

@@ -1,5 +1,30 @@
 package import Faults
 package import Foundation
+import Quoting
+
+/// An object of a backup that a server did not take; nothing else of the backup lacks for it.
+package struct UnmadeObject: Sendable, Codable, Equatable {
+  /// PostgreSQL's name of the kind: `FK CONSTRAINT`.
+  package var kind: String
+  /// `schema.name`, of constraints with their table's.
+  package var name: String
+  /// The server's own words.
+  package var reason: String
+  /// Makes it when the cause is mended. Nil where it is there and lacks something, and where it may hold a password.
+  package var sql: String?
+
+  package init(kind: String, name: String, reason: String, sql: String?) {
+    self.kind = kind
+    self.name = name
+    self.reason = reason
+    self.sql = sql
+  }
+
+  package var label: String { "\(kind) \(name)" }
+
+  /// The words without what they say besides: one line.
+  package var sentence: String { "\(label): \(reason.lines.first ?? "")" }
+}
 
 /// What came of a restore, with what it rests on.
 package struct RestoreOutcome: Sendable, Codable, Equatable {
@@ -29,6 +54,13 @@ package struct RestoreOutcome: Sendable, Codable, Equatable {
   package var unproved: [String] = []
   /// What the server has computed anew, from rows that are proved; nil from a version that did not look.
   package var derived: [String]?
+  /// What the server did not take, where the restore went on without it; nil where it took all.
+  package var unmade: [UnmadeObject]?
+  /// Of how many objects.
+  package var objects: Int?
+  /// The OID of `database`, where it lacks objects and waits beside the live one for somebody who says that it may take
+  /// its place; nil else.
+  package var awaitsSwap: UInt32?
   /// Of the archive.
   package var loadedBytes: Int64 = 0
   /// Of the artifact, of which so many were needed.
@@ -50,6 +82,19 @@ package struct RestoreOutcome: Sendable, Codable, Equatable {
   package init(database: String) { self.database = database }
 
   package var isProved: Bool { unproved.isEmpty }
+
+  /// Every row is there, and some objects are not; nil where the server took all of them.
+  package var incompleteness: Fault? {
+    guard let unmade, !unmade.isEmpty else { return nil }
+    let rows = provedTables == tables && isProved ? "Every row is proved, and" : "Not every row is proved, and"
+    let more = unmade.count > 12 ? "\n… and \(unmade.count - 12) more" : ""
+    return Fault(
+      provedTables == tables && isProved ? .schemaIncomplete : .restoreFailed,
+      "\(rows) \(unmade.count) of \(objects ?? unmade.count) objects could not be made: "
+        + unmade.prefix(3).map(\.label).joined(separator: ", ") + (unmade.count > 3 ? ", …" : "") + ".",
+      cause: unmade.prefix(12).map(\.sentence).joined(separator: "\n") + more,
+      hint: "mend what it says in the live database, and make a backup")
+  }
 
   /// The same as a sentence.
   package static func sentence(derived: [String]?) -> String? {

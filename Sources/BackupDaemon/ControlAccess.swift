@@ -47,6 +47,7 @@ enum ControlAccess {
     "GET /v1/extract": Rule(role: .restorer, deed: "Reading a table's rows"),
     "POST /v1/restores": Rule(role: .restorer, deed: "Restoring"),
     "POST /v1/rollback": Rule(role: .restorer, deed: "Rolling a restore back"),
+    "POST /v1/swap": Rule(role: .restorer, deed: "Putting a restored database in place"),
     "POST /v1/delete": Rule(role: .restorer, deed: "Deleting a backup"),
     "POST /v1/damaged/delete": Rule(role: .restorer, deed: "Deleting a damaged backup"),
     "POST /v1/unpin": Rule(role: .restorer, deed: "Unpinning a backup"),

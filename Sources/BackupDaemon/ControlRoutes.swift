@@ -144,6 +144,9 @@ struct ControlRoutes {
     router.post("v1/rollback") { request, context in
       try Self.reply(try await core.rollback(try await Self.body(request), by: context.caller))
     }
+    router.post("v1/swap") { request, context in
+      try Self.reply(try await core.swap(try await Self.body(request), by: context.caller))
+    }
     router.post("v1/runs/:run/cancel") { request, context in
       try await Self.requireEnd(request)
       let run = context.parameters.get("run") ?? ""

@@ -277,15 +277,19 @@ extension DaemonCore {
   /// When backups were last restored whole, with every fingerprint matching: by a drill or by a restore.
   func proofs(_ catalog: Catalog) async -> KnownProofs {
     let beside = catalog.backups.compactMap { backup in
-      backup.proof.flatMap { $0.isWhole ? (backup.id, $0.finished) : nil }
+      backup.proof.flatMap { $0.isWhole || $0.isOfRows ? (backup.id, $0.finished) : nil }
     }
     let failed = catalog.backups.compactMap { backup in
-      backup.proof.flatMap { RunHistory.FailedProof($0) }.map { (backup.id, $0) }
+      backup.proof.flatMap { $0.isOfRows ? nil : RunHistory.FailedProof($0) }.map { (backup.id, $0) }
+    }
+    let incomplete = catalog.backups.compactMap { backup in
+      backup.proof.flatMap { $0.isOfRows ? RunHistory.FailedProof($0) : nil }.map { (backup.id, $0) }
     }
     let history = await ledger.history
     return KnownProofs(
       Dictionary(beside, uniquingKeysWith: max).merging(history.proofs, uniquingKeysWith: max),
-      failed: history.failedProofs.merging(failed) { $0.time < $1.time ? $1 : $0 })
+      failed: history.failedProofs.merging(failed) { $0.time < $1.time ? $1 : $0 },
+      incomplete: history.incompleteProofs.merging(incomplete) { $0.time < $1.time ? $1 : $0 })
   }
 
   private func record(
@@ -328,10 +332,18 @@ struct KnownProofs {
   private let proved: [BackupID: Date]
   let failed: [BackupID: RunHistory.FailedProof]
 
-  init(_ proved: [BackupID: Date], failed: [BackupID: RunHistory.FailedProof]) {
+  /// Those whose rows were proved, and whose schema could not be made whole.
+  let incomplete: [BackupID: RunHistory.FailedProof]
+
+  init(
+    _ proved: [BackupID: Date], failed: [BackupID: RunHistory.FailedProof],
+    incomplete: [BackupID: RunHistory.FailedProof] = [:]
+  ) {
     let standing = failed.filter { id, one in proved[id].map { $0 < one.time } ?? true }
     self.failed = standing
     self.proved = proved.filter { id, _ in standing[id] == nil }
+    // A later proof of the whole takes it back.
+    self.incomplete = incomplete.filter { id, one in standing[id] == nil && proved[id].map { $0 <= one.time } ?? true }
   }
 
   /// When it was proved; nil where it was not, or a later drill says otherwise.
@@ -344,7 +356,10 @@ extension RunHistory.FailedProof {
     guard let failure = proof.failure else { return nil }
     time = proof.finished
     fault = Fault(
-      FaultCode(rawValue: failure) ?? .proofFailed, "A drill on \(proof.host) did not prove it: \(failure).",
+      FaultCode(rawValue: failure) ?? .proofFailed,
+      proof.isOfRows
+        ? "A drill on \(proof.host) proved every row, and could not make \(proof.unmade ?? 1) objects: \(failure)."
+        : "A drill on \(proof.host) did not prove it: \(failure).",
       hint: "pgbackupctl drill \(shell: proof.backup) tries again")
   }
 
@@ -357,6 +372,7 @@ extension BackupSummary {
   mutating func note(_ proofs: KnownProofs) {
     proved = proofs[id]
     proofFailed = proofs.failed[id]?.time
+    isIncomplete = proofs.incomplete[id] == nil ? nil : true
   }
 }
 

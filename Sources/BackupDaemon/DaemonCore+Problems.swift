@@ -118,6 +118,16 @@ extension DaemonCore {
   func notProved(_ proofs: KnownProofs, _ decisions: [RetentionDecision], _ last: [RunReport]) -> [Problem] {
     decisions.filter { $0.isKept && isConfigured($0.backup.id.database) }.compactMap { decision in
       let id = decision.backup.id
+      if let incomplete = proofs.incomplete[id],
+        !last.contains(where: { $0.backup == id && $0.fault?.code == incomplete.fault.code })
+      {
+        let fault = Fault(
+          .schemaIncomplete,
+          "The last drill of \(id) proved every row, and could not make all of its schema (\(incomplete.time.rfc3339), \(incomplete.basis)).",
+          cause: incomplete.fault.message + (incomplete.fault.cause.map { "\n\($0)" } ?? ""),
+          hint: "pgbackupctl drill \(shell: id) tries again; --keep-going restores it without what lacks")
+        return Problem(fault, database: id.database, aspect: "proof of \(id)", backup: id)
+      }
       guard let failed = proofs.failed[id],
         !last.contains(where: { $0.backup == id && $0.fault?.code == failed.fault.code })
       else { return nil }
@@ -126,6 +136,18 @@ extension DaemonCore {
         cause: failed.fault.message,
         hint: "pgbackupctl drill \(shell: id) tries again; where it is no good: pgbackupctl delete \(shell: id)")
       return Problem(fault, database: id.database, aspect: "proof of \(id)", backup: id)
+    }
+  }
+
+  /// What restores have left beside databases: somebody decides what becomes of it.
+  func waitingForSwap(_ history: RunHistory) -> [Problem] {
+    history.incomplete.flatMap { database, names in
+      names.keys.sortedTexts.map { name in
+        let fault = Fault(
+          .schemaIncomplete, "'\(name)' waits beside '\(database.text)': its restore could not make all objects.",
+          hint: "pgbackupctl swap \(shell: database.text) \(shell: name); or drop it")
+        return Problem(fault, database: database.text, aspect: "swap \(name)")
+      }
     }
   }
 

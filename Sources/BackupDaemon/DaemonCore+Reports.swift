@@ -70,7 +70,7 @@ extension DaemonCore {
     let problems =
       await problems(
         catalog, committed, decisions, databases, stores, last.filter { isTold($0, catalog) }, time)
-      + notProved(proofs, decisions, last)
+      + notProved(proofs, decisions, last) + waitingForSwap(await ledger.history)
     var report = StatusReport(
       version: Backup.version, now: time, started: started, databases: databases, stores: stores, runs: board.active,
       encryption: encryption, problems: problems.map(\.fault))

@@ -146,7 +146,7 @@ extension DaemonCore {
 
   /// What pg_restore could not make, where the way back went on without it.
   private static func lacking(_ outcome: RestoreOutcome) -> Fault? {
-    outcome.warnings.first { [.restoreFailed, .databaseServer].contains($0.code) }
+    outcome.warnings.first { [.restoreFailed, .databaseServer, .schemaIncomplete].contains($0.code) }
   }
 
   private static func detail(_ outcome: RestoreOutcome) -> [String: String] {
@@ -163,6 +163,7 @@ extension DaemonCore {
       detail["proof"] = "whole"
     }
     detail["lacking"] = lacking(outcome)?.message
+    detail[RunHistory.awaitsSwap] = outcome.awaitsSwap.map { "\($0)" }
     detail["not_compared"] = DrillReport.names(outcome.unproved + (outcome.derived ?? []))
     detail["kept"] = outcome.kept
     detail["schema"] = outcome.schema
@@ -195,11 +196,7 @@ extension DaemonCore {
   func rollback(_ command: RollbackCommand, by caller: Caller?) async throws(Fault) -> RestoreOutcome {
     try refuseWhileStopping()
     let database = try restoreDatabase(command.database)
-    if let other = board.active.first(where: { $0.job == Self.restoreJob && $0.database.isExactly(database.name) }) {
-      throw Fault(
-        .runConflict, "'\(database.name)' is being restored by run \(other.id).",
-        hint: "pgbackupctl cancel \(shell: other.id)")
-    }
+    try refuseWhileRestored(database.name)
     let live = liveName(of: database)
     if let inPlace = await ledger.history.inPlace[ExactText(database.name)] {
       let newest = try await rollback(of: database).kept().last { $0.live.isExactly(live) && $0.doubt == nil }
@@ -238,6 +235,40 @@ extension DaemonCore {
     return outcome
   }
 
+  /// Puts a database that a restore has left beside another one, because objects were lacking, into its place.
+  func swap(_ command: SwapCommand, by caller: Caller?) async throws(Fault) -> RestoreOutcome {
+    try refuseWhileStopping()
+    let database = try restoreDatabase(command.database)
+    try refuseWhileRestored(database.name)
+    guard let identifier = await ledger.history.incomplete[ExactText(database.name)]?[ExactText(command.name)] else {
+      throw Fault(
+        .rollbackMissing, "No restore of '\(database.name)' has left a database '\(command.name)' that lacks objects.",
+        hint: "pgbackupctl status")
+    }
+    let live = liveName(of: database)
+    let outcome = try await rollback(of: database).swapIn(command.name, identifier, for: live)
+    isInPlace(database.name)
+    var record = LedgerRecord(.incompleteSwapped, at: now())
+    (record.database, record.by, record.detail) = (database.name, caller, Self.detail(outcome))
+    record.detail?["target"] = command.name
+    await append(record)
+    logger.notice(
+      .databaseRolledBack, "a database that lacks objects has taken the live one's place",
+      metadata: [
+        "database": "\(database.name)", "was": "\(command.name)", "kept": "\(outcome.kept ?? "none")",
+      ])
+    await lookForKept()
+    return outcome
+  }
+
+  private func refuseWhileRestored(_ name: String) throws(Fault) {
+    guard let other = board.active.first(where: { $0.job == Self.restoreJob && $0.database.isExactly(name) }) else {
+      return
+    }
+    throw Fault(
+      .runConflict, "'\(name)' is being restored by run \(other.id).", hint: "pgbackupctl cancel \(shell: other.id)")
+  }
+
   /// Looks what restores have put aside on the servers, and drops what has been kept long enough. A server that does not answer keeps
   /// nobody waiting.
   ///
@@ -272,6 +303,7 @@ extension DaemonCore {
         }
       }
       guard case .success(let (kept, old, unfinished))? = answer else { continue }
+      await noteGone(of: database, rollback)
       await tell(
         .leftoversSwept, .leftoversSwept, unfinished.dropped, of: database, "a database that a restore left unfinished")
       await tell(.keptDropped, .keptDropped, old.dropped, of: database, "older than keep_replaced")
@@ -297,6 +329,18 @@ extension DaemonCore {
       keptDatabases += found
     }
     for (name, fault) in undroppable { standingProblems["drop \(name)"] = fault }
+  }
+
+  /// What restores have left beside a database, and somebody has dropped.
+  private func noteGone(of database: DaemonPlan.Database, _ rollback: Rollback) async {
+    for (owner, names) in await ledger.history.incomplete where MemberName.isMeant(owner.text, by: database.name) {
+      for name in names.keys.sortedTexts {
+        guard let isThere = try? await rollback.isThere(name), !isThere else { continue }
+        var record = LedgerRecord(.incompleteGone, at: now())
+        (record.database, record.detail) = (owner.text, ["target": name])
+        await append(record)
+      }
+    }
   }
 
   /// Records and logs databases that were dropped on a server.

@@ -31,6 +31,10 @@ package struct LedgerRecord: Codable, Sendable, Equatable {
     /// A database that a restore had replaced was dropped: it was older than `keep_replaced`.
     case keptDropped = "kept.dropped"
     case databaseRolledBack = "database.rolled_back"
+    /// What a restore had left beside a database, because objects were lacking, has taken its place: somebody said so.
+    case incompleteSwapped = "incomplete.swapped"
+    /// It is not on the server any more.
+    case incompleteGone = "incomplete.gone"
     case backupCopied = "backup.copied"
     case proofCopied = "proof.copied"
     /// RECOVER.txt was written anew where it was missing.

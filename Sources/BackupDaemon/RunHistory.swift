@@ -86,6 +86,8 @@ package struct RunHistory: Sendable {
   /// Backups that a drill, or the comparison behind a restore, found to be something else than what was backed up, and that none has
   /// proved since.
   package private(set) var failedProofs: [BackupID: FailedProof] = [:]
+  /// Backups whose last drill proved every row, and could not make all of the schema.
+  package private(set) var incompleteProofs: [BackupID: FailedProof] = [:]
   /// The numbers of the records of the runs that made each backup.
   package private(set) var made: [BackupID: Int] = [:]
   /// By database, from restores and drills of all of it, the last few.
@@ -119,6 +121,9 @@ package struct RunHistory: Sendable {
   /// What restores and rollbacks of each database have put aside on its server, by the names that are not known to be
   /// gone.
   package private(set) var putAside: [ExactText: Set<ExactText>] = [:]
+
+  /// What restores have left beside each database because objects were lacking: OIDs by names.
+  package private(set) var incomplete: [ExactText: [ExactText: UInt32]] = [:]
 
   package typealias Committed = [BackupID: Set<String>]
 
@@ -241,6 +246,13 @@ package struct RunHistory: Sendable {
         if record.detail?["way"] == RestoreWay.putBack.rawValue, record.result == "succeeded" {
           inPlace[database] = nil
         }
+        if record.result == "failed", record.detail?["proof"] == "rows", let backup = record.backup,
+          let fault = record.fault
+        {
+          (proofs[backup], proofRecords[backup], failedProofs[backup]) = (record.time, record.sequence, nil)
+          incompleteProofs[backup] = FailedProof(time: record.time, record: record.sequence, fault: fault)
+          notCompared[backup] = record.detail?["not_compared"]
+        }
         if record.result == "succeeded", record.detail?["proof"] == "whole", let backup = record.backup,
           // A restore asks no assertions: what one of them has said, only a drill takes back.
           record.job != Self.restoreJob || failedProofs[backup]?.fault.code != .assertionFailed
@@ -248,6 +260,7 @@ package struct RunHistory: Sendable {
           proofs[backup] = record.time
           proofRecords[backup] = record.sequence
           failedProofs[backup] = nil
+          incompleteProofs[backup] = nil
         }
         if record.result == "succeeded", record.detail?["whole"] != nil, record.detail?["proved_tables"] != nil,
           let backup = record.backup
@@ -285,6 +298,12 @@ package struct RunHistory: Sendable {
   private mutating func notePutAside(_ record: LedgerRecord) {
     guard let database = record.database.map(ExactText.init(_:)), let detail = record.detail else { return }
     switch record.kind {
+    case .runFinished where record.job == Self.restoreJob && detail[Self.awaitsSwap] != nil:
+      guard let name = detail["target"], let identifier = detail[Self.awaitsSwap].flatMap(UInt32.init) else { return }
+      incomplete[database, default: [:]][ExactText(name)] = identifier
+    case .incompleteSwapped, .incompleteGone:
+      if let name = detail["target"] { incomplete[database]?[ExactText(name)] = nil }
+      if let name = detail["kept"] { putAside[database, default: []].insert(ExactText(name)) }
     case .runFinished where record.job == Self.restoreJob && record.result == "succeeded":
       // Of a restore in place it is a backup, and of tables a schema.
       if let name = detail["kept"], detail["schema"] == nil { putAside[database, default: []].insert(ExactText(name)) }
@@ -358,13 +377,15 @@ package struct RunHistory: Sendable {
     committed[backup]?.remove(store)
     deleting[PlacementKey(backup: backup, store: store)] = nil
     if committed[backup]?.isEmpty == true { committed[backup] = nil }
-    if committed[backup] == nil { (failedProofs[backup], types[backup]) = (nil, nil) }
+    if committed[backup] == nil { (failedProofs[backup], incompleteProofs[backup], types[backup]) = (nil, nil, nil) }
   }
 
   /// A clock that is put right by more runs than that has done none of them twice in any case that was seen.
   private static let remembered = 100
   /// The detail of a restore in place that failed and left no database: since when it ran.
   static let lost = "lost"
+  /// The detail of a restore that left a database beside the live one: its OID.
+  static let awaitsSwap = "awaits_swap"
   /// The detail of a restore that says what it has replaced.
   static let replaced = "replaced"
   private static let cancelledBy = "cancelled_by"

@@ -410,7 +410,7 @@ extension RunOutcome {
   }
 
   fileprivate init(_ report: DrillReport, _ failed: [String: Fault]) {
-    self.init(.drillSucceeded, "drill succeeded")
+    self.init(.drillSucceeded, report.incompleteness == nil ? "drill succeeded" : "drill failed")
     let proof = report.proof
     backup = proof.backup
     storedBytes = proof.storedBytesRead
@@ -424,10 +424,14 @@ extension RunOutcome {
       "seconds": "\(proof.seconds)", "assertions": "\(proof.assertions)", "stores": proof.stores.joined(separator: ","),
       "whole": "yes",
     ]
+    fault = report.incompleteness
+    if let unmade = report.unmade { detail["unmade"] = "\(unmade.count)" }
     // Names stay on this host: a proof in a store tells no more than numbers.
     detail["not_compared"] = DrillReport.names(report.unproved + (report.derived ?? []))
     if let relations = proof.checkedRelations { detail["checked_relations"] = "\(relations)" }
     if proof.isWhole { detail["proof"] = "whole" }
+    if proof.isOfRows { detail["proof"] = "rows" }
+    if report.incompleteness?.code == .restoreFailed { detail["proof"] = "failed" }
     for phase in proof.phases { detail["\(phase.name)_s"] = "\(phase.seconds)" }
   }
 

@@ -201,6 +201,8 @@ package struct Drill: Sendable {
     request.isConfined = name == nil
     request.fillsViews = name == nil
     request.withGlobals = true
+    // One object that can't be made says nothing of the rows, and of the others.
+    request.keepsGoing = true
     // A tablespace is a place on the disk of the server that was backed up, which may be this very machine.
     request.options.withTablespaces = false
     request.jobs = settings.jobs
@@ -231,7 +233,10 @@ package struct Drill: Sendable {
       backup: manifest.id, finished: context.now().wholeSecond, host: HostName.current, software: Backup.software,
       server: versionText, stores: outcome.stores, outcome: outcome, assertions: assertions.count,
       checkedRelations: relations)
-    return DrillReport(proof: proof, unproved: outcome.unproved, derived: outcome.derived)
+    var report = DrillReport(proof: proof, unproved: outcome.unproved, derived: outcome.derived)
+    (report.unmade, report.objects) = (outcome.unmade, outcome.objects)
+    report.incompleteness = outcome.incompleteness
+    return report
   }
 
   /// The database's own settings have no say in this: a library that this machine lacks, a role that may not.

@@ -30,6 +30,8 @@ struct Preparation: Sendable {
 
   /// The comment of a database that is being loaded begins so.
   static let unfinishedMark = "Not finished: pgbackupd restores into this "
+  /// That of one which lacks objects begins so.
+  static let incompleteMark = "Incomplete: pgbackupd restored into this "
 
   init(_ restore: Restore, readsGlobals: Bool) async throws(Fault) {
     self.restore = restore
@@ -277,6 +279,13 @@ struct Preparation: Sendable {
     }
   }
 
+  func identifier(of database: String) async throws(Fault) -> UInt32? {
+    try await withMaintenance { session throws(Fault) in
+      try await session.query("SELECT oid FROM pg_catalog.pg_database WHERE datname = $1", [database]).first?[0]
+        .flatMap(UInt32.init)
+    }
+  }
+
   var missingGlobals: [Globals.Statement] {
     globals?.missing(
       from: inventory, withTablespaces: request.options.withTablespaces,
@@ -383,7 +392,8 @@ struct Preparation: Sendable {
     try await withMaintenance { session throws(Fault) in try await session.drop(name) }
   }
 
-  /// What the database itself had: owner, settings, comment, privileges. Returns the settings that a drill's server did not take.
+  /// What the database itself had: owner, settings, comment, privileges. Returns what a drill's server, or one that
+  /// errors don't stop, did not take.
   func dress(_ name: String) async throws(Fault) -> [String] {
     let (settings, statements) = apart(try clothes(of: name))
     try await run(statements)
@@ -393,8 +403,8 @@ struct Preparation: Sendable {
   /// Whether that will go well, which nobody wants to learn when all is loaded. Settings must not be in force before: they may be of a kind
   /// that a load does not bear.
   func rehearse(_ name: String) async throws(Fault) {
-    // A server of our own takes it from us, or nobody misses it.
-    guard !request.isConfined else { return }
+    // A server of our own takes it from us, or nobody misses it; what is not taken is told where others are too.
+    guard !request.isConfined, !request.keepsGoing else { return }
     let statements = try clothes(of: name)
     do throws(Fault) {
       try await run(["BEGIN"] + statements + ["ROLLBACK"])
@@ -454,7 +464,7 @@ struct Preparation: Sendable {
 
   /// What a drill's server may refuse, and what it must take.
   private func apart(_ statements: [String]) -> (settings: [String], others: [String]) {
-    guard request.isConfined else { return ([], statements) }
+    guard request.isConfined else { return request.keepsGoing ? (statements, []) : ([], statements) }
     return (statements.filter(Self.isSetting), statements.filter { !Self.isSetting($0) })
   }
 
@@ -486,7 +496,18 @@ struct Preparation: Sendable {
     return KeptMark.originalComment(toc.databaseComment)
   }
 
-  func setSequences(_ session: LoadSession) async throws(Fault) {
+  /// The mark of a database that lacks objects: one line, and behind it the archived database's own comment.
+  func incompleteMark(_ incompleteness: Fault) -> String {
+    "\(Self.incompleteMark)\(TerminalText.line("\(restore.manifest.id)")): \(TerminalText.line(incompleteness.message))\n\(archivedComment ?? "")"
+  }
+
+  static func archivedComment(behind mark: String?) -> String? {
+    guard let mark, mark.starts(withBytes: incompleteMark) else { return mark }
+    let rest = mark.split(atByte: 10, maxSplits: 1, omittingEmptySubsequences: false).dropFirst().first ?? ""
+    return rest.isEmpty ? nil : String(rest)
+  }
+
+  func set(_ sequences: [TableOfContents.SequenceState], _ session: LoadSession) async throws(Fault) {
     guard !sequences.isEmpty else { return }
     try await session.connect().use { connection throws(Fault) in
       for sequence in sequences { try await connection.execute(sequence.statement) }

@@ -16,6 +16,8 @@ struct RestoreLoad: Sendable {
   let tables: [Contents.Table]
   let session: LoadSession
   let jobs: Int
+  /// Whether a table whose rows the server does not take is left empty, and told.
+  var goesOn = false
   /// Bytes of the archive that have been loaded so far, and the table that was begun last.
   let progress: @Sendable (Int64, String) -> Void
 
@@ -26,7 +28,9 @@ struct RestoreLoad: Sendable {
   /// Rows that go to one connection at a time.
   private static let pieceBytes = 1 << 20
 
-  func run() async throws {
+  /// Returns the tables that were left empty, with what the server said.
+  @discardableResult
+  func run() async throws -> [(table: Contents.Table, fault: Fault)] {
     let postponed = PostponedTables()
     for table in tables.filter({ $0.length >= Self.wideTable }).sorted(by: { $0.length > $1.length }) {
       try await postponed.unlessRefused(table) { try await loadWide(table) }
@@ -34,12 +38,12 @@ struct RestoreLoad: Sendable {
     try await session.each(Self.units(tables.filter { $0.length < Self.wideTable }), jobs: jobs) { unit, connection in
       for table in unit { try await postponed.unlessRefused(table) { try await load(table, on: connection) } }
     }
-    try await loadAgain(postponed)
+    return try await loadAgain(postponed)
   }
 
   /// Tables whose rows the server did not take: a check, or a column that is computed, may ask another table, whose rows were not there yet.
   /// In the archive's order, as pg_restore would load them; as long as that gets any further.
-  private func loadAgain(_ postponed: PostponedTables) async throws {
+  private func loadAgain(_ postponed: PostponedTables) async throws -> [(table: Contents.Table, fault: Fault)] {
     var rest = postponed.take()
     while let first = rest.first {
       let again = PostponedTables()
@@ -56,9 +60,13 @@ struct RestoreLoad: Sendable {
         }
       }
       let left = again.take()
-      guard left.count < rest.count else { throw first.fault }
+      guard left.count < rest.count else {
+        if goesOn { return left }
+        throw first.fault
+      }
       rest = left
     }
+    return []
   }
 
   /// The largest first, one by one; then the small ones in bundles.

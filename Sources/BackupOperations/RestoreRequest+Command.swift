@@ -15,6 +15,7 @@ extension RestoreRequest {
     options.withTablespaces = command.tablespaces
     options.role = command.role
     makesStatistics = command.analyze ?? true
+    keepsGoing = command.keepGoing ?? false
     if let name = command.into { target = .beside(name) }
     if command.inPlace { target = .inPlace }
     if command.replace { tableTarget = .replaceRows }
@@ -28,6 +29,11 @@ extension RestoreRequest {
     if isPartial, command.inPlace {
       throw Fault(
         .usage, "A restore in place is of the whole database; chosen tables go with --replace.",
+        hint: "pgbackupctl restore --help")
+    }
+    if keepsGoing, command.inPlace || isPartial && command.into == nil {
+      throw Fault(
+        .usage, "--keep-going is for the whole database, or with --into: what lacks something must not replace anything unseen.",
         hint: "pgbackupctl restore --help")
     }
     if !isPartial, command.replace || command.intoSchema != nil {

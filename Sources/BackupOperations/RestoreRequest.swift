@@ -35,6 +35,8 @@ package struct RestoreRequest: Sendable {
   package var withGlobals = false
   /// Connections that load at once.
   package var jobs = 4
+  /// Goes on where the server does not take an object, and tells each; what is not whole takes nobody's place.
+  package var keepsGoing = false
   /// Goes on where something but rows can't be restored, and tells it: for what is put back after a restore in place has failed.
   package var isLenient = false
   /// The server can reach nobody: a materialized view over another server can't be refreshed there, and is named instead.
@@ -48,6 +50,8 @@ package struct RestoreRequest: Sendable {
     self.backup = backup
     self.database = database
   }
+
+  var errors: RestoreProgram.ErrorRule { isLenient ? .ignore : keepsGoing ? .skip : .stop }
 
   package var isPartial: Bool { !tables.isEmpty || !schemas.isEmpty }
 
@@ -64,7 +68,7 @@ package struct RestoreNames: Sendable, Equatable {
   package init(live: String, at time: Date, taken: Set<ExactText>) {
     var time = time
     var names = Self(live: live, stamp: time.stamp.lowercased())
-    while taken.contains(ExactText(names.work)) || taken.contains(ExactText(names.kept)) {
+    while [names.work, names.kept, names.incomplete].contains(where: { taken.contains(ExactText($0)) }) {
       time += 1
       names = Self(live: live, stamp: time.stamp.lowercased())
     }
@@ -80,29 +84,35 @@ package struct RestoreNames: Sendable, Equatable {
   package var work: String { name("restore") }
   /// The one that was replaced.
   package var kept: String { name("before") }
+  /// One that is loaded, and lacks objects that could not be made.
+  package var incomplete: String { name("incomplete") }
   /// Of chosen tables in the live database.
   package var schema: String { "restored_\(stamp)" }
   package var safetySchema: String { "replaced_\(stamp)" }
 
   /// Whether a restore of `live` gives this name to what it loads.
-  static func isWork(_ name: String, of live: String) -> Bool {
-    guard let range = name.lastRange(ofBytes: "_restore_"),
-      let time = Date(stamp: name[range.upperBound...].uppercased())
-    else { return false }
-    return RestoreNames(live: live, stamp: time.stamp.lowercased()).work.isExactly(name)
-  }
+  static func isWork(_ name: String, of live: String) -> Bool { isOne(name, "restore", of: live, \.work) }
 
   /// Whether a restore gives this name to what it loads, whatever database it restores.
-  static func isWork(_ name: String) -> Bool {
-    name.lastRange(ofBytes: "_restore_").map { isWork(name, of: String(name[..<$0.lowerBound])) } ?? false
-  }
+  static func isWork(_ name: String) -> Bool { isOne(name, "restore", \.work) }
 
   /// Whether a restore or a rollback of `live` gives this name to what it puts aside.
-  static func isKept(_ name: String, of live: String) -> Bool {
-    guard let range = name.lastRange(ofBytes: "_before_"),
+  static func isKept(_ name: String, of live: String) -> Bool { isOne(name, "before", of: live, \.kept) }
+
+  /// Whether a restore of `live` gives this name to what it leaves beside it because something lacks.
+  static func isIncomplete(_ name: String, of live: String) -> Bool {
+    isOne(name, "incomplete", of: live, \.incomplete)
+  }
+
+  /// - Parameter live: any database where nil.
+  private static func isOne(
+    _ name: String, _ what: String, of live: String? = nil, _ made: (RestoreNames) -> String
+  ) -> Bool {
+    guard let range = name.lastRange(ofBytes: "_\(what)_"),
       let time = Date(stamp: name[range.upperBound...].uppercased())
     else { return false }
-    return RestoreNames(live: live, stamp: time.stamp.lowercased()).kept.isExactly(name)
+    let live = live ?? String(name[..<range.lowerBound])
+    return made(RestoreNames(live: live, stamp: time.stamp.lowercased())).isExactly(name)
   }
 
   /// Whether a restore has made the database, and has not given it a name of its own yet, or has put it aside: its name
@@ -110,6 +120,7 @@ package struct RestoreNames: Sendable, Equatable {
   package static func isOurs(_ name: String, comment: String?) -> Bool {
     guard let comment else { return false }
     if comment.starts(withBytes: Preparation.unfinishedMark) { return isWork(name) }
+    if comment.starts(withBytes: Preparation.incompleteMark) { return isOne(name, "incomplete", \.incomplete) }
     return KeptMark(of: name, comment: comment) != nil
   }
 

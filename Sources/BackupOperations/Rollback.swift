@@ -48,21 +48,49 @@ package struct Rollback: Sendable {
     let databases = try await databases()
     let kept = KeptDatabase.all(among: databases, witnesses, at: context.now()).filter { $0.live.isExactly(live) }
     let newest = try choose(kept, live, chosen, command ?? "pgbackupctl rollback \(shell: live)")
-    for name in [live, newest.name] {
-      if let fault = databases.first(where: { $0.name.isExactly(name) })?.heldByPrepared { throw fault }
+    let chosen = databases.first { $0.name.isExactly(newest.name) }
+    guard let chosen else { throw Fault(.rollbackMissing, "'\(newest.name)' is gone.", hint: "pgbackupctl status") }
+    var outcome = try await swap(
+      chosen, to: live, among: databases, comment: KeptMark.originalComment(chosen.comment))
+    outcome.replaced = newest.replaced
+    outcome.putBack = newest.name
+    return outcome
+  }
+
+  /// Puts a database that lacks objects into the place of the live one, which is kept.
+  ///
+  /// - Parameter identifier: its OID: another one of its name is none that a restore has made.
+  package func swapIn(_ name: String, _ identifier: UInt32, for live: String) async throws(Fault) -> RestoreOutcome {
+    let databases = try await databases()
+    guard let new = databases.first(where: { $0.name.isExactly(name) }), new.identifier == identifier else {
+      throw Fault(
+        .rollbackMissing, "'\(name)' is not the database that a restore has left beside '\(live)'.",
+        cause: "it was dropped, or made anew", hint: "pgbackupctl status")
+    }
+    let comment = try await PostgresSession.connect(maintenance).use { session throws(Fault) in
+      try await session.query(
+        "SELECT pg_catalog.shobj_description($1::pg_catalog.oid, 'pg_database')", ["\(identifier)"]
+      ).first?[0]
+    }
+    return try await swap(new, to: live, among: databases, comment: Preparation.archivedComment(behind: comment))
+  }
+
+  private func swap(
+    _ new: PostgresSession.DatabaseFacts, to live: String, among databases: [PostgresSession.DatabaseFacts],
+    comment: String?
+  ) async throws(Fault) -> RestoreOutcome {
+    let present = databases.first { $0.name.isExactly(live) }
+    for one in [present, new] {
+      if let fault = one?.heldByPrepared { throw fault }
     }
     let now = context.now()
-    let present = databases.first { $0.name.isExactly(live) }
     let names = RestoreNames(live: live, at: now, taken: databases.map(\.name).exact)
-    let original = KeptMark.originalComment(databases.first { $0.name.isExactly(newest.name) }?.comment)
     let aside = KeptAside(name: names.kept, live: live, time: now, before: present?.comment, key: signingKey)
     let result = try await DatabaseSwap(maintenance: maintenance).run(
-      newest.name, to: live, keeping: present == nil ? nil : aside, newComment: .some(original))
+      new.name, to: live, keeping: present == nil ? nil : aside, newComment: .some(comment))
     var outcome = RestoreOutcome(database: live)
     outcome.kept = present == nil ? nil : names.kept
     outcome.downtimeSeconds = result.seconds
-    outcome.replaced = newest.replaced
-    outcome.putBack = newest.name
     return outcome
   }
 

@@ -230,6 +230,8 @@ package struct BackupSummary: Codable, Sendable, Equatable {
   package var proved: Date?
   /// When a drill found it to be something else than what was backed up, where none has proved it since.
   package var proofFailed: Date?
+  /// True where its rows are proved, and the drill could not make all of its schema.
+  package var isIncomplete: Bool?
   /// Why it is kept, or since when it may go.
   package var retention: String
 
@@ -249,8 +251,9 @@ package struct BackupSummary: Codable, Sendable, Equatable {
     isGood = backup.isGood
     isPinned = backup.pin != nil
     isFlagged = backup.isFlagged
-    proved = backup.proof.flatMap { $0.isWhole ? $0.finished : nil }
-    proofFailed = backup.proof.flatMap { $0.failure == nil ? nil : $0.finished }
+    proved = backup.proof.flatMap { $0.isWhole || $0.isOfRows ? $0.finished : nil }
+    proofFailed = backup.proof.flatMap { $0.failure == nil || $0.isOfRows ? nil : $0.finished }
+    isIncomplete = backup.proof?.isOfRows == true ? true : nil
     self.retention = retention
   }
 }
@@ -258,7 +261,8 @@ package struct BackupSummary: Codable, Sendable, Equatable {
 extension BackupSummary {
   /// When it was proved, that it was not, or that a drill was made and failed.
   package var proofText: String {
-    proofFailed.map { "FAILED \($0.rfc3339)" } ?? proved.map { $0.rfc3339 } ?? "not run"
+    proofFailed.map { "FAILED \($0.rfc3339)" }
+      ?? proved.map { $0.rfc3339 + (isIncomplete == true ? ", rows alone: objects lack" : "") } ?? "not run"
   }
 }
 

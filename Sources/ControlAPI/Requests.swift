@@ -55,6 +55,8 @@ package struct RestoreCommand: Codable, Sendable {
   package var analyze: Bool?
   /// Also a backup whose manifest is signed by nobody who is trusted.
   package var acceptUntrusted = false
+  /// Whether it goes on where the server does not take an object; false where nil.
+  package var keepGoing: Bool?
 
   package init(id: String) { self.id = id }
 }
@@ -89,6 +91,18 @@ package struct AdoptableDump: Codable, Sendable {
   package var fault: Fault?
 
   package init(path: String) { self.path = path }
+}
+
+/// `POST /v1/swap`.
+package struct SwapCommand: Codable, Sendable {
+  package var database: String
+  /// The database that a restore has left beside it.
+  package var name: String
+
+  package init(database: String, name: String) {
+    self.database = database
+    self.name = name
+  }
 }
 
 /// `POST /v1/rollback`.

@@ -63,6 +63,7 @@ package enum FaultCode: String, Sendable, Codable, CaseIterable {
 
   // restores
   case restoreFailed = "E-RESTORE-FAILED"
+  case schemaIncomplete = "E-SCHEMA-INCOMPLETE"
   case restoreRefused = "E-RESTORE-REFUSED"
   case restoreNameTaken = "E-RESTORE-NAME-TAKEN"
   case roleMissing = "E-ROLE-MISSING"
@@ -133,7 +134,7 @@ extension FaultCode {
     case .runConflict, .storeConflict, .daemonRunning, .restoreNameTaken: .conflict
     case .runAborted, .runInterrupted: .aborted
     case .signatureInvalid, .manifestInvalid, .pinUnreadable, .artifactDamaged, .ledgerDamaged, .proofFailed,
-      .assertionFailed:
+      .assertionFailed, .schemaIncomplete:
       .verificationFailed
     case .databaseQuery, .databaseServer, .assertionInvalid, .dumpFailed, .dumpLocks, .dumpLockTimeout, .dumpStalled,
       .loadExceeded,

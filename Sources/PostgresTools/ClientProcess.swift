@@ -31,12 +31,15 @@ package struct ClientProcess: Sendable {
     package let status: Status
     /// The last lines of the program's standard error.
     package let complaint: String
+    /// All of it, up to 16 MiB from its beginning on.
+    let everyComplaint: @Sendable () -> String
   }
 
   package struct Captured: Sendable {
     package let standardOutput: [UInt8]
     package let status: Status
     package let complaint: String
+    let everyComplaint: @Sendable () -> String
   }
 
   private let path: String
@@ -80,7 +83,9 @@ package struct ClientProcess: Sendable {
     }
     close(ends[1])
     let result = try await running.during { try await body(output) }
-    return Outcome(value: result.value, status: result.status, complaint: Self.lastLines(complaint.tail()))
+    return Outcome(
+      value: result.value, status: result.status, complaint: Self.lastLines(complaint.tail()),
+      everyComplaint: { complaint.head() })
   }
 
   /// Runs the program and returns what it printed. More than `limit` bytes is a failure.
@@ -93,7 +98,9 @@ package struct ClientProcess: Sendable {
         output.interrupt()
       }
     }
-    return Captured(standardOutput: outcome.value, status: outcome.status, complaint: outcome.complaint)
+    return Captured(
+      standardOutput: outcome.value, status: outcome.status, complaint: outcome.complaint,
+      everyComplaint: outcome.everyComplaint)
   }
 
   private static func all(of output: ProgramOutput, _ limit: Int) throws(Fault) -> [UInt8] {
@@ -137,7 +144,9 @@ package struct ClientProcess: Sendable {
       await input.end()
       return true
     }
-    return Outcome(value: result.value, status: result.status, complaint: Self.lastLines(complaint.tail()))
+    return Outcome(
+      value: result.value, status: result.status, complaint: Self.lastLines(complaint.tail()),
+      everyComplaint: { complaint.head() })
   }
 
   private func begin(
@@ -212,9 +221,18 @@ final class ComplaintFile: Sendable {
 
   /// The last 32 KiB.
   func tail() -> String {
-    let size = lseek(descriptor, 0, SEEK_END)
-    var bytes = [UInt8](repeating: 0, count: Int(min(max(size, 0), 32_768)))
-    let count = pread(descriptor, &bytes, bytes.count, max(size, 0) - off_t(bytes.count))
+    let count = min(size, 32_768)
+    return text(at: size - count, count)
+  }
+
+  /// The first 16 MiB.
+  func head() -> String { text(at: 0, min(size, 16 << 20)) }
+
+  private var size: Int { max(0, Int(lseek(descriptor, 0, SEEK_END))) }
+
+  private func text(at offset: Int, _ length: Int) -> String {
+    var bytes = [UInt8](repeating: 0, count: length)
+    let count = pread(descriptor, &bytes, length, off_t(offset))
     return String(decoding: bytes.prefix(max(0, count)), as: UTF8.self)
   }
 

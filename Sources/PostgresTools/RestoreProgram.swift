@@ -1,7 +1,8 @@
 package import Faults
 import Quoting
 
-/// pg_restore as this product runs it: the first error ends it, and its words are told.
+/// pg_restore as this product runs it: the first error ends it, and its words are told; or it goes on, and each of them
+/// is.
 package struct RestoreProgram: Sendable {
   package struct Options: Sendable, Hashable {
     package var withOwners = true
@@ -18,6 +19,16 @@ package struct RestoreProgram: Sendable {
     }
   }
 
+  /// What an error does.
+  package enum ErrorRule: Sendable {
+    /// Ends it.
+    case stop
+    /// Goes on where the server refuses an object; ends it where the server itself is in trouble.
+    case skip
+    /// Goes on as long as there is a connection.
+    case ignore
+  }
+
   package enum Section: String, Sendable {
     case preData = "pre-data"
     case data
@@ -27,17 +38,16 @@ package struct RestoreProgram: Sendable {
   private let program: ClientProgram
   private let connection: ConnectionSettings
   private let options: Options
-  private let isLenient: Bool
+  private let rule: ErrorRule
 
   /// - Parameters:
   ///   - connection: to the database that is loaded.
   ///   - serverMajor: its server's major version.
-  ///   - isLenient: goes on after errors, and ends well in spite of them.
   package init(
     _ program: ClientProgram, _ connection: ConnectionSettings, serverMajor: Int, _ options: Options,
-    isLenient: Bool = false
+    errors rule: ErrorRule = .stop
   ) {
-    self.isLenient = isLenient
+    self.rule = rule
     self.program = program
     var connection = connection
     connection["options"] = SessionSettings.options(
@@ -52,11 +62,12 @@ package struct RestoreProgram: Sendable {
   /// - Parameters:
   ///   - entries: of the table of contents, by dump id and in its order, which is that of what needs what; all of the section where nil.
   ///   - jobs: how many connections work at once.
-  /// - Returns: what went wrong, where it goes on after errors.
+  ///   - definition: of an entry, by its dump id: tells whose errors are whose.
+  /// - Returns: what was refused, where it goes on after errors.
   @discardableResult
   package func make(
-    _ section: Section, head: MemoryFile, entries: [Int]?, jobs: Int
-  ) async throws(Fault) -> Fault? {
+    _ section: Section, head: MemoryFile, entries: [Int]?, jobs: Int, definition: (Int) -> String? = { _ in nil }
+  ) async throws(Fault) -> [RestoreRefusal] {
     do {
       let list = try entries.map { try MemoryFile(Self.list($0)) }
       let process = ClientProcess(
@@ -65,11 +76,19 @@ package struct RestoreProgram: Sendable {
           + ["--jobs=\(jobs)", ClientProcess.path(ofFile: 0)],
         files: [head] + (list.map { [$0] } ?? []), login: connection)
       let output = try await process.capture(limit: 1 << 20)
-      if output.status.isSuccess { return nil }
-      let fault = fault(output.status, output.complaint)
-      // Without a connection nothing of it was made.
-      guard isLenient, fault.code != .databaseUnreachable else { throw fault }
-      return fault
+      if output.status.isSuccess { return [] }
+      guard rule != .stop else { throw fault(output.status, output.complaint) }
+      let words = output.everyComplaint()
+      let fault = fault(output.status, ClientProcess.lastLines(RestoreRefusal.withoutProgress(words)))
+      guard fault.code != .databaseUnreachable else { throw fault }
+      let refusals = RestoreRefusal.all(in: words, definition: definition)
+      if rule == .skip {
+        // What a server in trouble refuses it may take tomorrow; and without a connection nothing was asked of it.
+        if let trouble = trouble(Self.withoutCommands(words), refusals, output.status) { throw trouble }
+        guard !refusals.isEmpty, refusals.allSatisfy({ $0.entry != nil }) else { throw fault }
+      }
+      return refusals.isEmpty
+        ? [RestoreRefusal(entry: nil, words: fault.cause ?? fault.message, isOfDefinition: false)] : refusals
     } catch {
       throw Fault(error)
     }
@@ -85,15 +104,17 @@ package struct RestoreProgram: Sendable {
         path: program.path, arguments: arguments(.data, listFile: 0), files: [list], login: connection)
       let outcome = try await process.feed(body)
       guard !outcome.status.isSuccess else { return }
-      let fault = fault(outcome.status, outcome.complaint)
-      guard isLenient, fault.code != .databaseUnreachable else { throw fault }
+      let words = rule == .stop ? outcome.complaint : outcome.everyComplaint()
+      let fault = fault(outcome.status, ClientProcess.lastLines(RestoreRefusal.withoutProgress(words)))
+      guard rule == .ignore, fault.code != .databaseUnreachable else { throw fault }
     } catch {
       throw Fault(error)
     }
   }
 
   private func arguments(_ section: Section, listFile: Int?) -> [String] {
-    (isLenient ? [] : ["--exit-on-error"]) + [
+    // It names the objects that errors are of where it tells all that it does.
+    (rule == .stop ? ["--exit-on-error"] : ["--verbose"]) + [
       "--no-password", "--section=\(section.rawValue)", "--dbname=\(connection.programConninfo)",
     ]
       + options.arguments + (listFile.map { ["--use-list=\(ClientProcess.path(ofFile: $0))"] } ?? [])
@@ -139,10 +160,12 @@ package struct RestoreProgram: Sendable {
     return .ofLibrary(String(name[..<dot]))
   }
 
+  private static let lossOfWorker = "a worker process died unexpectedly"
+
   /// A worker that ends without a word has lost its connection, or was killed: that says nothing of the backup.
   static func isLossOfWorker(_ complaint: String) -> Bool {
     let errors = complaint.lines.filter { $0.contains(bytes: "error:") }
-    return !errors.isEmpty && errors.allSatisfy { $0.contains(bytes: "a worker process died unexpectedly") }
+    return !errors.isEmpty && errors.allSatisfy { $0.contains(bytes: lossOfWorker) }
   }
 
   private func fault(_ status: ClientProcess.Status, _ words: String) -> Fault {
@@ -160,17 +183,24 @@ package struct RestoreProgram: Sendable {
         .toolMissing, "\(program.versionText) speaks to a server that is older than itself.", cause: complaint,
         hint: "install the client programs of the server's own version")
     }
-    if ServerTrouble.isLoss(byWords: complaint) || Self.isLossOfWorker(complaint) {
-      return Fault(
-        .databaseUnreachable, "pg_restore had no connection to \(connection.summary), or lost it.", cause: complaint,
-        hint: "pg_isready -d \(shell: connection.conninfo)")
-    }
-    if ServerTrouble.isTold(byWords: complaint) {
-      return ServerTrouble.fault(
-        "pg_restore into \(connection.summary) could not be done (\(status.text)).", cause: complaint)
-    }
+    if let trouble = trouble(complaint, [], status) { return trouble }
     return Fault(
       .restoreFailed, "pg_restore into \(connection.summary) failed (\(status.text)).",
       cause: complaint.isEmpty ? nil : complaint, hint: "pgbackupctl log")
+  }
+
+  /// What ails the server, or the connection to it; nil where neither says anything.
+  private func trouble(_ complaint: String, _ refusals: [RestoreRefusal], _ status: ClientProcess.Status) -> Fault? {
+    let hasLostWorker =
+      Self.isLossOfWorker(complaint) || refusals.contains { $0.words.starts(withBytes: Self.lossOfWorker) }
+    if ServerTrouble.isLoss(byWords: complaint) || hasLostWorker {
+      return Fault(
+        .databaseUnreachable, "pg_restore had no connection to \(connection.summary), or lost it.",
+        cause: String(complaint.prefix(4096)), hint: "pg_isready -d \(shell: connection.conninfo)")
+    }
+    guard ServerTrouble.isTold(byWords: complaint) else { return nil }
+    return ServerTrouble.fault(
+      "pg_restore into \(connection.summary) could not be done (\(status.text)).",
+      cause: String(complaint.prefix(4096)))
   }
 }

@@ -84,7 +84,7 @@ enum CheckText {
   static func drill(_ report: DrillReport, _ run: RunReport) -> String {
     let proof = report.proof
     var lines = [
-      "\(line: proof.backup) is \(proof.isWhole ? "PROVED" : "proved in part"): \(proof.provedTables) of \(proof.tables) tables, \(proof.rows) rows, "
+      "\(line: proof.backup) is \(proof.isWhole ? "PROVED" : proof.isOfRows ? "PROVED in its rows, not in its schema" : "proved in part"): \(proof.provedTables) of \(proof.tables) tables, \(proof.rows) rows, "
         + "restored into \(line: proof.server) from \(line: proof.stores.joined(separator: ", ")) in \(took(proof.seconds))"
     ]
     lines.append(
@@ -96,6 +96,7 @@ enum CheckText {
       "  amcheck: "
         + (proof.checkedRelations.map { "\($0) tables and indexes are sound" } ?? "not run, it is not installed"))
     lines += report.unproved.map { "  NOT PROVED \(line: $0)" }
+    lines += RestoreText.unmade(report.unmade, of: report.objects).map { "  \($0)" }
     if let sentence = RestoreOutcome.sentence(derived: report.derived) { lines.append("  \(line: sentence)") }
     for warning in run.warnings { lines.append("but: \(warning)") }
     return lines.joined(separator: "\n")

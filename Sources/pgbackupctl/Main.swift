@@ -14,7 +14,7 @@ struct Pgbackupctl: ParsableCommand {
       ListCommand.self,
       ShowCommand.self, ContentsCommand.self, DeleteCommand.self, PinCommand.self, UnpinCommand.self,
       AcceptCommand.self,
-      RestoreCommandLine.self, RollbackCommandLine.self, CancelCommand.self, ExtractCommand.self, HistoryCommand.self,
+      RestoreCommandLine.self, RollbackCommandLine.self, SwapCommandLine.self, CancelCommand.self, ExtractCommand.self, HistoryCommand.self,
       DiffCommand.self, AdoptCommandLine.self,
       VerifyCommandLine.self, DrillCommandLine.self, ReconcileCommandLine.self,
       CheckCommandLine.self, ReportCommand.self, LedgerCommand.self, LogCommand.self, AlertCommand.self,

@@ -37,6 +37,10 @@ struct RestoreCommandLine: AsyncParsableCommand {
   @Option(name: .long, help: "SET ROLE to this before anything is made.") var role: String?
   @Option(name: [.customShort("j"), .long], help: "Connections that load at once.") var jobs: Int?
   @Flag(name: .long, help: "Also a backup whose manifest is not signed by a trusted key.") var acceptUntrusted = false
+  @Flag(
+    name: .long,
+    help: "Go on where the server does not take an object, and list each; the swap is asked for once more.")
+  var keepGoing = false
   @Flag(name: .long, help: "Show what would be done, and end.") var preview = false
   @Flag(name: .long, help: "Don't ask.") var force = false
   @Flag(name: .long, help: "Don't wait for the end.") var noWait = false
@@ -51,6 +55,7 @@ struct RestoreCommandLine: AsyncParsableCommand {
     (command.role, command.globals, command.jobs) = (role, globals, jobs)
     command.analyze = !noAnalyze
     command.acceptUntrusted = acceptUntrusted
+    command.keepGoing = keepGoing
     if standalone.standalone { return try await runStandalone(command) }
     let plan = try connection.client.post(RestorePreview.self, "/v1/restores/preview", command)
     if preview { return try connection.show(plan) { RestoreText.preview($0) } }
@@ -58,7 +63,12 @@ struct RestoreCommandLine: AsyncParsableCommand {
     // The very backup that was shown, also where a newer one has come meanwhile.
     command.id = plan.backup.description
     let run = try connection.client.post(RunReport.self, "/v1/restores", command)
-    try RunFollower(connection: connection, noWait: noWait).follow([run])
+    let ended = try RunFollower(connection: connection, noWait: noWait).follow([run])
+    guard let outcome = ended.first?.restore, outcome.awaitsSwap != nil else { return }
+    try SwapQuestion(force: force).ask(of: plan.backup.database, outcome)
+    let swapped = try connection.client.post(
+      RestoreOutcome.self, "/v1/swap", SwapCommand(database: plan.backup.database, name: outcome.database))
+    try connection.show(swapped) { RestoreText.swapped($0, in: plan.backup.database) }
   }
 
   private func confirm(_ plan: RestorePreview) throws {
@@ -75,10 +85,55 @@ struct RestoreCommandLine: AsyncParsableCommand {
     var command = command
     command.id = plan.backup.description
     let progress = StandaloneProgress(plan.backup)
-    let restore = try await work.restore(command) { progress.show($0) }
-    let report = try await Interruptible.run { try await work.run(restore, progress) }
+    var restore = try await work.restore(command) { progress.show($0) }
+    let (question, json) = (SwapQuestion(force: force), connection.json)
+    restore.acceptsIncomplete = { outcome in
+      progress.finish()
+      if !json { Terminal.complain(RestoreText.unmade(outcome).joined(separator: "\n")) }
+      return (try? question.ask(of: plan.backup.database, outcome)) != nil
+    }
+    let report = try await Interruptible.run { [restore] in try await work.run(restore, progress) }
     guard let outcome = report.restore else { return }
     try connection.show(report) { RestoreText.outcome(outcome, $0) }
+  }
+}
+
+/// Asked when a database is loaded that lacks objects, before it takes the live one's place.
+struct SwapQuestion: Sendable {
+  let force: Bool
+
+  /// Throws where the answer is not yes: the database stays beside the live one.
+  func ask(of database: String, _ outcome: RestoreOutcome) throws(Fault) {
+    let count = outcome.unmade?.count ?? 0
+    do throws(Fault) {
+      try Terminal.confirm(
+        "\(count) object\(count == 1 ? "" : "s") of \(outcome.objects ?? count) could not be made; this puts '\(outcome.database)' in the place of the live database all the same",
+        database: database, force: force)
+    } catch {
+      throw Fault(
+        .confirmationNeeded, "Nothing was replaced: the restored database stays beside the live one.",
+        hint: "pgbackupctl swap \(shell: database) \(shell: outcome.database); or drop it")
+    }
+  }
+}
+
+struct SwapCommandLine: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "swap",
+    abstract: "Puts a database that 'restore --keep-going' has left beside the live one into its place.",
+    discussion: "What is replaced is kept, and 'rollback' undoes it. 'status' names the databases that wait.")
+
+  @Argument(help: "The database's name in the configuration.") var database: String
+  @Argument(help: "The one that takes its place, by its name on the server.") var name: String
+  @Flag(name: .long, help: "Don't ask.") var force = false
+  @OptionGroup var connection: ConnectionOptions
+
+  func run() throws {
+    try Terminal.confirm(
+      "'\(name)' lacks objects and takes the place of the live database", database: database, force: force)
+    let outcome = try connection.client.post(
+      RestoreOutcome.self, "/v1/swap", SwapCommand(database: database, name: name))
+    try connection.show(outcome) { RestoreText.swapped($0, in: database) }
   }
 }
 
@@ -185,6 +240,7 @@ enum RestoreText {
         + "\(outcome.rows) rows in \(outcome.tables) table\(outcome.tables == 1 ? "" : "s"), \(outcome.provedTables) of them proved row for row."
     ]
     lines += outcome.unproved.map { "not proved: \(line: $0)" }
+    lines += unmade(outcome)
     if let sentence = RestoreOutcome.sentence(derived: outcome.derived) { lines.append(TerminalText.line(sentence)) }
     if let kept = outcome.kept {
       lines.append(
@@ -197,8 +253,29 @@ enum RestoreText {
     lines.append(
       "Read \(ByteCount(outcome.storedBytesRead)) of the artifact's \(ByteCount(outcome.storedBytes)). "
         + outcome.phases.map { "\($0.name) \(seconds($0.seconds))" }.joined(separator: ", "))
-    lines += outcome.warnings.map { "but: \($0)" }
+    // Told above, object by object.
+    lines += outcome.warnings.filter { outcome.unmade == nil || $0 != outcome.incompleteness }.map { "but: \($0)" }
     return lines.joined(separator: "\n")
+  }
+
+  static func swapped(_ outcome: RestoreOutcome, in database: String) -> String {
+    let undo = outcome.kept.map { kept in
+      "; what was there is kept as '\(line: kept)'. Undo: pgbackupctl rollback \(shell: database)"
+    }
+    return "The restored database is '\(line: outcome.database)' now\(undo ?? "").\n"
+      + "It was away for \(seconds(outcome.downtimeSeconds ?? 0))."
+  }
+
+  /// Each object that could not be made, with the server's words and the SQL that makes it.
+  static func unmade(_ outcome: RestoreOutcome) -> [String] { unmade(outcome.unmade, of: outcome.objects) }
+
+  static func unmade(_ unmade: [UnmadeObject]?, of count: Int?) -> [String] {
+    guard let unmade, !unmade.isEmpty else { return [] }
+    return ["\(unmade.count) of \(count ?? unmade.count) objects could not be made:"]
+      + unmade.flatMap { object in
+        ["  \(line: object.label)"] + object.reason.lines.map { "    \(line: $0)" }
+          + (object.sql.map { sql in ["    when that is mended, run:"] + sql.lines.map { "      \(line: $0)" } } ?? [])
+      }
   }
 
   /// With milliseconds: a swap is over in less than a second.

@@ -46,13 +46,15 @@ struct RunFollower {
   let connection: ConnectionOptions
   let noWait: Bool
 
-  func follow(_ runs: [RunReport]) throws {
+  /// Returns the runs as they ended, where none of them failed.
+  @discardableResult
+  func follow(_ runs: [RunReport]) throws -> [RunReport] {
     if noWait {
       try connection.show(runs) { runs in
         runs.map { "run \($0.id): \(line: $0.job) of \(line: $0.database) is \($0.state.rawValue)" }.joined(
           separator: "\n")
       }
-      return
+      return runs
     }
     var ended: [RunReport] = []
     for run in runs { ended.append(try toItsEnd(run)) }
@@ -67,12 +69,14 @@ struct RunFollower {
       if run.fault != nil, let verified = run.verified, !connection.json {
         Terminal.say(CheckText.verified(verified, run))
       }
+      if run.fault != nil, let drill = run.drill, !connection.json { Terminal.say(CheckText.drill(drill, run)) }
       if let fault = run.fault {
         Terminal.complain("\(line: run.job) of \(line: run.database) \(run.state.rawValue).\n\(fault)")
       }
     }
     let codes = ended.compactMap { $0.fault?.code.exitCode }
     if let worst = codes.first { throw Ending(code: worst) }
+    return ended
   }
 
   /// Shows one run's progress, and returns it as it ended.

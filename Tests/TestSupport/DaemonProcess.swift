@@ -84,6 +84,15 @@ package final class DaemonProcess: Sendable {
     try Shell.run(Self.program("pgbackupctl"), arguments, environment: ["PGBACKUPD_SOCKET": socket])
   }
 
+  /// Runs pgbackupctl at a terminal (script(1)), and returns all that it shows there.
+  package func ctlAtTerminal(_ arguments: String..., typing answers: String) throws -> String {
+    let words = [Self.program("pgbackupctl")] + arguments
+    return try Shell.run(
+      "script", ["-qec", words.map { "'\($0)'" }.joined(separator: " "), "/dev/null"],
+      environment: ["PGBACKUPD_SOCKET": socket], input: answers
+    ).output
+  }
+
   /// Follows the ledger from its beginning.
   package func followLedger() throws -> LedgerFollower { try LedgerFollower(socket: socket) }
 

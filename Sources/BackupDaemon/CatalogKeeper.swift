@@ -12,7 +12,8 @@ import Units
 ///
 /// No question waits for a slow store longer than `patience`. The answer then has what was known of that store, with a
 /// problem that says whether it is silent or how far its reading is. The reading goes on in the background. Its results
-/// are kept and shown as they come.
+/// are kept and shown as they come. A store that has not been read to its end after `longest` counts as silent, and so
+/// does its next reading: whoever can write there could invent a million folders, and other stores have what they have.
 actor CatalogKeeper {
   /// A reading of one store.
   private struct Going {
@@ -39,6 +40,8 @@ actor CatalogKeeper {
     /// As the last whole reading has found it; before the first has ended, what has come of that.
     var catalog = Catalog()
     var isWhole = false
+    /// Whether its last reading took longer than any question waits.
+    var isSlow = false
     var going: Going?
   }
 
@@ -56,14 +59,20 @@ actor CatalogKeeper {
   /// The first of the questions for the whole that were told to ask again, and when the last of them was.
   private var unanswered: (since: DispatchTime, last: DispatchTime)?
   private let patience: Duration
+  /// How long a question is remembered that was told to ask again: a client does that at once.
+  private let recall: Duration
+  /// How long a reading may take until nobody waits for it any more.
+  private let longest: Duration
   /// Folders of backups that turned out damaged when they were read, by their stores: sizes alone don't show it.
   private var damaged: [String: Set<String>] = [:]
   /// Backups whose flags somebody has explained.
   private var accepted: Set<BackupID> = []
 
   init(
-    stores: [any ObjectStore], trusted: TrustedKeys, cache: RecordCache? = nil, patience: Duration = .seconds(30)
+    stores: [any ObjectStore], trusted: TrustedKeys, cache: RecordCache? = nil, patience: Duration = .seconds(30),
+    longest: Duration = .seconds(180), recall: Duration = .seconds(5)
   ) {
+    (self.longest, self.recall) = (longest, recall)
     self.stores = stores
     self.trusted = trusted
     self.cache = cache
@@ -92,16 +101,19 @@ actor CatalogKeeper {
   /// being read after a second: the caller asks again. A store that is silent or fails is a problem in the catalog.
   ///
   /// - Parameter choice: when the backup was made that the caller looks for, if the catalog has it. Then that is enough
-  ///   of a store which is read for the first time in which all of that time and later has been read.
+  ///   of a store which is read for the first time in which all of that time and later has been read. The distant future
+  ///   says that no other store is needed.
   func whole(orSince choice: (@Sendable (Catalog) -> Date?)? = nil) async throws(Fault) -> Catalog {
     // Who was told to ask again has asked before: what has been read since then answers it.
-    let recall = unanswered.flatMap { Self.age(of: $0.last) < Self.recall ? $0.since : nil }
-    let asked = recall ?? .now()
-    if recall == nil || !isAnswered(since: asked) { await askBriefly() }
+    let remembered = unanswered.flatMap { Self.age(of: $0.last) < recall ? $0.since : nil }
+    let asked = remembered ?? .now()
+    if remembered == nil || !isAnswered(since: asked) { await askBriefly() }
     merge(answering: asked)
     if let choice = choice?(catalog), stores.allSatisfy({ isAnswered(by: $0.name, since: asked, choice) }) {
       return catalog
     }
+    // The one that is named, and signed, in a store: no other store can show a better one.
+    if choice?(catalog) == .distantFuture { return catalog }
     if !isAnswered(since: asked), let fault = catalog.problems.first(where: { $0.fault.code == .storeReading })?.fault {
       unanswered = (asked, .now())
       throw fault
@@ -109,9 +121,6 @@ actor CatalogKeeper {
     unanswered = nil
     return catalog
   }
-
-  /// A client asks again at once.
-  private static let recall = Duration.seconds(5)
 
   private func isAnswered(since asked: DispatchTime) -> Bool {
     stores.allSatisfy { isAnswered(by: $0.name, since: asked, nil) }
@@ -174,14 +183,21 @@ actor CatalogKeeper {
     await self.wait(for: inMotion, wait)
     let ready = stores.filter { holdings[$0.name]?.going == nil }
     for store in ready { begin(store) }
-    await self.wait(for: Set(ready.map(\.name)), wait)
+    await self.wait(for: inMotion.intersection(ready.map(\.name)), wait)
     merge()
     readAt = changes == begun && inMotion.isEmpty ? .now() : nil
   }
 
   /// The stores of whose readings something has come lately, or could.
-  private var inMotion: Set<String> {
-    Set(holdings.filter { $0.value.going.map { Self.age(of: $0.moved) < patience } ?? false }.keys)
+  private var inMotion: Set<String> { Set(holdings.filter { isMoving($0.value) }.keys) }
+
+  private func isMoving(_ holding: Holding) -> Bool {
+    guard let going = holding.going, !isLong(holding, going) else { return false }
+    return Self.age(of: going.moved) < patience
+  }
+
+  private func isLong(_ holding: Holding, _ going: Going) -> Bool {
+    holding.isSlow || Self.age(of: going.start.time) >= longest
   }
 
   /// Waits until these stores have been read, or for as long as `wait` says.
@@ -237,6 +253,7 @@ actor CatalogKeeper {
     guard var holding = holdings[name], let going = holding.going, going.number == number else { return }
     let isUnread = catalog.unread.contains(name)
     (holding.reader, holding.catalog, holding.start, holding.going) = (reader, catalog, going.start, nil)
+    holding.isSlow = Self.age(of: going.start.time) >= longest
     holding.isWhole = !isUnread
     holdings[name] = holding
     merge()
@@ -250,8 +267,11 @@ actor CatalogKeeper {
       merged.add(holding.catalog.marking(damaged[store.name] ?? [], in: store.name))
       guard let going = holding.going else { continue }
       if let question, isAnswered(by: store.name, since: question, nil) { continue }
-      let isMoving = Self.age(of: going.moved) < patience
-      let fault = isMoving ? Self.unfinished(going.reading, of: store) : Self.silence(of: store)
+      let fault =
+        isMoving(holding)
+        ? Self.unfinished(going.reading, of: store)
+        : isLong(holding, going) && Self.age(of: going.moved) < patience
+          ? Self.slowness(going.reading, of: store, Self.age(of: going.start.time)) : Self.silence(of: store)
       merged.add(Catalog.Problem(store: store.name, folder: nil, fault: fault))
     }
     catalog = merged.accepting(accepted)
@@ -276,6 +296,14 @@ actor CatalogKeeper {
     Fault(
       .storeSilent, "Store '\(store.name)' does not answer; what is shown of it may be old.",
       hint: "look at the disk or server behind \(store.location)")
+  }
+
+  private static func slowness(_ reading: StoreReading?, of store: any ObjectStore, _ time: Duration) -> Fault {
+    let far = reading.map { "\($0.read) of \($0.total) folders" } ?? "its objects are being listed"
+    return Fault(
+      .storeSilent,
+      "Store '\(store.name)' has been read for \(time.spoken), and is not at its end (\(far)); nobody waits for it any more.",
+      hint: "look at what lies in \(store.location): far more folders than backups, or a server that answers late")
   }
 
   private static func unfinished(_ reading: StoreReading?, of store: any ObjectStore) -> Fault {

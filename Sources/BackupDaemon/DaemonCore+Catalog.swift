@@ -254,8 +254,11 @@ extension DaemonCore {
   ///   time: whoever restores the newest need not wait for the rest.
   func find(_ selector: String, isEnough: Bool = false) async throws(Fault) -> (Catalog.Backup, Catalog) {
     var selector = try BackupSelector(parsing: selector)
-    let choice = { @Sendable [selector] (catalog: Catalog) in
-      (try? catalog.select(selector, databases: []))?.id.time
+    let choice = { @Sendable [selector] (catalog: Catalog) -> Date? in
+      guard let found = try? catalog.select(selector, databases: []) else { return nil }
+      // Nothing that a store may still show is a better one than the very backup that is named.
+      if case .exact = selector.choice, found.isGood { return .distantFuture }
+      return found.id.time
     }
     let catalog = try await readableCatalog(orSince: isEnough && selector.isOfNewest ? choice : nil)
     if case .latest("proved"?) = selector.choice {

@@ -153,6 +153,9 @@ extension DaemonCore {
     await keeper.catalog.unreadStores.map(\.fault)
   }
 
+  /// Leftovers that one pass takes away of one store; the next pass takes more.
+  private static let mostSweeps = 100
+
   private func takeAway(by caller: Caller?) async -> ([Reconcile.Result], ReconcilePlan) {
     // One plan of the daemon for all: a reload meanwhile must not lead to other stores.
     let reconcile = Reconcile(stores: plan.stores, policy: plan.retention, trusted: plan.trustedKeys)
@@ -161,7 +164,13 @@ extension DaemonCore {
     await finishDeletions()
     let committed = await ledger.history.committed
     var silent: Set<String> = []
+    var sweeps: [String: Int] = [:]
     for step in plan.removals {
+      if case .sweep = step.action {
+        // Who can write there could invent a million of them, and again when they are gone.
+        guard sweeps[step.store, default: 0] < Self.mostSweeps, !isStopping else { continue }
+        sweeps[step.store, default: 0] += 1
+      }
       // What was a backup, and nobody has deleted, is no leftover: somebody took its manifest away.
       if case .sweep(let leftover) = step.action, let id = BackupLayout(folder: leftover.folder)?.id,
         committed[id] != nil
@@ -186,7 +195,18 @@ extension DaemonCore {
       }
       guard let result = answer else { continue }
       results.append(result)
-      await report(result, by: caller)
+      if case .sweep = step.action, result.fault == nil, sweeps[step.store, default: 0] > 1 {
+        failedSteps[step.name] = nil
+      } else {
+        await report(result, by: caller)
+      }
+    }
+    for (store, count) in sweeps.sorted(by: { $0.key < $1.key }) where count > 1 {
+      var record = LedgerRecord(.leftoversSwept, at: now())
+      (record.store, record.by, record.reason) = (store, caller, "no manifest: these besides the one before")
+      record.detail = ["folders": "\(count - 1)"]
+      await append(record)
+      logger.info(.leftoversSwept, "sweep done", metadata: ["store": "\(store)", "folders": "\(count)"])
     }
     if !results.isEmpty { _ = await keeper.refresh() }
     return (results, plan)

@@ -397,6 +397,7 @@ extension DaemonCore {
       liveName: database.connection["dbname"] ?? backup.manifest.server.database)
     restore.doubt = isPutBack ? nil : backup.doubt(among: catalog)
     restore.signingKey = plan.backup.signingKey
+    restore.putsBack = isPutBack
     restore.cautions = isPutBack ? [] : await cautions(using: backup, in: catalog, before: history)
     return restore
   }

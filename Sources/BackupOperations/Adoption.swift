@@ -181,16 +181,16 @@ package struct Adoption: Sendable {
       "--exit-on-error --no-password --no-tablespaces\(jobs > 1 ? " --jobs=\(jobs)" : "") --dbname=\"$2\"")
     let output = try await ClientProcess(
       path: "/bin/bash",
-      arguments: ["-o", "pipefail", "-c", script, "adopt", dump.path, connection.programConninfo],
-      login: connection
+      arguments: ["-o", "pipefail", "-c", script, "adopt", DumpSource.place, connection.programConninfo],
+      files: [dump.source], login: connection, rules: dump.source.rules(for: program.path)
     ).capture(limit: 16 << 20)
-    return output.status.isSuccess ? nil : output.complaint.isEmpty ? output.status.text : output.complaint
+    return output.status.isSuccess ? nil : DumpFile.words(output, of: dump.path)
   }
 
   /// psql with its own commands shut off: a dump is data, and no script. Its own `\restrict` gives way to ours. Returns what psql complains
   /// of.
   private func loadText(into connection: ConnectionSettings, _ psql: ClientProgram) async throws -> String? {
-    let text = PlainDump(path: dump.path, reading: dump.reading, isOfOurName: dump.database != nil)
+    let text = PlainDump(path: dump.path, source: dump.source, reading: dump.reading, isOfOurName: dump.database != nil)
     var connection = connection
     // A dump that was written or changed by hand may name no schema.
     connection["options"] = [connection["options"], "-c search_path=public"].compactMap { $0 }.joined(separator: " ")

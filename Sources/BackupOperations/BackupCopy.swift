@@ -20,6 +20,7 @@ struct BackupCopy {
   private let progress: @Sendable (Int64) -> Void
 
   private static let recordLimit = ByteCount.mebibytes(16)
+  private static let pinLimit = ByteCount(64 << 10)
 
   /// - Parameter progress: told of the bytes that are there, of all the backup's.
   init(
@@ -129,6 +130,8 @@ struct BackupCopy {
   }
 
   private func write(_ record: Record, _ present: [StoredObject]) async throws {
+    // What lies there people may know already.
+    if record.name == BackupLayout.recoverName, present.contains(where: { $0.key.name == record.name }) { return }
     if !record.name.starts(withBytes: BackupLayout.manifestName) { try await delete(record.name, from: present) }
     let end = record.name == BackupLayout.pinName ? nil : term.end(in: target.name)
     try await target.put(key(record.name), record.bytes, retainUntil: end)
@@ -143,14 +146,18 @@ struct BackupCopy {
     let bytes: [UInt8]
   }
 
-  /// The pin where there is one, the signature and the manifest, as the source has them; RECOVER.txt of a backup that does not commit it.
+  /// The pin where there is one, the signature and the manifest, as the source has them. RECOVER.txt of a backup that
+  /// does not commit it is made here: nobody has signed the source's, and people do what it says.
   private func sourceRecords() async throws -> [Record] {
     var records: [Record] = []
-    for name in [
-      BackupLayout.recoverName, BackupLayout.pinName, BackupLayout.signatureName, BackupLayout.manifestName,
-    ] {
-      if name == BackupLayout.recoverName, manifest.recover != nil { continue }
-      guard let bytes = try await source.get(key(name), limit: Self.recordLimit) else { continue }
+    if manifest.recover == nil {
+      let text = RecoverText(manifest: manifest, isSigned: !trusted.isEmpty).text
+      records.append(Record(name: BackupLayout.recoverName, bytes: Array(text.utf8)))
+    }
+    for name in [BackupLayout.pinName, BackupLayout.signatureName, BackupLayout.manifestName] {
+      let limit = name == BackupLayout.pinName ? Self.pinLimit : Self.recordLimit
+      guard let bytes = try await source.get(key(name), limit: limit) else { continue }
+      if name == BackupLayout.pinName, (try? Pin(decoding: bytes, from: "'\(key(name))'")) == nil { continue }
       records.append(Record(name: name, bytes: bytes))
     }
     guard let last = records.last, last.name == BackupLayout.manifestName,

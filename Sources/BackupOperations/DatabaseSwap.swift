@@ -24,12 +24,13 @@ struct DatabaseSwap: Sendable {
   /// - Parameters:
   ///   - new: takes the name `live`.
   ///   - kept: what becomes of the old one; nil where there is no database `live`.
+  ///   - identifier: the OID of `new`, where it was looked up before: another one of that name does not take the place.
   ///   - newComment: the comment that the new one gets; unchanged where nil.
   func run(
-    _ new: String, to live: String, keeping kept: KeptAside?, newComment: String?? = nil
+    _ new: String, _ identifier: UInt32? = nil, to live: String, keeping kept: KeptAside?, newComment: String?? = nil
   ) async throws(Fault) -> Result {
     try await run(new, live) { worker, helper in
-      try await swap(worker, helper, new, live, kept, newComment)
+      try await swap(worker, helper, new, identifier, live, kept, newComment)
     }
   }
 
@@ -73,12 +74,13 @@ struct DatabaseSwap: Sendable {
   }
 
   private func swap(
-    _ worker: PostgresSession, _ helper: PostgresSession, _ new: String, _ live: String, _ kept: KeptAside?,
-    _ newComment: String??
+    _ worker: PostgresSession, _ helper: PostgresSession, _ new: String, _ identifier: UInt32?, _ live: String,
+    _ kept: KeptAside?, _ newComment: String??
   ) async throws -> Result {
     try await worker.execute("BEGIN; SET LOCAL lock_timeout = '10s'")
     guard let kept else {
       try await rename(worker, helper, new, live)
+      try await require(identifier, as: live, worker)
       try await self.comment(worker, live, newComment)
       try await worker.execute("COMMIT")
       return Result(seconds: 0, endedConnections: 0)
@@ -86,6 +88,7 @@ struct DatabaseSwap: Sendable {
     let start = ContinuousClock.now
     let ended = try await rename(worker, helper, live, kept.name)
     try await rename(worker, helper, new, live)
+    try await require(identifier, as: live, worker)
     try await mark(worker, kept)
     try await self.comment(worker, live, newComment)
     try await worker.execute("COMMIT")
@@ -127,6 +130,12 @@ struct DatabaseSwap: Sendable {
     return found ?? []
   }
 
+  private func require(_ identifier: UInt32?, as name: String, _ session: PostgresSession) async throws {
+    guard let identifier else { return }
+    let found = try await session.query("SELECT oid FROM pg_catalog.pg_database WHERE datname = $1", [name]).first?[0]
+    guard found.flatMap({ UInt32($0) }) == identifier else { throw Self.stranger(name) }
+  }
+
   /// Marks the database that was put aside, as it is then.
   private func mark(_ session: PostgresSession, _ kept: KeptAside) async throws {
     let row = try await session.query(
@@ -135,10 +144,19 @@ struct DatabaseSwap: Sendable {
     guard let identifier = row?[0].flatMap({ UInt32($0) }), let owner = row?[1].flatMap({ UInt32($0) }) else {
       throw Fault(.databaseQuery, "'\(kept.name)' is not there, which was put aside.")
     }
+    guard identifier == kept.identifier else { throw Self.stranger(kept.live) }
     let comment = try KeptMark.comment(
       name: kept.name, live: kept.live, at: kept.time, identifier: identifier, owner: owner, before: kept.before,
       key: kept.key)
     try await self.comment(session, kept.name, .some(comment))
+  }
+
+  /// Somebody has made a database of this name since we have looked.
+  private static func stranger(_ name: String) -> Fault {
+    Fault(
+      .swapFailed, "'\(name)' is another database than the one that was there before; all is as it was.",
+      cause: "somebody has dropped or renamed that one, and made this one meanwhile",
+      hint: "look whose it is, then run it again")
   }
 
   private func comment(_ session: PostgresSession, _ database: String, _ text: String??) async throws {
@@ -158,6 +176,8 @@ struct KeptAside: Sendable {
   let before: String?
   /// Signs its mark.
   let key: SigningKey?
+  /// Its OID, as it was seen before: another database of its name is not put aside for it.
+  let identifier: UInt32
 }
 
 private final class Flag: Sendable {

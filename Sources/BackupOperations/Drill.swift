@@ -201,6 +201,7 @@ package struct Drill: Sendable {
     request.isConfined = name == nil
     request.fillsViews = name == nil
     request.withGlobals = true
+    request.withPasswords = false
     // One object that can't be made says nothing of the rows, and of the others.
     request.keepsGoing = true
     // A tablespace is a place on the disk of the server that was backed up, which may be this very machine.

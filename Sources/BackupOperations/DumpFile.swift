@@ -16,6 +16,7 @@ package struct DumpFile: Sendable, Equatable {
   }
 
   package let path: String
+  let source: DumpSource
   package let kind: Kind
   /// Of a packed file, what unpacks it to standard output; nil where it is not packed.
   let unpacker: String?
@@ -51,21 +52,17 @@ package struct DumpFile: Sendable, Equatable {
   /// - Parameter isQuick: reads no packed file to its end: whether that is whole, and whose its things are, is then not known.
   /// - Throws: `E-ADOPT-REFUSED` where it is no dump of one database, or one that was cut off.
   package init(_ path: String, programs: ClientPrograms, isQuick: Bool = false) async throws(Fault) {
-    var status = stat()
-    guard stat(path, &status) == 0 else {
-      throw Self.refused(path, "can't be read", String(cString: strerror(errno)))
-    }
     self.path = path
-    let isFolder = status.st_mode & S_IFMT == S_IFDIR
-    let magic = isFolder ? [] : try Self.begin(of: path)
+    source = try await DumpSource.open(path)
+    let (isFolder, magic) = (source.isFolder, source.magic)
     guard !magic.starts(with: [0xFF, 0xFE]), !magic.starts(with: [0xFE, 0xFF]) else {
       throw Self.refused(
         path, "is UTF-16 text, as PowerShell's '>' writes it", "what psql reads is UTF-8: iconv -f UTF-16 -t UTF-8")
     }
     unpacker = Self.packers.first { magic.starts(with: $0.magic) }?.program
-    let head = isFolder ? "" : try await Self.shell("\(Self.reading(unpacker)) | head -c 65536", path)
+    let head = isFolder ? "" : try await Self.shell("\(Self.reading(unpacker)) | head -c 65536", path, source)
     if isFolder {
-      guard access("\(path)/toc.dat", R_OK) == 0 else {
+      guard faccessat(source.descriptor, "toc.dat", R_OK, 0) == 0 else {
         throw Self.refused(path, "is a folder without toc.dat: no archive of pg_dump's directory format", nil)
       }
       kind = .directory
@@ -80,15 +77,14 @@ package struct DumpFile: Sendable, Equatable {
     } else {
       throw Self.refused(path, "is no dump that pg_dump makes", nil)
     }
-    bytes = isFolder ? Self.size(of: path) : Int64(status.st_size)
-    let attributes = try? FileManager.default.attributesOfItem(atPath: path)
-    let fileTime = attributes?[.modificationDate] as? Date ?? Date(timeIntervalSince1970: 0)
+    bytes = source.bytes
+    let fileTime = source.changed
     changed = fileTime
     let outerTime = DumpName(path).taken(changed: fileTime)
     if kind == .plain {
       // psql takes the end of a file for the end of a COPY: half a dump would load well.
       if !isQuick || unpacker == nil {
-        let end = try await Self.shell("\(Self.reading(unpacker, seeking: true)) tail -c 4096", path)
+        let end = try await Self.shell("\(Self.reading(unpacker, seeking: true)) tail -c 4096", path, source)
         guard end.lines.contains("-- PostgreSQL database dump complete") else {
           throw Self.refused(path, "is not whole", "its last line, 'PostgreSQL database dump complete', is missing")
         }
@@ -100,7 +96,7 @@ package struct DumpFile: Sendable, Equatable {
       database = scanner.commands.first { $0.starts(withBytes: "\\connect ") }.flatMap(Self.connected)
       var findings = PlainDump.Findings()
       if !isQuick {
-        let text = PlainDump(path: path, reading: Self.reading(unpacker), isOfOurName: true)
+        let text = PlainDump(path: path, source: source, reading: Self.reading(unpacker), isOfOurName: true)
         do {
           findings = try await text.read()
         } catch {
@@ -111,7 +107,8 @@ package struct DumpFile: Sendable, Equatable {
     } else {
       // The newest: it reads the archives of all before it, and those of nobody behind it.
       let program = try await programs.newest("pg_restore")
-      let list = try await Self.shell(Self.restoring(program.path, "--list", unpacker), path)
+      let list = try await Self.shell(
+        Self.restoring(program.path, "--list", unpacker), path, source, running: program.path)
       serverVersion = Self.value(after: ";     Dumped from database version: ", in: list)
       database = Self.value(after: ";     dbname: ", in: list)
       taken = Self.value(after: "; Archive created at ", in: list).flatMap(Self.time) ?? outerTime
@@ -119,7 +116,10 @@ package struct DumpFile: Sendable, Equatable {
       if !isQuick {
         let script = "set -o pipefail; " + Self.restoring(program.path, "--schema-only --create --file=-", unpacker)
         do {
-          findings = try await PlainDump(path: path, reading: script, isOfOurName: true, mayStopEarly: true).read()
+          let rules = try source.rules(for: program.path)
+          findings = try await PlainDump(
+            path: path, source: source, reading: script, isOfOurName: true, mayStopEarly: true, rules: rules
+          ).read()
         } catch {
           throw Fault(error)
         }
@@ -222,38 +222,30 @@ package struct DumpFile: Sendable, Equatable {
 
   // MARK: - Files and programs
 
-  private static func begin(of path: String) throws(Fault) -> [UInt8] {
-    let file = open(path, O_RDONLY | O_CLOEXEC)
-    guard file >= 0 else { throw refused(path, "can't be read", String(cString: strerror(errno))) }
-    defer { close(file) }
-    var bytes = [UInt8](repeating: 0, count: 16)
-    let count = read(file, &bytes, bytes.count)
-    return Array(bytes.prefix(max(0, count)))
-  }
-
-  private static func size(of folder: String) -> Int64 {
-    let names = (try? FileManager.default.contentsOfDirectory(atPath: folder)) ?? []
-    return names.reduce(0) { sum, name in
-      var status = stat()
-      return stat("\(folder)/\(name)", &status) == 0 ? sum + Int64(status.st_size) : sum
-    }
-  }
-
-  /// Runs a script with the path as `$1`, and gives what it prints, up to 16 MiB of it.
-  private static func shell(_ script: String, _ path: String) async throws(Fault) -> String {
+  /// Runs a script with the dump as `$1`, and gives what it prints, up to 16 MiB of it.
+  private static func shell(
+    _ script: String, _ path: String, _ source: DumpSource, running program: String? = nil
+  ) async throws(Fault) -> String {
     do {
       let output = try await ClientProcess(
-        path: "/bin/bash", arguments: ["-o", "pipefail", "-c", script, "adopt", path]
+        path: "/bin/bash", arguments: ["-o", "pipefail", "-c", script, "adopt", DumpSource.place], files: [source],
+        rules: source.rules(for: program)
       ).capture(limit: 16 << 20)
       // 141: `head` has read enough, and the unpacker was told by a signal.
       guard output.status.isSuccess || output.status == .exited(141) else {
         throw refused(
-          path, "can't be read to its end", output.complaint.isEmpty ? output.status.text : output.complaint)
+          path, "can't be read to its end", words(output, of: path))
       }
       return String(decoding: output.standardOutput, as: UTF8.self)
     } catch {
       throw Fault(error)
     }
+  }
+
+  /// What a program complains of, with the dump's own path.
+  static func words(_ output: ClientProcess.Captured, of path: String) -> String {
+    output.complaint.isEmpty
+      ? output.status.text : output.complaint.replacingBytes(of: DumpSource.place, with: path)
   }
 
   static func refused(_ path: String, _ what: String, _ cause: String?) -> Fault {

@@ -11,8 +11,10 @@ import Storage
 struct Globals: Sendable {
   struct Statement: Sendable {
     let statement: String
-    /// Without passwords.
+    /// Without what may be a secret: passwords, and the values of roles' settings.
     let shown: String
+    /// The statement without a password.
+    let withoutPassword: String
   }
 
   /// Independent of `standard_conforming_strings`, whatever the text itself sets: they run in sessions of ours.
@@ -74,12 +76,20 @@ struct Globals: Sendable {
     }
     return wanted.map { statement in
       let text = withGrantors ? statement.text : Self.withoutGrantor(statement)
-      // A password is the only constant that is secret: the text before it is shown.
-      guard let secret = statement.firstWord("PASSWORD", from: 3) else {
-        return Statement(statement: text, shown: text)
+      if Self.isSetting(statement), let value = statement.firstWord("TO", from: 4) {
+        return Statement(statement: text, shown: statement.text(before: value) + " TO '…';", withoutPassword: text)
       }
-      return Statement(statement: text, shown: statement.text(before: secret) + " PASSWORD '…';")
+      guard let secret = statement.firstWord("PASSWORD", from: 3) else {
+        return Statement(statement: text, shown: text, withoutPassword: text)
+      }
+      let open = statement.text(before: secret)
+      return Statement(statement: text, shown: open + " PASSWORD '…';", withoutPassword: open + ";")
     }
+  }
+
+  /// `ALTER ROLE name SET setting TO value`.
+  private static func isSetting(_ statement: SQLTokens) -> Bool {
+    statement.begins(with: "ALTER", "ROLE") && statement.isWord("SET", at: 3)
   }
 
   /// `GRANT a TO b …`: memberships of new roles, and in them. `GRANT … ON … TO b`: privileges of new roles.

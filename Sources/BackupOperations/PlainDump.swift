@@ -1,3 +1,4 @@
+import Confinement
 import Faults
 import PostgresArchive
 import PostgresTools
@@ -7,12 +8,15 @@ import Quoting
 /// The text of a plain dump, unpacked and scanned on its way.
 struct PlainDump: Sendable {
   let path: String
-  /// The shell words that put it on standard output, the path as `$1`.
+  let source: DumpSource
+  /// The shell words that put it on standard output, the dump as `$1`.
   let reading: String
   /// Whether what it says of its database is about the one that it goes into.
   let isOfOurName: Bool
   /// Whether the last of several programs may have read enough before the first one's end, which is then told by a signal.
   var mayStopEarly = false
+  /// What the programs may read, where they go where the dump leads them.
+  var rules: ReadingRules?
 
   struct Findings: Sendable {
     /// That it gives things to, or takes them from.
@@ -30,9 +34,9 @@ struct PlainDump: Sendable {
   @discardableResult
   func read(_ take: @escaping @Sendable ([UInt8]) async throws -> Void = { _ in }) async throws -> Findings {
     let isOfOurName = isOfOurName
-    let outcome = try await ClientProcess(path: "/bin/bash", arguments: ["-c", reading, "adopt", path]).stream(
-      stallDeadline: .seconds(3600)
-    ) { output in
+    let outcome = try await ClientProcess(
+      path: "/bin/bash", arguments: ["-c", reading, "adopt", DumpSource.place], files: [source], rules: rules
+    ).stream(stallDeadline: .seconds(3600)) { output in
       let reader = PlainDumpReader(output, PlainDumpScanner(isOfOurName: isOfOurName))
       return try await withTaskCancellationHandler {
         while let bytes = try await reader.next() {
@@ -45,7 +49,9 @@ struct PlainDump: Sendable {
     }
     guard outcome.status.isSuccess || mayStopEarly && outcome.status == .exited(141) else {
       throw DumpFile.refused(
-        path, "can't be read to its end", outcome.complaint.isEmpty ? outcome.status.text : outcome.complaint)
+        path, "can't be read to its end",
+        outcome.complaint.isEmpty
+          ? outcome.status.text : outcome.complaint.replacingBytes(of: DumpSource.place, with: path))
     }
     return outcome.value
   }

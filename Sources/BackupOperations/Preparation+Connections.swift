@@ -1,6 +1,7 @@
 import Faults
 import Foundation
 import PostgresTools
+import Quoting
 
 /// Whether the server gives a restore the connections that it takes: told while the live database is still there.
 extension Preparation {
@@ -25,7 +26,9 @@ extension Preparation {
       .restoreRefused,
       "The server gives '\(inventory.role)' \(sessions.count) of the \(connectionsAtOnce) connections that the restore takes.",
       cause: refusal.cause,
-      hint: "ALTER ROLE \(inventory.role) CONNECTION LIMIT …, or raise max_connections, or restore with fewer --jobs")
+      hint:
+        "ALTER ROLE \(SQLName.quoted(inventory.role)) CONNECTION LIMIT …, or raise max_connections, or restore with fewer --jobs"
+    )
   }
 
   /// Closes them all. A server counts a session until its process has ended, which the last one sees.

@@ -71,7 +71,7 @@ extension Preparation {
     }
     if request.target == .inPlace, live != nil {
       steps += [
-        "end \(live?.connections ?? 0) connections to '\(names.live)'\(size) and keep everybody out by renaming it",
+        "end \(live?.connections ?? 0) connections to '\(names.live)'\(size) and rename it: clients find no database of that name",
         "back it up (type pre-restore), then DROP it",
       ]
     }

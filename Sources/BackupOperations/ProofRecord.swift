@@ -32,16 +32,33 @@ package enum ProofRecord {
   }
 
   /// Brings a proof and its signature from one store into another; the signature first, as in `write`.
+  ///
+  /// - Throws: `E-SIGNATURE-INVALID` where the source does not show what the catalog has seen there.
   static func copy(
     _ name: String, of manifest: Manifest, from source: any ObjectStore, to target: any ObjectStore,
-    policy: RetentionPolicy
+    policy: RetentionPolicy, trusted: TrustedKeys
   ) async throws {
     let end = RetentionTerm(policy, manifest.layout, keepSeconds: manifest.keepSeconds).end(in: target.name)
+    // Both are read before anything of them is written: a store may say something else than a moment ago.
+    let record = try await source.get(try key(manifest, name), limit: limit)
+    // Without a signature it stays one that nobody has signed.
+    let signature = try await source.get(try key(manifest, name + signatureSuffix), limit: limit)
+    guard let record, let proof = try? Proof(decoding: record, from: "'\(name)' in store '\(source.name)'"),
+      proof.backup == manifest.id,
+      trusted.isEmpty
+        || signature.map({
+          trusted.isSigned(record, signature: String(decoding: $0, as: UTF8.self), of: manifest.id.database)
+        }) == true
+    else {
+      throw Fault(
+        .signatureInvalid,
+        "The proof '\(name)' of \(manifest.id) in store '\(source.name)' is not what it was when it was read there.",
+        hint: "look at who writes into that store; it goes nowhere else")
+    }
     var isThere = true
-    for name in [name + signatureSuffix, name] {
+    for (name, bytes) in [(name + signatureSuffix, signature), (name, record)] {
       let key = try key(manifest, name)
-      // Without a signature it stays one that nobody has signed.
-      guard let bytes = try await source.get(key, limit: limit) else { continue }
+      guard let bytes else { continue }
       if try await target.get(key, limit: limit) == bytes { continue }
       isThere = false
       if try await target.stat(key) != nil { try await target.makeRoom(key) }

@@ -125,7 +125,7 @@ package struct Reconcile: Sendable {
     guard let from = stores.first(where: { $0.name == source }), let to = stores.first(where: { $0.name == target })
     else { return nil }
     do {
-      try await ProofRecord.copy(name, of: manifest, from: from, to: to, policy: policy)
+      try await ProofRecord.copy(name, of: manifest, from: from, to: to, policy: policy, trusted: trusted)
       return Result(step: step, fault: nil, source: source)
     } catch {
       return Result(step: step, fault: (error as? StorageError)?.fault ?? Fault(error), source: source)

@@ -68,7 +68,7 @@ struct Replacement: Sendable {
         .restoreRefused,
         "The rows of \(table.fullName) can't be replaced: which of them belong into which partition depends on the database.",
         hint:
-          "restore into a schema of its own (without --replace), and INSERT INTO \(target.joined(separator: ".")) from there"
+          "restore into a schema of its own (without --replace), and INSERT INTO \(SQLName.quoted(target[0], target[1])) from there"
       )
     }
     let trees = try await Self.trees(relations, on: connection)

@@ -32,6 +32,8 @@ package struct Restore: Sendable {
   /// Asked with what came of it before a database that lacks objects takes the live one's place; where it says no, that
   /// one stays beside it.
   package var acceptsIncomplete: @Sendable (RestoreOutcome) async -> Bool = { _ in false }
+  /// The database was taken away by us and is put back: one of its name that is there is somebody else's.
+  package var putsBack = false
   /// What else is to be said of the choice of this backup, in the preview and in the outcome.
   package var cautions: [Fault] = []
 
@@ -133,9 +135,11 @@ extension Restore {
     var request = RestoreRequest(backup: safety.manifest.id, database: request.database)
     request.jobs = 1
     request.isLenient = isLenient
-    return Restore(
+    var back = Restore(
       request, of: safety.manifest, from: safety.stores, identities: identities, on: maintenance, programs: programs,
       context: context, logger: logger, liveName: live)
+    back.putsBack = true
+    return back
   }
 
   fileprivate func place(_ preparation: Preparation) async throws -> RestoreOutcome {

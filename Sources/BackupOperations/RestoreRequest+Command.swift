@@ -33,7 +33,8 @@ extension RestoreRequest {
     }
     if keepsGoing, command.inPlace || isPartial && command.into == nil {
       throw Fault(
-        .usage, "--keep-going is for the whole database, or with --into: what lacks something must not replace anything unseen.",
+        .usage,
+        "--keep-going is for the whole database, or with --into: what lacks something must not replace anything unseen.",
         hint: "pgbackupctl restore --help")
     }
     if !isPartial, command.replace || command.intoSchema != nil {

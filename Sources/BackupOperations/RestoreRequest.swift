@@ -33,6 +33,8 @@ package struct RestoreRequest: Sendable {
   package var options = RestoreProgram.Options()
   /// Creates roles and tablespaces that are missing.
   package var withGlobals = false
+  /// Whether those roles get their passwords: a drill's need none, and code of the backup could read the hashes.
+  package var withPasswords = true
   /// Connections that load at once.
   package var jobs = 4
   /// Goes on where the server does not take an object, and tells each; what is not whole takes nobody's place.

@@ -25,25 +25,29 @@ struct RestoreRun: Sendable {
   private var names: RestoreNames { preparation.names }
 
   /// What the live database becomes from now on.
-  private var aside: KeptAside {
+  ///
+  /// - Parameter live: as it was seen before anything was loaded.
+  private func aside(_ live: PostgresSession.DatabaseFacts) -> KeptAside {
     KeptAside(
-      name: names.kept, live: names.live, time: restore.context.now(),
-      before: preparation.database(names.live)?.comment,
-      key: restore.signingKey)
+      name: names.kept, live: names.live, time: restore.context.now(), before: live.comment, key: restore.signingKey,
+      identifier: live.identifier)
   }
 
-  func swap() async throws -> RestoreOutcome {
+  ///
+  /// - Parameter isAway: the live database was there, and we have taken it away.
+  func swap(isAway: Bool = false) async throws -> RestoreOutcome {
     try await building(names.work) { outcome in
       phases.begin(.swap)
       if request.keepsGoing, let incompleteness = outcome.incompleteness {
         guard await restore.acceptsIncomplete(outcome) else { return try await leaveBeside(&outcome, incompleteness) }
       }
-      let isThere = try await preparation.isThere(names.live)
+      // One that has come since is somebody else's: the name is taken then, and nothing is replaced.
+      let seen = isAway || restore.putsBack ? nil : preparation.database(names.live)
+      let live = try await preparation.isThere(names.live) ? seen : nil
       let swap = try await DatabaseSwap(maintenance: restore.maintenance).run(
-        names.work, to: names.live, keeping: isThere ? aside : nil,
-        newComment: .some(preparation.archivedComment))
+        names.work, to: names.live, keeping: live.map(aside), newComment: .some(preparation.archivedComment))
       outcome.database = names.live
-      outcome.kept = isThere ? names.kept : nil
+      outcome.kept = live == nil ? nil : names.kept
       outcome.downtimeSeconds = swap.seconds
       outcome.warnings += preparation.ties
     }
@@ -68,10 +72,12 @@ struct RestoreRun: Sendable {
     }
   }
 
-  /// The live database gets another name, which keeps everybody out, is backed up, and makes room. Where the restore then fails, the
+  /// The live database gets another name, which nobody's client has, is backed up, and makes room. Where the restore then fails, the
   /// safety backup is put back.
   func inPlace() async throws -> RestoreOutcome {
-    guard try await preparation.isThere(names.live) else { return try await swap() }
+    guard let live = preparation.database(names.live), try await preparation.isThere(names.live) else {
+      return try await swap()
+    }
     guard let safetyBackup = restore.safetyBackup else {
       throw Fault(
         .restoreRefused, "A restore in place needs a store for its safety backup.", hint: "pgbackupctl status")
@@ -92,8 +98,8 @@ struct RestoreRun: Sendable {
     let start = ContinuousClock.now
     phases.begin(.safety)
     let swap = DatabaseSwap(maintenance: restore.maintenance)
-    let comment = preparation.database(names.live)?.comment
-    try await swap.putAside(names.live, as: aside)
+    let comment = live.comment
+    try await swap.putAside(names.live, as: aside(live))
     let safety: (manifest: Manifest, stores: [any ObjectStore])
     do throws(Fault) {
       safety = try await safetyBackup(restore.maintenance.database(names.kept))
@@ -124,7 +130,7 @@ struct RestoreRun: Sendable {
         hint: fault.hint)
     }
     do {
-      var outcome = try await self.swap()
+      var outcome = try await self.swap(isAway: true)
       outcome.kept = safety.manifest.id.description
       outcome.downtimeSeconds = start.duration(to: .now).inSeconds
       return outcome

@@ -85,9 +85,11 @@ package struct Rollback: Sendable {
     }
     let now = context.now()
     let names = RestoreNames(live: live, at: now, taken: databases.map(\.name).exact)
-    let aside = KeptAside(name: names.kept, live: live, time: now, before: present?.comment, key: signingKey)
+    let aside = KeptAside(
+      name: names.kept, live: live, time: now, before: present?.comment, key: signingKey,
+      identifier: present?.identifier ?? 0)
     let result = try await DatabaseSwap(maintenance: maintenance).run(
-      new.name, to: live, keeping: present == nil ? nil : aside, newComment: .some(comment))
+      new.name, new.identifier, to: live, keeping: present == nil ? nil : aside, newComment: .some(comment))
     var outcome = RestoreOutcome(database: live)
     outcome.kept = present == nil ? nil : names.kept
     outcome.downtimeSeconds = result.seconds

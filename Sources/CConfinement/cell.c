@@ -10,10 +10,13 @@
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/shm.h>
 #include <sys/signalfd.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/statfs.h>
 #include <sys/syscall.h>
@@ -60,13 +63,46 @@ static bool change_account(const struct cconfinement_program *program) {
          syscall(SYS_setresuid, program->user, program->user, program->user) == 0;
 }
 
-static bool confine(const struct cconfinement_program *program) {
+// One descriptor, over a socket (unix(7)).
+static bool hand_over(int socket, int file) {
+  char byte = 0, space[CMSG_SPACE(sizeof file)] = {0};
+  struct iovec data = {.iov_base = &byte, .iov_len = 1};
+  struct msghdr message = {.msg_iov = &data, .msg_iovlen = 1, .msg_control = space, .msg_controllen = sizeof space};
+  struct cmsghdr *part = CMSG_FIRSTHDR(&message);
+  part->cmsg_level = SOL_SOCKET;
+  part->cmsg_type = SCM_RIGHTS;
+  part->cmsg_len = CMSG_LEN(sizeof file);
+  memcpy(CMSG_DATA(part), &file, sizeof file);
+  return sendmsg(socket, &message, MSG_NOSIGNAL) == 1;
+}
+
+static int take_over(int socket) {
+  char byte, space[CMSG_SPACE(sizeof(int))] = {0};
+  struct iovec data = {.iov_base = &byte, .iov_len = 1};
+  struct msghdr message = {.msg_iov = &data, .msg_iovlen = 1, .msg_control = space, .msg_controllen = sizeof space};
+  if (recvmsg(socket, &message, MSG_CMSG_CLOEXEC | MSG_DONTWAIT) != 1) return -1;
+  struct cmsghdr *part = CMSG_FIRSTHDR(&message);
+  if (part == NULL || part->cmsg_level != SOL_SOCKET || part->cmsg_type != SCM_RIGHTS) return -1;
+  int file;
+  memcpy(&file, CMSG_DATA(part), sizeof file);
+  return file;
+}
+
+// - Parameter questions: where the keeper waits for the descriptor that it is asked through.
+static bool confine(const struct cconfinement_program *program, int questions) {
   if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) return false;
   if (program->rules >= 0 && syscall(nr_landlock_restrict_self, program->rules, 0) != 0) return false;
+  if (program->filter->asking.filter != NULL) {
+    int listener = (int)syscall(
+      SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_NEW_LISTENER, &program->filter->asking);
+    if (listener >= 0) return hand_over(questions, listener);
+    // Somebody else is asked already, such as the manager of a container: the kernel knows one.
+    if (errno != EBUSY) return false;
+  }
   return prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program->filter->program, 0, 0) == 0;
 }
 
-static void become(const struct cconfinement_program *program, int report) {
+static void become(const struct cconfinement_program *program, int report, int questions) {
   sigset_t none;
   sigemptyset(&none);
   (void)sigprocmask(SIG_SETMASK, &none, NULL);
@@ -74,7 +110,7 @@ static void become(const struct cconfinement_program *program, int report) {
   umask(077);
   if (fchdir(program->folder) == 0 && setsid() >= 0 && dup2(program->errors, 2) == 2 &&
       limit(RLIMIT_DATA, program->memory) && limit(RLIMIT_FSIZE, program->file_size) && limit(RLIMIT_CORE, 0) &&
-      change_account(program) && confine(program)) {
+      change_account(program) && confine(program, questions)) {
     execve(program->path, program->arguments, program->environment);
   }
   tell(report, message_not_begun, errno);
@@ -167,19 +203,57 @@ static bool is_nearly_full(int folder, uint64_t reserve) {
   return reserve > 0 && fstatfs(folder, &about) == 0 && (uint64_t)about.f_bavail * (uint64_t)about.f_bsize < reserve;
 }
 
+// Lets a call pass about which the kernel asks (seccomp_unotify(2)). What asks is the program that was begun, or a child
+// of it: code of strangers comes later.
+static void let_pass(int listener) {
+  union {
+    struct seccomp_notif question;
+    char room[1024];
+  } asked;
+  union {
+    struct seccomp_notif_resp answer;
+    char room[1024];
+  } said;
+  memset(&asked, 0, sizeof asked);
+  memset(&said, 0, sizeof said);
+  if (ioctl(listener, SECCOMP_IOCTL_NOTIF_RECV, &asked) != 0) return;
+  said.answer.id = asked.question.id;
+  said.answer.flags = SECCOMP_USER_NOTIF_FLAG_CONTINUE;
+  (void)ioctl(listener, SECCOMP_IOCTL_NOTIF_SEND, &said);
+}
+
 // Until the caller lets go, or is gone. Returns whether the disk was nearly full before.
-static bool watch(const struct cconfinement_program *program, pid_t child, int control, int signals, int report) {
+static bool watch(
+  const struct cconfinement_program *program, pid_t child, int control, int signals, int report, int questions) {
+  int listener = -1;
   for (;;) {
-    struct pollfd waits[2] = {{.fd = control, .events = POLLIN}, {.fd = signals, .events = POLLIN}};
-    (void)poll(waits, 2, program->reserve > 0 ? 500 : -1);
+    struct pollfd waits[4] = {
+      {.fd = control, .events = POLLIN},
+      {.fd = signals, .events = POLLIN},
+      {.fd = questions, .events = POLLIN},
+      {.fd = listener, .events = POLLIN},
+    };
+    (void)poll(waits, 4, program->reserve > 0 ? 500 : -1);
+    if (waits[2].revents != 0) {
+      listener = take_over(questions);
+      close(questions);
+      questions = -1;
+    }
+    if (listener >= 0 && waits[3].fd == listener && (waits[3].revents & POLLIN) != 0) let_pass(listener);
     struct signalfd_siginfo drained[16];
     while (read(signals, drained, sizeof drained) > 0) {}
     pid_t ended;
     int status;
     while ((ended = waitpid(-1, &status, WNOHANG)) > 0) {
-      if (ended == child) tell(report, message_ended, status);
+      if (ended != child) continue;
+      // The server has its socket. Who wants to listen from now on is told that there is no such call.
+      if (listener >= 0) close(listener);
+      listener = -1;
+      tell(report, message_ended, status);
     }
     if (waits[0].revents != 0) return false;
+    // It was asked something, and has other work then.
+    if (waits[2].revents != 0 || (waits[3].revents & POLLIN) != 0) continue;
     if (is_nearly_full(program->folder, program->reserve)) return true;
   }
 }
@@ -208,10 +282,16 @@ static void keep(const struct cconfinement_program *program, int control, int re
     tell(report, message_not_begun, errno);
     _exit(CCONFINEMENT_ENDED);
   }
+  int questions[2];
+  if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, questions) != 0) {
+    tell(report, message_not_begun, errno);
+    _exit(CCONFINEMENT_ENDED);
+  }
   pid_t child = fork();
-  if (child == 0) become(program, report);
+  if (child == 0) become(program, report, questions[1]);
   if (child < 0) tell(report, message_not_begun, errno);
-  bool was_full = child > 0 && watch(program, child, control, signals, report);
+  close(questions[1]);
+  bool was_full = child > 0 && watch(program, child, control, signals, report, questions[0]);
   bool are_all = are_gone(list, signals, SIGQUIT, 5) || are_gone(list, signals, SIGKILL, 30);
   remove_segments(program->changes_account ? program->user : geteuid());
   _exit(!are_all ? CCONFINEMENT_STAYS : was_full ? CCONFINEMENT_FULL : CCONFINEMENT_ENDED);

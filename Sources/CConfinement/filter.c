@@ -4,13 +4,20 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/seccomp.h>
 #include <sched.h>
 #include <seccomp.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/utsname.h>
 #include <unistd.h>
 
 // A filter sees numbers, not what they point to. So a call is refused whole where an argument that matters is in
@@ -44,6 +51,8 @@ enum {
   nr_removexattrat = 466,
   nr_open_tree_attr = 467,
   nr_file_setattr = 469,
+  // IOPRIO_WHO_PROCESS of include/uapi/linux/ioprio.h, which glibc has not.
+  ioprio_who_process = 1,
   // Calls that come after those of Linux 6.18.
   nr_first_unknown = 471,
   nr_last_unknown = 600,
@@ -61,7 +70,8 @@ static const int refused[] = {
   // Keys of the account
   SCMP_SYS(add_key), SCMP_SYS(request_key), SCMP_SYS(keyctl),
   // Queues of the account. PostgreSQL has unnamed semaphores in shared memory, and one small segment.
-  SCMP_SYS(msgget), SCMP_SYS(semget), SCMP_SYS(mq_open),
+  SCMP_SYS(msgget), SCMP_SYS(msgsnd), SCMP_SYS(msgrcv), SCMP_SYS(msgctl), SCMP_SYS(semget), SCMP_SYS(semop),
+  SCMP_SYS(semtimedop), SCMP_SYS(semctl), SCMP_SYS(mq_open),
   // The kernel's riskiest parts
   SCMP_SYS(bpf), SCMP_SYS(userfaultfd), SCMP_SYS(init_module), SCMP_SYS(finit_module), SCMP_SYS(delete_module),
   SCMP_SYS(kexec_load), SCMP_SYS(kexec_file_load),
@@ -159,8 +169,11 @@ static void refuse_others(scmp_filter_ctx context) {
   for (size_t at = 0; at < COUNT(own_process); at++) {
     rule_if(context, SCMP_ACT_ERRNO(EPERM), own_process[at], SCMP_A0(SCMP_CMP_NE, 0));
   }
+  // The second argument names a process, where the first says so; else a group or an account, of which 0 is the own.
   rule_if(context, SCMP_ACT_ERRNO(EPERM), SCMP_SYS(setpriority), SCMP_A1(SCMP_CMP_NE, 0));
+  rule_if(context, SCMP_ACT_ERRNO(EPERM), SCMP_SYS(setpriority), SCMP_A0(SCMP_CMP_NE, PRIO_PROCESS));
   rule_if(context, SCMP_ACT_ERRNO(EPERM), SCMP_SYS(ioprio_set), SCMP_A1(SCMP_CMP_NE, 0));
+  rule_if(context, SCMP_ACT_ERRNO(EPERM), SCMP_SYS(ioprio_set), SCMP_A0(SCMP_CMP_NE, ioprio_who_process));
   // All processes of the account at once.
   rule_if(context, SCMP_ACT_ERRNO(EPERM), SCMP_SYS(kill), SCMP_A0(SCMP_CMP_MASKED_EQ, 0xffffffff, 0xffffffff));
   for (size_t at = 0; at < COUNT(namespaces); at++) {
@@ -174,7 +187,15 @@ static void refuse_others(scmp_filter_ctx context) {
   rule_if(context, SCMP_ACT_ERRNO(EPERM), SCMP_SYS(shmget), SCMP_A1(SCMP_CMP_GT, 1 << 20));
 }
 
-static scmp_filter_ctx make(int abi) {
+// An abstract socket is open to every account of the machine: nobody makes one, or any other, once the server has its
+// own. The keeper of a cell lets them pass before that (seccomp_unotify(2)); where it has let go, the kernel answers
+// that there is no such call.
+static void refuse_listening(scmp_filter_ctx context) {
+  rule(context, SCMP_ACT_NOTIFY, SCMP_SYS(bind), 0, NULL);
+  rule(context, SCMP_ACT_NOTIFY, SCMP_SYS(listen), 0, NULL);
+}
+
+static scmp_filter_ctx make(int abi, bool asks) {
   scmp_filter_ctx context = seccomp_init(SCMP_ACT_ALLOW);
   if (context == NULL) return NULL;
   // 32-bit calls, and those of x32.
@@ -194,6 +215,7 @@ static scmp_filter_ctx make(int abi) {
   refuse_sockets(context);
   refuse_set_id(context);
   refuse_others(context);
+  if (asks) refuse_listening(context);
   if (failed == 0) return context;
   seccomp_release(context);
   errno = failed;
@@ -201,34 +223,56 @@ static scmp_filter_ctx make(int abi) {
 }
 
 // The filter as the kernel takes it: a process of ours loads it behind fork(2), where nothing may be allocated.
-struct cconfinement_filter *cconfinement_filter_make(int abi) {
-  struct cconfinement_filter *filter = NULL;
+static bool export(int abi, bool asks, struct sock_fprog *program) {
   struct stat about;
-  scmp_filter_ctx context = make(abi);
-  if (context == NULL) return NULL;
+  scmp_filter_ctx context = make(abi, asks);
+  if (context == NULL) return false;
   int file = memfd_create("pgbackupd-filter", MFD_CLOEXEC);
   int result = file < 0 ? -errno : seccomp_export_bpf(context, file);
   seccomp_release(context);
+  bool is_done = false;
   if (result == 0 && fstat(file, &about) == 0) {
     const size_t size = (size_t)about.st_size;
     struct sock_filter *lines = malloc(size);
-    filter = malloc(sizeof *filter);
-    if (lines != NULL && filter != NULL && pread(file, lines, size, 0) == (ssize_t)size) {
-      filter->program = (struct sock_fprog){.len = (unsigned short)(size / sizeof *lines), .filter = lines};
+    is_done = lines != NULL && pread(file, lines, size, 0) == (ssize_t)size;
+    if (is_done) {
+      *program = (struct sock_fprog){.len = (unsigned short)(size / sizeof *lines), .filter = lines};
     } else {
       free(lines);
-      free(filter);
-      filter = NULL;
     }
   }
   int reason = result < 0 ? -result : errno;
   if (file >= 0) close(file);
   errno = reason;
-  return filter;
+  return is_done;
+}
+
+// From Linux 5.5 on a keeper can let a call pass (SECCOMP_USER_NOTIF_FLAG_CONTINUE).
+bool cconfinement_can_ask(void) {
+  struct utsname about;
+  int major = 0, minor = 0;
+  if (uname(&about) != 0 || sscanf(about.release, "%d.%d", &major, &minor) != 2) return false;
+  uint32_t action = SECCOMP_RET_USER_NOTIF;
+  return (major > 5 || (major == 5 && minor >= 5)) &&
+         syscall(SYS_seccomp, SECCOMP_GET_ACTION_AVAIL, 0, &action) == 0;
+}
+
+struct cconfinement_filter *cconfinement_filter_make(int abi) {
+  struct cconfinement_filter *filter = calloc(1, sizeof *filter);
+  if (filter == NULL) return NULL;
+  if (export(abi, false, &filter->program) &&
+      (!cconfinement_can_ask() || export(abi, true, &filter->asking))) {
+    return filter;
+  }
+  int reason = errno;
+  cconfinement_filter_free(filter);
+  errno = reason;
+  return NULL;
 }
 
 void cconfinement_filter_free(struct cconfinement_filter *filter) {
   if (filter == NULL) return;
   free(filter->program.filter);
+  free(filter->asking.filter);
   free(filter);
 }

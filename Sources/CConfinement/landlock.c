@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <stdint.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -12,7 +13,7 @@
 
 // The numbers and bits are those of include/uapi/linux/landlock.h and of the system call tables of Linux 6.18; Debian
 // 12's headers know the first two ABIs only.
-enum { create_ruleset = 444, add_rule = 445, version_flag = 1 << 0, rule_path_beneath = 1 };
+enum { create_ruleset = 444, add_rule = 445, restrict_self = 446, version_flag = 1 << 0, rule_path_beneath = 1 };
 
 enum {
   fs_execute = 1 << 0,
@@ -99,6 +100,33 @@ int cconfinement_allow(int rules, int abi, const char *path, int rights) {
   close(file);
   errno = reason;
   return result;
+}
+
+struct confined_work {
+  int rules;
+  void (*work)(void *);
+  void *context;
+  int reason;
+};
+
+static void *work_confined(void *given) {
+  struct confined_work *confined = given;
+  // Both are of this thread alone: credentials(7), landlock(7).
+  if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 || syscall(restrict_self, confined->rules, 0) != 0) {
+    confined->reason = errno;
+  } else {
+    confined->work(confined->context);
+  }
+  return NULL;
+}
+
+int cconfinement_on_confined_thread(int rules, void (*work)(void *), void *context) {
+  struct confined_work confined = {.rules = rules, .work = work, .context = context};
+  pthread_t thread;
+  int reason = pthread_create(&thread, NULL, work_confined, &confined);
+  if (reason != 0) return reason;
+  pthread_join(thread, NULL);
+  return confined.reason;
 }
 
 int cconfinement_keep_memory_private(void) {

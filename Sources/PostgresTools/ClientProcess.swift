@@ -1,4 +1,5 @@
 import CPlatform
+package import Confinement
 import Dispatch
 import Faults
 import Glibc
@@ -44,14 +45,20 @@ package struct ClientProcess: Sendable {
 
   private let path: String
   private let arguments: [String]
-  private let files: [MemoryFile]
+  private let files: [any ProgramFile]
   private let login: ConnectionSettings?
+  private let rules: ReadingRules?
 
   /// - Parameters:
   ///   - files: what the program may read besides, each at `path(ofFile:)`.
   ///   - login: the connection that `programConninfo` among the arguments names; the program gets what that leaves out.
   ///     Its password is for this server and user alone.
-  package init(path: String, arguments: [String], files: [MemoryFile] = [], login: ConnectionSettings? = nil) {
+  ///   - rules: what it may read, where it works on what a stranger wrote.
+  package init(
+    path: String, arguments: [String], files: [any ProgramFile] = [], login: ConnectionSettings? = nil,
+    rules: ReadingRules? = nil
+  ) {
+    self.rules = rules
     self.path = path
     self.arguments = arguments
     self.files = files
@@ -60,7 +67,7 @@ package struct ClientProcess: Sendable {
 
   /// What the program calls a file that it was given: a fresh open of its own descriptor, at the beginning of the
   /// file. Our own descriptors are closed to it (PR_SET_DUMPABLE).
-  static func path(ofFile index: Int) -> String { "/proc/self/fd/\(index + 3)" }
+  package static func path(ofFile index: Int) -> String { "/proc/self/fd/\(index + 3)" }
 
   /// Runs the program with `body` reading its standard output, and returns what `body` returned once both have ended.
   package func stream<Value: Sendable>(
@@ -165,7 +172,8 @@ package struct ClientProcess: Sendable {
       descriptors.append(secret.file.descriptor)
     }
     return try withExtendedLifetime(secrets) { () throws(Fault) in
-      try RunningProgram(path: path, arguments: arguments, environment: environment, descriptors: descriptors)
+      try RunningProgram(
+        path: path, arguments: arguments, environment: environment, descriptors: descriptors, rules: rules)
     }
   }
 

@@ -32,10 +32,15 @@ package actor ProgramInput {
   }
 }
 
+/// An open file that a program gets besides its standard ones.
+package protocol ProgramFile: Sendable {
+  var descriptor: Int32 { get }
+}
+
 /// Bytes that a program reads as a file, in memory, by a descriptor that it is given: nothing of a backup touches a
 /// disk.
-package final class MemoryFile: Sendable {
-  let descriptor: Int32
+package final class MemoryFile: ProgramFile {
+  package let descriptor: Int32
 
   package init(_ bytes: [UInt8]) throws(Fault) {
     descriptor = cplatform_memory_file("pgbackupd-file")

@@ -69,13 +69,15 @@ extension RestoreRefusal {
     while true {
       if rest.skip("pg_restore:") {
         isMessage = true
-      } else if rest.skip(" ") || isMessage && (rest.skip("error: ") || rest.skip("warning: ") || rest.skip("detail: ")) {
+      } else if rest.skip(" ") || isMessage && (rest.skip("error: ") || rest.skip("warning: ") || rest.skip("detail: "))
+      {
         continue
       } else {
         break
       }
     }
-    let isOrphan = rest.starts(withBytes: "could not execute query: ERROR:") || rest.starts(withBytes: "from TOC entry ")
+    let isOrphan =
+      rest.starts(withBytes: "could not execute query: ERROR:") || rest.starts(withBytes: "from TOC entry ")
     return isMessage || isOrphan ? (rest, true) : (line, false)
   }
 

@@ -12,14 +12,22 @@ final class RunningProgram: Sendable {
   /// Where the process is reaped its number may be another's: no signal is sent then.
   private let isReaped = Mutex(false)
 
-  /// - Parameter descriptors: what the child has as 0, 1, 2 and so on. They stay open here too.
-  init(path: String, arguments: [String], environment: [String: String], descriptors: [Int32]) throws(Fault) {
+  /// - Parameters:
+  ///   - descriptors: what the child has as 0, 1, 2 and so on. They stay open here too.
+  ///   - rules: what it may read; whatever this process may where nil.
+  init(
+    path: String, arguments: [String], environment: [String: String], descriptors: [Int32], rules: ReadingRules? = nil
+  ) throws(Fault) {
     var child: pid_t = 0
-    let reason = withCStrings([path] + arguments) { words in
-      withCStrings(environment.map { "\($0.key)=\($0.value)" }.sorted()) { variables in
-        cplatform_spawn(path, words, variables, descriptors, Int32(descriptors.count), &child)
+    var reason: Int32 = 0
+    let begin = {
+      reason = withCStrings([path] + arguments) { words in
+        withCStrings(environment.map { "\($0.key)=\($0.value)" }.sorted()) { variables in
+          cplatform_spawn(path, words, variables, descriptors, Int32(descriptors.count), &child)
+        }
       }
     }
+    if let rules { try rules.begin(begin) } else { begin() }
     guard reason == 0 else {
       throw Fault(.toolMissing, "\(path) can't be run.", cause: String(cString: strerror(reason)))
     }

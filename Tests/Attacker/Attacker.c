@@ -158,6 +158,9 @@ static void attack_processes(void) {
   struct rlimit limit;
   tell("prlimit", prlimit(victim, RLIMIT_NOFILE, NULL, &limit));
   tell("setpriority", setpriority(PRIO_PROCESS, victim, 19));
+  // To what they have already: the call is refused, or is not.
+  tell("setpriority of the account", setpriority(PRIO_USER, 0, getpriority(PRIO_PROCESS, 0)));
+  tell("ioprio_set of the account", syscall(SYS_ioprio_set, 3, 0, 0));
   long traced = ptrace(PTRACE_ATTACH, victim, NULL, NULL);
   tell("ptrace", traced);
   if (traced == 0) {
@@ -186,6 +189,12 @@ static void attack_sockets(void) {
   tell("connect by TCP", call < 0 ? -1 : connect(call, (struct sockaddr *)&host, sizeof host));
   tell("a UDP socket", socket(AF_INET, SOCK_DGRAM, 0));
   tell("a netlink socket", socket(AF_NETLINK, SOCK_RAW, 0));
+  // Open to every account of the machine.
+  struct sockaddr_un abstract = {.sun_family = AF_UNIX};
+  snprintf(abstract.sun_path + 1, sizeof abstract.sun_path - 1, "pgbackupd-attacker-%d", (int)getpid());
+  int open_to_all = socket(AF_UNIX, SOCK_STREAM, 0);
+  tell("bind an abstract socket", bind(open_to_all, (struct sockaddr *)&abstract, sizeof abstract));
+  tell("listen", listen(open_to_all, 1));
 }
 
 // Calls of other kinds of processes. In a process of its own: a unit's SystemCallArchitectures= ends who makes one.
@@ -214,6 +223,8 @@ static void attack_kernel(void) {
   tell("io_uring_setup", syscall(425, 4, parameters));
   tell("keyctl", syscall(SYS_keyctl, 0, -4, 1));
   tell("add_key", syscall(SYS_add_key, "user", "x", "y", 1, -4));
+  tell("semctl", syscall(SYS_semctl, 0, 0, 0, 0) < 0 && errno == EPERM ? -1 : 0);
+  tell("msgsnd", syscall(SYS_msgsnd, 0, parameters, 1, 04000) < 0 && errno == EPERM ? -1 : 0);
   tell("bpf", syscall(SYS_bpf, 0, parameters, 64));
   tell("userfaultfd", syscall(SYS_userfaultfd, 1));
   tell("perf_event_open", syscall(SYS_perf_event_open, parameters, 0, -1, -1, 0));

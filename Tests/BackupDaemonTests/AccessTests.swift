@@ -88,7 +88,8 @@ import Testing
     ("POST /v1/pin", .operator), ("POST /v1/reconcile", .operator), ("POST /v1/alerts/test", .operator),
     ("POST /v1/runs/{run}/cancel", .operator), ("POST /v1/restores", .restorer), ("GET /v1/extract", .restorer),
     ("POST /v1/delete", .restorer), ("POST /v1/damaged/delete", .restorer), ("POST /v1/unpin", .restorer),
-    ("POST /v1/rollback", .restorer), ("POST /v1/swap", .restorer), ("POST /v1/accept", .restorer), ("POST /v1/adoptions", .restorer),
+    ("POST /v1/rollback", .restorer), ("POST /v1/swap", .restorer), ("POST /v1/accept", .restorer),
+    ("POST /v1/adoptions", .restorer),
   ])
   func aRouteIsForItsRoleAndThoseAbove(_ route: String, _ needed: Role) throws {
     let rule = try #require(ControlAccess.rules[route])

@@ -47,8 +47,11 @@ import Testing
       }
     }
 
-    func keeper(_ store: any ObjectStore, patience: Duration = .milliseconds(200)) -> CatalogKeeper {
-      CatalogKeeper(stores: [store], trusted: [key.publicKey], patience: patience)
+    func keeper(
+      _ stores: any ObjectStore..., patience: Duration = .milliseconds(200), longest: Duration = .seconds(900)
+    ) -> CatalogKeeper {
+      CatalogKeeper(
+        stores: stores, trusted: [key.publicKey], patience: patience, longest: longest, recall: .seconds(300))
     }
   }
 
@@ -107,10 +110,29 @@ import Testing
     #expect(store.counts.lists == 2)
     // Another question is not answered by it.
     try await fixture.add(Self.count)
-    let late = Task { try await keeper.whole() }
+    let late = Task { () async throws -> Catalog in
+      while true {
+        do { return try await keeper.whole() } catch let fault as Fault where fault.code == .storeReading {}
+      }
+    }
     try eventually("it is listed anew") { store.waitingLists == 1 }
     store.letListsThrough()
     #expect(try await late.value.backups.count == Self.count + 1)
+  }
+
+  /// A store whose reading has no end: what another one has is found at once by its name, and nobody waits for ever.
+  @Test func aStoreWithoutEndHoldsNobodyUp() async throws {
+    let fixture = try await Fixture()
+    let endless = WatchedStore(fixture.store, permits: 40, name: "endless")
+    let keeper = fixture.keeper(fixture.store, endless, patience: .seconds(300), longest: .seconds(3))
+    let exact = { @Sendable (catalog: Catalog) -> Date? in catalog.backups.isEmpty ? nil : .distantFuture }
+    try await eventually("the one that is named is found") { (try? await keeper.whole(orSince: exact)) != nil }
+    try await eventually("nobody waits any more") { (try? await keeper.whole())?.backups.count == Self.count }
+    let problem = try await keeper.whole().problems.first { $0.fault.code == .storeSilent }
+    #expect(problem?.fault.message.contains("nobody waits for it any more") == true)
+    #expect(await keeper.refresh().unread == ["endless"])
+    endless.letThrough()
+    try await eventually("it is read to its end") { await keeper.refresh().unread.isEmpty }
   }
 
   /// In a disaster nobody waits for the old ones.

@@ -300,6 +300,22 @@ extension RestoreFixture {
     #expect(try Shell.must("find", [place]) == before)
   }
 
+  /// Code of the backup is a superuser there: it finds roles, and none of their passwords.
+  @Test func noPasswordGoesIntoADrill() async throws {
+    let cluster = try PrivateCluster()
+    try cluster.sql("postgres", "CREATE ROLE app LOGIN PASSWORD 'hunter2' VALID UNTIL '2040-01-01'")
+    let fixture = try await RestoreFixture(
+      cluster: cluster, sample: nil, sql: "CREATE TABLE t AS SELECT 1 AS n; ALTER TABLE t OWNER TO app")
+    let folder = TemporaryFolder()
+    let report = try await Self.drill(
+      fixture,
+      assertions: [
+        "SELECT count(*) = 0 FROM pg_authid WHERE rolpassword IS NOT NULL",
+        "SELECT count(*) = 1 FROM pg_authid WHERE rolname = 'app' AND rolcanlogin",
+      ], folder: folder)()
+    #expect(report.proof.isWhole && report.proof.assertions == 2)
+  }
+
   @Test func assertionsThatDoNotHold() async throws {
     let fixture = try await RestoreFixture()
     let folder = TemporaryFolder()

@@ -32,6 +32,61 @@ import Testing
     #expect(try (daemon.ctlJSON("list") as? [Any])?.isEmpty == true)
   }
 
+  /// A folder leads nowhere else: neither a link in it nor a name in its table of contents.
+  @Test func aFolderThatLeadsElsewhere() throws {
+    let cluster = try PrivateCluster.shared()
+    let database = try cluster.makeDatabase("shop", sample: nil)
+    try cluster.sql(database, "CREATE TABLE t (line text); INSERT INTO t VALUES ('mine')")
+    let dumps = folder.file("dumps")
+    try Shell.must("mkdir", [dumps])
+    for name in ["sound", "linked", "named"] {
+      try Shell.must(
+        "\(cluster.binaries)/pg_dump", ["-Fd", "-Z0", "-f", "\(dumps)/\(name)", "-d", cluster.conninfo(database)])
+    }
+    _ = try folder.write("secret.sec", "the signing key\n\\.\n")
+    func data(_ name: String) throws -> String {
+      try #require(folder.files(below: "dumps/\(name)").first { $0.hasSuffix(".dat") && !$0.hasSuffix("toc.dat") })
+    }
+    let member = try data("linked")
+    let file = String(member.split(separator: "/").last ?? "")
+    try FileManager.default.removeItem(atPath: "\(dumps)/linked/\(file)")
+    try FileManager.default.createSymbolicLink(
+      atPath: "\(dumps)/linked/\(file)", withDestinationPath: folder.file("secret.sec"))
+    // Of the same length, so that the table of contents stays one: `3012.dat` and `../s.dat`.
+    let named = String(try data("named").split(separator: "/").last ?? "")
+    let short = "../" + String(repeating: "s", count: named.utf8.count - 7) + ".dat"
+    try FileManager.default.moveItem(atPath: "\(dumps)/named/\(named)", toPath: "\(dumps)/named/\(named).old")
+    try Data("the signing key\n\\.\n".utf8).write(to: URL(filePath: "\(dumps)/\(short.dropFirst(3))"))
+    var toc = try Data(contentsOf: URL(filePath: "\(dumps)/named/toc.dat"))
+    let place = try #require(toc.range(of: Data(named.utf8)))
+    toc.replaceSubrange(place, with: Data(short.utf8))
+    try toc.write(to: URL(filePath: "\(dumps)/named/toc.dat"))
+
+    let daemon = try start(cluster.conninfo(database))
+    let linked = try daemon.ctl("adopt", "\(dumps)/linked", "--database", "shop")
+    #expect((linked.output + linked.errors).contains("which is no file"), "\(linked.output)\(linked.errors)")
+    let wrong = try daemon.ctl("adopt", "\(dumps)/named", "--database", "shop")
+    #expect((wrong.output + wrong.errors).contains("could not open input file"), "\(wrong.output)\(wrong.errors)")
+    #expect(try (daemon.ctlJSON("list") as? [Any])?.isEmpty == true)
+    let sound = try daemon.ctl("adopt", "\(dumps)/sound", "--database", "shop")
+    #expect(sound.status == 0, "\(sound.output)\(sound.errors)")
+    #expect(try daemon.ctl("extract", "shop/latest:adopted", "--table", "public.t").output.contains("mine"))
+  }
+
+  /// Nobody waits for whoever never writes.
+  @Test func aPipeAmongDumps() throws {
+    let cluster = try PrivateCluster.shared()
+    let database = try cluster.makeDatabase("shop", sample: nil)
+    mkdir(folder.file("dumps"), 0o755)
+    mkfifo(folder.file("dumps/a.sql"), 0o666)
+    let daemon = try start(cluster.conninfo(database))
+    let listed = try daemon.ctl("adopt", folder.file("dumps"), "--list")
+    #expect(
+      (listed.output + listed.errors).contains("is neither a file nor a folder"), "\(listed.output)\(listed.errors)")
+    #expect(try daemon.ctl("adopt", folder.file("dumps/a.sql"), "--database", "shop").status == 4)
+    #expect(try daemon.ctl("status").status != 8)
+  }
+
   @Test func everyFormat() throws {
     let cluster = try PrivateCluster.shared()
     let database = try cluster.makeDatabase("old", sample: 1)

@@ -111,7 +111,9 @@ import Testing
           + ["curl", "-sS", "--unix-socket", fixture.daemon.socket, "-w", " %{http_code}"] + arguments)
     }
     #expect(try curl("http://x/v1/status").hasSuffix(" 200") && curl("http://x/metrics").hasSuffix(" 200"))
-    for path in ["v1/restores", "v1/delete", "v1/damaged/delete", "v1/rollback", "v1/swap", "v1/accept", "v1/adoptions"] {
+    for path in [
+      "v1/restores", "v1/delete", "v1/damaged/delete", "v1/rollback", "v1/swap", "v1/accept", "v1/adoptions",
+    ] {
       let reply = try curl("-X", "POST", "--data", "{}", "http://x/\(path)")
       #expect(reply.hasSuffix(" 403") && reply.contains("\"E-NOT-ALLOWED\""), "\(path): \(reply)")
     }

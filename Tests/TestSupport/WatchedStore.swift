@@ -27,14 +27,17 @@ package final class WatchedStore: ObjectStore {
     var waitingLists: [CheckedContinuation<Void, Never>] = []
   }
 
+  package let name: String
   private let store: any ObjectStore
   private let state: Mutex<State>
 
   /// - Parameters:
   ///   - permits: so many reads pass, and each later one waits for `letThrough`. Nil: all pass.
   ///   - holdsLists: each listing waits for `letListsThrough`.
-  package init(_ store: any ObjectStore, permits: Int? = nil, holdsLists: Bool = false) {
+  ///   - name: its own, where it is another one.
+  package init(_ store: any ObjectStore, permits: Int? = nil, holdsLists: Bool = false, name: String? = nil) {
     self.store = store
+    self.name = name ?? store.name
     state = Mutex(State(permits: permits, holdsLists: holdsLists))
   }
 
@@ -68,7 +71,6 @@ package final class WatchedStore: ObjectStore {
     for one in freed { one.resume() }
   }
 
-  package var name: String { store.name }
   package var location: String { store.location }
   package var canLink: Bool { store.canLink }
 

@@ -1,6 +1,7 @@
 #pragma once
 // A process that runs code of strangers, and all its descendants: what the kernel refuses them, and how they end.
 // Landlock (landlock(7)) guards files, signals and memory of others; a system call filter (seccomp(2)) guards the rest.
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -32,9 +33,15 @@ int cconfinement_allow(int rules, int abi, const char *path, int rights);
 /// The same for an open file or folder.
 int cconfinement_allow_file(int rules, int abi, int file, int rights);
 
+/// Runs `work` on a thread of its own that obeys these rules, and waits for it: programs that it begins obey them too,
+/// this process does not. Returns 0, or errno where the rules can't be applied; `work` was not run then.
+int cconfinement_on_confined_thread(int rules, void (*work)(void *), void *context);
+
 /// The system call filter that goes with Landlock of `abi`, made by libseccomp(3); null with errno set where it can't
 /// be made.
 struct cconfinement_filter *cconfinement_filter_make(int abi);
+/// Whether this kernel can ask a process of ours about a call: who listens is refused by that.
+bool cconfinement_can_ask(void);
 void cconfinement_filter_free(struct cconfinement_filter *filter);
 
 /// A program and its limits. All pointers and descriptors are the caller's, and are used during `cconfinement_begin`

@@ -22,7 +22,7 @@ demo: build ## see the main job on a throw-away PostgreSQL; KEEP=1 leaves it run
 	@scripts/demo.sh
 
 test-setup:
-	@PGBACKUPD_TEST_PYTHON=1 scripts/setup.sh chromium fonts-dejavu-core prometheus
+	@PGBACKUPD_TEST_PYTHON=1 scripts/setup.sh chromium fonts-dejavu-core prometheus postgresql-15-cron postgresql-15-pgaudit
 
 test: test-setup ## run every test, on real servers
 	swift build --build-tests $(STRICT)

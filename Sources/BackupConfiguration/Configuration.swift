@@ -112,6 +112,8 @@ package struct Configuration: Sendable, Hashable {
       case inTurn = "in_turn"
       case nearest
     }
+    /// Libraries that the throw-away server loads at its start (`shared_preload_libraries`).
+    package var libraries: [String] = []
     /// Which store a scheduled drill reads.
     package var from = Order.inTurn
   }

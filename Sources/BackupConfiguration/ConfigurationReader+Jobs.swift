@@ -70,6 +70,16 @@ extension ConfigurationReader {
     }
   }
 
+  /// Of a library that a server loads, without a path: whoever can write a file must not have it loaded.
+  static func isLibrary(_ name: String) -> Bool {
+    !name.isEmpty && name.utf8.count < 64
+      && name.utf8.allSatisfy { byte in
+        (UInt8(ascii: "a")...UInt8(ascii: "z")).contains(byte | 0x20)
+          || (UInt8(ascii: "0")...UInt8(ascii: "9")).contains(byte)
+          || byte == UInt8(ascii: "_") || byte == UInt8(ascii: "-")
+      }
+  }
+
   static func percent(_ text: String) -> Int? {
     guard text.ends(withBytes: "%"), let number = Int(text.dropLast()), (0...100).contains(number) else { return nil }
     return number

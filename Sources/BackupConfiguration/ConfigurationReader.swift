@@ -168,12 +168,20 @@ package struct ConfigurationReader {
       configuration.anomalyRule.ignored = values["ignore"]?.texts()?.compactMap { $0.text() } ?? []
     }
     if let section = sections["drill"],
-      let values = section.section(["folder", "jobs", "from", "connect", "password", "password_file"])
+      let values = section.section(["folder", "jobs", "from", "preload", "connect", "password", "password_file"])
     {
       configuration.drills.server = values["connect"].flatMap { connection($0, password: secret("password", values)) }
       if values["connect"] != nil { values["folder"]?.report("'folder' and 'connect' exclude each other") }
       configuration.drills.jobs = values["jobs"]?.integer(in: 1...64) ?? configuration.drills.jobs
       configuration.drills.from = values["from"]?.word(Configuration.Drills.Order.self) ?? .inTurn
+      for node in values["preload"]?.texts() ?? [] {
+        guard let name = node.text() else { continue }
+        if Self.isLibrary(name) {
+          configuration.drills.libraries.append(name)
+        } else {
+          node.report("'\(name)' is no library's name: letters, digits, '_' and '-'")
+        }
+      }
       if let node = values["folder"], let path = node.text() {
         if path.starts(withBytes: "/") {
           configuration.drills.folder = path

@@ -22,6 +22,9 @@ package struct Drill: Sendable {
     package var server: ConnectionSettings?
     /// Connections that load at once.
     package var jobs = 4
+    /// Libraries that the throw-away server loads at its start, besides those that the backup's extensions are known to
+    /// need.
+    package var libraries: [String] = []
 
     package init(folder: String) { self.folder = folder }
   }
@@ -67,7 +70,8 @@ package struct Drill: Sendable {
     let server = try await ThrowawayServer.start(
       major: manifest.server.versionNumber / 10000, superuser: globals?.firstRole ?? "postgres",
       programs: ClientPrograms(configured: programs),
-      root: settings.folder, name: run, connections: settings.jobs * 2)
+      root: settings.folder, name: run, connections: settings.jobs * 2, libraries: try await libraries(),
+      database: manifest.server.database)
     for gap in server.gaps { logger.warning("a drill is not confined as it should be", metadata: ["gap": "\(gap)"]) }
     do {
       var report = try await prove(on: server.connection, server.versionText, phases)
@@ -83,6 +87,22 @@ package struct Drill: Sendable {
       // Why the server went away.
       throw Fault(trouble.code, trouble.message, cause: fault.cause, hint: trouble.hint)
     }
+  }
+
+  /// What the server has to load at its start.
+  private func libraries() async throws(Fault) -> [String] {
+    let own = settings.libraries
+    for store in stores {
+      // One of the earlier format would be read whole for it.
+      guard let contents = try? await ContentsReader(store: store, identities: identities).read(manifest),
+        contents.frames.digests != nil
+      else { continue }
+      let head = try await ArchiveSource(manifest, in: stores, identities: identities).head()
+      guard let entries = try? ArchiveHead(head).entries else { return own }
+      let needed = PreloadedLibraries.needed(by: TableOfContents(entries).extensions)
+      return own + needed.filter { !own.contains($0) }
+    }
+    return own
   }
 
   private func tell(_ trouble: Fault?) {

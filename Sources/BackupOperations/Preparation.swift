@@ -21,6 +21,8 @@ struct Preparation: Sendable {
   let selection: TableSelection?
   let restore: Restore
   let globals: Globals?
+  /// What can be made under the database's own name alone.
+  let late: LateExtensions
   /// Foreign keys that are checked when all rows are replaced.
   private(set) var circular: [Replacement.ForeignKey] = []
   /// Publications of the live database that publish whatever table is made in it.
@@ -60,13 +62,17 @@ struct Preparation: Sendable {
       readsGlobals
       ? try await Globals.read(restore.manifest, from: restore.stores, identities: restore.identities) : nil
 
-    (server, inventory, untouchable) = try await PostgresSession.connect(restore.maintenance).use {
+    let settings: [String: String]
+    (server, inventory, untouchable, settings) = try await PostgresSession.connect(restore.maintenance).use {
       session throws(Fault) in
       (
         try await session.serverFacts(), try await session.inventory(measuring: restore.live),
-        try await session.untouchableConnections(to: restore.live)
+        try await session.untouchableConnections(to: restore.live), try await Self.databaseSettings(session)
       )
     }
+    late = LateExtensions(
+      toc.entries.filter { [selection] entry in selection?.dumpIDs.contains(entry.dumpID) ?? true },
+      settings: settings, database: restore.request.finalName(of: restore.live))
     names = RestoreNames(
       live: restore.live, at: restore.context.now(), taken: inventory.databases.map(\.name).exact)
     guard !server.isStandby else {
@@ -87,6 +93,16 @@ struct Preparation: Sendable {
     try checkTies()
     try checkNeeds()
     try await checkReplacement()
+  }
+
+  /// Settings of libraries that name one database (`cron.database_name`), by what stands in front of the dot.
+  private static func databaseSettings(_ session: PostgresSession) async throws(Fault) -> [String: String] {
+    let rows = try await session.query(
+      "SELECT name, setting FROM pg_catalog.pg_settings WHERE name LIKE '%.database\\_name' AND setting <> ''")
+    return Dictionary(
+      rows.compactMap { row in
+        row[0].flatMap { name in row[1].map { (String(name.split(separator: ".").first ?? ""), $0) } }
+      }, uniquingKeysWith: { first, _ in first })
   }
 
   // MARK: - Checks
@@ -207,6 +223,13 @@ struct Preparation: Sendable {
     }
     // Tables that come into the live database bring their rows and nothing else.
     if request.isPartial, request.target == .swap { return }
+    if let one = late.misplaced.first, !request.keepsGoing {
+      throw Fault(
+        .restoreRefused,
+        "The extension \(one.name) can be made in the database '\(one.database)' alone, and this is '\(request.finalName(of: restore.live))'.",
+        cause: "the server's setting \(one.name).database_name, or the like, says so",
+        hint: "restore it as '\(one.database)', change the setting, or go on without it: --keep-going")
+    }
     if request.options.withTablespaces {
       let missing = toc.tablespaces.subtracting(inventory.tablespaces).subtracting(globals?.tablespaces ?? []).sorted()
       guard missing.isEmpty else {
@@ -233,16 +256,22 @@ struct Preparation: Sendable {
 
   // MARK: - What is loaded
 
-  /// The tables to load, whole or chosen.
+  /// The tables to load, whole or chosen, without those that come later.
   var tables: [Contents.Table] {
-    guard let selection else { return source.contents.tables }
-    return source.contents.tables.filter { selection.dumpIDs.contains($0.dumpID) }
+    source.contents.tables.filter {
+      selection?.dumpIDs.contains($0.dumpID) ?? true && !late.dumpIDs.contains($0.dumpID)
+    }
   }
 
-  /// The entries to make, in the archive's order; nil for all.
+  /// The entries to make, in the archive's order, without those that come later; nil for all.
   var entries: [Int]? {
-    selection.map { chosen in toc.entries.map(\.dumpID).filter(chosen.dumpIDs.contains) }
+    if selection == nil, late.dumpIDs.isEmpty { return nil }
+    return toc.entries.map(\.dumpID).filter {
+      selection?.dumpIDs.contains($0) ?? true && !late.dumpIDs.contains($0)
+    }
   }
+
+  var isWhole: Bool { selection == nil }
 
   /// What of the chosen does not come whole, each with the reason.
   var leftOut: [String] {
@@ -256,7 +285,7 @@ struct Preparation: Sendable {
   }
 
   var sequences: [TableOfContents.SequenceState] {
-    toc.sequences.filter { selection?.dumpIDs.contains($0.dumpID) ?? true }
+    toc.sequences.filter { selection?.dumpIDs.contains($0.dumpID) ?? true && !late.dumpIDs.contains($0.dumpID) }
   }
 
   func session(_ database: String) -> LoadSession {

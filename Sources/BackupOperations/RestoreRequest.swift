@@ -57,6 +57,9 @@ package struct RestoreRequest: Sendable {
 
   package var isPartial: Bool { !tables.isEmpty || !schemas.isEmpty }
 
+  /// The name that the database has in the end.
+  func finalName(of live: String) -> String { if case .beside(let name) = target { name } else { live } }
+
   /// Whether what tables need comes along, and of schemas all that is in them: where nothing of it is there yet.
   var bringsAll: Bool { if case .beside = target { true } else { false } }
 }

@@ -48,6 +48,7 @@ struct RestoreRun: Sendable {
         names.work, to: names.live, keeping: live.map(aside), newComment: .some(preparation.archivedComment))
       outcome.database = names.live
       outcome.kept = live == nil ? nil : names.kept
+      await finish(names.live, &outcome)
       outcome.downtimeSeconds = swap.seconds
       outcome.warnings += preparation.ties
     }
@@ -69,6 +70,7 @@ struct RestoreRun: Sendable {
       _ = try await DatabaseSwap(maintenance: restore.maintenance).run(
         names.work, to: name, keeping: nil, newComment: .some(preparation.archivedComment))
       outcome.database = name
+      await finish(name, &outcome)
     }
   }
 
@@ -212,7 +214,7 @@ struct RestoreRun: Sendable {
 
     let session = preparation.session(name)
     let (tables, sequences) = try await present(session, &unmade, &outcome)
-    let objects = entries == nil ? contents.largeObjects : []
+    let objects = preparation.isWhole ? contents.largeObjects : []
     var loaded = contents
     (loaded.tables, loaded.largeObjects) = (tables, objects)
     let total = loaded.dataBytes
@@ -229,7 +231,8 @@ struct RestoreRun: Sendable {
     }
     let others = tables.filter { $0.rows == nil }.map { Block(id: $0.dumpID, range: $0.offset..<$0.offset + $0.length) }
     let blocks = others + objects.map { Block(id: $0.dumpID, range: $0.offset..<$0.offset + $0.length) }
-    try await loadBlocks(blocks, statements: entries == nil ? preparation.toc.dataStatements : [], program, loading)
+    try await loadBlocks(
+      blocks, statements: preparation.isWhole ? preparation.toc.dataStatements : [], program, loading)
     try await preparation.set(sequences, session)
 
     let watch = ServerWatch(restore.maintenance.database(name), alive: restore.context.alive)
@@ -259,7 +262,7 @@ struct RestoreRun: Sendable {
     let proving = phases.begin(.proof, expected: tables.compactMap(\.bytes).reduce(0, +))
     let prover = RestoreProof(
       contents: loaded, sequences: sequences, session: session, jobs: request.jobs,
-      isWhole: entries == nil, progress: proving)
+      isWhole: preparation.isWhole, progress: proving)
     var proof = RestoreProof.Result()
     do {
       proof = try await ForcedRowSecurity(session: session).resting { try await prover.run() }
@@ -269,7 +272,7 @@ struct RestoreRun: Sendable {
     }
     outcome.loadedBytes = total
     outcome.tables = preparation.tables.count
-    outcome.isWhole = entries == nil
+    outcome.isWhole = preparation.isWhole
     outcome.provedTables = proof.tables
     outcome.rows = proof.rows
     outcome.unproved = (outcome.unproved + proof.unproved).sorted()
@@ -289,6 +292,49 @@ struct RestoreRun: Sendable {
     outcome.objects = unmade.all.isEmpty ? nil : entries?.count ?? preparation.toc.entries.count
     if let incompleteness = outcome.incompleteness { outcome.warnings.append(incompleteness) }
     outcome.warnings += preparation.leftOutSettings
+  }
+
+  /// Makes what the database can have under its own name alone (`LateExtensions`). It is in its place by then: what goes
+  /// wrong is told with what lacks.
+  private func finish(_ database: String, _ outcome: inout RestoreOutcome) async {
+    let late = preparation.late
+    guard !late.dumpIDs.isEmpty else { return }
+    let names = late.names.joined(separator: ", ")
+    let isLate = { (id: Int) in late.dumpIDs.contains(id) }
+    let tables = preparation.source.contents.tables.filter { isLate($0.dumpID) }
+    outcome.tables += tables.count
+    do {
+      let program = RestoreProgram(
+        preparation.program, restore.maintenance.database(database), serverMajor: preparation.server.major,
+        request.options)
+      let head = try MemoryFile(preparation.head)
+      let entries = preparation.toc.entries.map(\.dumpID).filter(isLate)
+      let sequences = preparation.toc.sequences.filter { isLate($0.dumpID) }
+      let session = preparation.session(database)
+      try await program.make(.preData, head: head, entries: entries, jobs: 1)
+      try await RestoreLoad(
+        source: preparation.source, tables: tables.filter { $0.rows != nil }, session: session, jobs: 1,
+        progress: { _, _ in }
+      ).run()
+      try await preparation.set(sequences, session)
+      try await program.make(.postData, head: head, entries: entries, jobs: 1)
+      var contents = preparation.source.contents
+      (contents.tables, contents.largeObjects) = (tables, [])
+      let proof = try await RestoreProof(
+        contents: contents, sequences: sequences, session: session, jobs: 1, isWhole: false, progress: { _, _ in }
+      ).run()
+      outcome.provedTables += proof.tables
+      outcome.rows += proof.rows
+      outcome.unproved = (outcome.unproved + proof.unproved).sorted()
+    } catch {
+      let fault = Fault(error)
+      outcome.unproved += tables.map { "\($0.schema).\($0.name): it belongs to \(names)" }
+      outcome.warnings.append(
+        Fault(
+          .restoreFailed, "'\(database)' is in its place, and \(names) could not be made in it.",
+          cause: [fault.message, fault.cause].compactMap { $0 }.joined(separator: "\n"),
+          hint: "mend the cause, then restore its rows: pgbackupctl contents \(shell: restore.manifest.id)"))
+    }
   }
 
   /// The tables and sequences that are there now; those that could not be made are told.

@@ -36,6 +36,11 @@ package struct KernelWalls: Sendable, Hashable {
         "The kernel's Landlock (ABI \(landlock), 6 is needed) can't hold signals back: code of a backup can end "
           + "processes of \(name).")
     }
+    if !cconfinement_can_ask() {
+      gaps.append(
+        "The kernel can't ask about calls (Linux 5.5 is needed): code of a backup can make an abstract socket, to which "
+          + "every account of this machine may connect.")
+    }
     return gaps
   }
 

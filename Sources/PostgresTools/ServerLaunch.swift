@@ -70,7 +70,11 @@ struct ServerLaunch {
 
   /// Nothing of it has to survive anything: no fsync, no WAL beyond what a load needs. One gigabyte of memory at
   /// most, about.
-  func configure(connections: Int, major: Int) throws(Fault) {
+  ///
+  /// - Parameters:
+  ///   - libraries: to be loaded at the start; those that are not here are left out.
+  ///   - database: the one that it is all about.
+  func configure(connections: Int, major: Int, libraries: [String], database: String) throws(Fault) {
     var settings = [
       "listen_addresses=", "unix_socket_directories=\(folder.path)", "unix_socket_permissions=0700", "port=5432",
       "fsync=off", "full_page_writes=off", "synchronous_commit=off", "wal_level=minimal", "max_wal_senders=0",
@@ -81,6 +85,12 @@ struct ServerLaunch {
       // One that has lost a process is gone for good: who asks for it afterwards learns that.
       "cluster_name=pgbackupd_drill", "restart_after_crash=off",
     ]
+    let libraries = libraries.filter(isHere)
+    if !libraries.isEmpty { settings.append("shared_preload_libraries=\(libraries.joined(separator: ","))") }
+    if libraries.contains("pg_cron") {
+      // It takes the rows of its jobs, and begins none of them.
+      settings += ["cron.database_name=\(database)", "cron.max_running_jobs=0", "cron.launch_active_jobs=off"]
+    }
     // One that fires at each login would have a say in every connection of the proof.
     if major >= 17 { settings.append("event_triggers=off") }
     let lines = settings.map { line in
@@ -92,6 +102,14 @@ struct ServerLaunch {
       throw Fault(
         .drillFailed, "The drill's server could not be configured.", cause: String(cString: strerror(errno)),
         hint: "look at the disk of '\(folder.path)'")
+    }
+  }
+
+  /// Where `make install` and distributions put libraries that a server loads (`$libdir`).
+  private func isHere(_ library: String) -> Bool {
+    guard !library.contains(byte: UInt8(ascii: "/")) else { return false }
+    return ["lib", "lib/postgresql", "lib64", "lib64/postgresql", "lib64/pgsql"].contains {
+      access("\(binaries)/../\($0)/\(library).so", R_OK) == 0
     }
   }
 

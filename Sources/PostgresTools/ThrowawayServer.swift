@@ -29,10 +29,12 @@ package struct ThrowawayServer: Sendable {
   ///   - superuser: the name of its first role.
   ///   - root: the folder of all such servers; a stopped or swept one leaves nothing in it.
   ///   - connections: how many will be made at once, about.
+  ///   - libraries: to be loaded at its start, where they are here.
+  ///   - database: the one that will be made, for libraries that have to know its name.
   ///   - walls: what of this kernel is used.
   package static func start(
     major: Int, superuser: String, programs: ClientPrograms, root: String, name: String, connections: Int,
-    walls: KernelWalls = KernelWalls()
+    libraries: [String] = [], database: String = "postgres", walls: KernelWalls = KernelWalls()
   ) async throws(Fault) -> ThrowawayServer {
     let initdb: ClientProgram
     do throws(Fault) {
@@ -60,7 +62,7 @@ package struct ThrowawayServer: Sendable {
       let launch = ServerLaunch(
         binaries: String(initdb.path.dropLast("/initdb".count)), folder: folder, account: account, walls: walls)
       try await launch.make(superuser: superuser)
-      try launch.configure(connections: connections, major: major)
+      try launch.configure(connections: connections, major: major, libraries: libraries, database: database)
       let server = ThrowawayServer(
         root, folder, name, try await launch.begin(), initdb.versionText, superuser, account, walls.gaps(account))
       do throws(Fault) {

@@ -61,6 +61,7 @@ struct Assembly {
     plan.drill.jobs = configuration.drills.jobs
     plan.drillsInTurn = configuration.drills.from == .inTurn
     plan.drill.server = configuration.drills.server
+    plan.drill.libraries = configuration.drills.libraries
     plan.restoreJobs = configuration.restores.jobs
     plan.keepReplaced = configuration.restores.keepReplaced
     plan.reconcileEvery = configuration.daemon.reconcileEvery

@@ -174,6 +174,7 @@ package struct Backup: Sendable {
     let server = try await session.serverFacts()
     try await session.checkReadability()
     let locks = try await session.lockDemand()
+    let doubts = try await session.searchPathDoubts()
     if locks.isTooSmall {
       logger.warning(
         "the dump may run out of locks",
@@ -260,6 +261,7 @@ package struct Backup: Sendable {
       (outcome.anomalies, outcome.statistics) = (anomalies, statistics)
       (outcome.cost, outcome.warnings, outcome.later) = (dumped.cost, dumped.warnings, later)
       if let fault = toc.unreadableNames(of: layout.id) { outcome.warnings.append(fault) }
+      if let doubts { outcome.warnings.append(doubts) }
       if locks.isTooSmall { outcome.warnings.append(locks.fault(in: request.database)) }
       return outcome
     } catch {

@@ -74,9 +74,7 @@ extension BackupStatistics {
   }
 
   init(_ contents: Contents, _ index: ArchiveIndex, storedBytes: Int64, seconds: Double) {
-    // What pg_dump has to say of definitions, in the order of names: entries' numbers change from dump to dump.
-    let definitions = index.entries.filter { $0.section == .preData || $0.section == .postData }
-      .map { "\($0.kind ?? "") \($0.schema ?? "") \($0.tag ?? "")\n\($0.definition ?? "")" }.sorted()
+    let definitions = TableOfContents(index.entries).definitions
     self.init(contents.id, contents, storedBytes: storedBytes, seconds: seconds)
     schemaDigest = Digest.hexadecimal(of: Array(definitions.joined(separator: "\0").utf8))
     let withRows = Set(contents.tables.map(\.fullName))

@@ -112,6 +112,7 @@ struct Preparation: Sendable {
     let named = toc.entries.filter { $0.kind == "TABLE" }.map { "\($0.schema ?? "").\($0.tag ?? "")" }
     guard !selection.relations.isEmpty else {
       let what = (request.tables + request.schemas.map { "\($0).*" }).joined(separator: ", ")
+      if let table = request.tables.first(where: isOfExtension) { throw ofExtension(table) }
       throw Fault(
         .tableMissing, "\(restore.manifest.id) has no table \(what).",
         cause: "it has " + named.prefix(12).joined(separator: ", ") + (named.count > 12 ? ", …" : ""),
@@ -128,6 +129,7 @@ struct Preparation: Sendable {
           hint: "name the schema: --table \(shell: "\(schemas[0]).\(table)")")
       }
       guard one.relations.isEmpty else { continue }
+      if isOfExtension(table) { throw ofExtension(table) }
       throw Fault(
         .tableMissing, "\(restore.manifest.id) has no table \(table).",
         hint: "pgbackupctl contents \(shell: restore.manifest.id)")
@@ -140,6 +142,20 @@ struct Preparation: Sendable {
         "\(restore.manifest.id) has \(request.bringsAll ? "nothing" : "no table") in a schema \(schema).",
         hint: "pgbackupctl contents \(shell: restore.manifest.id)")
     }
+  }
+
+  /// Whether a backup has rows of the table, and not the table: its extension makes it.
+  private func isOfExtension(_ table: String) -> Bool {
+    toc.entries.contains { entry in
+      entry.kind == "TABLE DATA"
+        && (table.isExactly(entry.tag ?? "") || table.isExactly("\(entry.schema ?? "").\(entry.tag ?? "")"))
+    }
+  }
+
+  private func ofExtension(_ table: String) -> Fault {
+    Fault(
+      .tableMissing, "\(table) is a table of an extension: it comes with the whole database, and not by itself.",
+      hint: "pgbackupctl extract \(shell: restore.manifest.id) --table \(shell: table) gives its rows")
   }
 
   /// What would keep rows from being replaced: told before their tables are locked, and by the preview. And who would hear of it.

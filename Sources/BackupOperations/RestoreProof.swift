@@ -44,8 +44,28 @@ struct RestoreProof: Sendable {
         cause: differences.sorted().prefix(12).map { TerminalText.line($0) }.joined(separator: "\n"),
         hint: "report it; the live database was not touched")
     }
-    result.derived = try await derived()
+    result.derived = try await derived() + (isWhole ? try await leftToExtensions() : [])
     return result
+  }
+
+  /// Tables of extensions that these keep out of every dump (they are not in `pg_extension_config_dump`), by name: what
+  /// an application has put there is in no backup.
+  private func leftToExtensions() async throws(Fault) -> [String] {
+    let rows = try await session.connect().use { connection throws(Fault) in
+      try await connection.query(
+        """
+        SELECT n.nspname, c.relname, e.extname FROM pg_catalog.pg_extension e
+        JOIN pg_catalog.pg_depend d ON d.refclassid = 'pg_catalog.pg_extension'::pg_catalog.regclass
+          AND d.refobjid = e.oid AND d.deptype = 'e' AND d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass
+        JOIN pg_catalog.pg_class c ON c.oid = d.objid AND c.relkind = 'r' AND c.relpersistence = 'p'
+        JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+        WHERE NOT c.oid OPERATOR(pg_catalog.=) ANY (coalesce(e.extconfig, '{}'))
+        ORDER BY 1, 2
+        """)
+    }
+    return rows.map {
+      "\($0[0] ?? "").\($0[1] ?? "") (of the extension \($0[2] ?? ""), which keeps its rows out of every dump)"
+    }
   }
 
   /// Generated columns and materialized views, and tables of whose rows the backup has none, by name.

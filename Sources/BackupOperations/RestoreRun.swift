@@ -108,7 +108,10 @@ struct RestoreRun: Sendable {
       // It must be readable here and now, or there is no way back.
       let source = try await ArchiveSource(safety.manifest, in: safety.stores, identities: restore.identities)
       try await source.check()
-      try await Preparation(restore.back(to: safety, isLenient: false), readsGlobals: false).tryOut()
+      let way = try await Preparation(restore.back(to: safety, isLenient: false), readsGlobals: false)
+      // The database is away: what was tried before, and is the same, is not tried again.
+      let isTried = request.options == way.request.options && way.toc.definitions == preparation.toc.definitions
+      if !isTried { try await way.tryOut() }
       try await preparation.drop(names.kept)
     } catch {
       let swap = swap

@@ -12,6 +12,12 @@ package struct TableOfContents: Sendable {
     entries.filter { ["ENCODING", "STDSTRINGS", "SEARCHPATH"].contains($0.kind) }.compactMap(\.definition)
   }
 
+  /// What pg_dump has to say of definitions, in the order of names: entries' numbers change from dump to dump.
+  package var definitions: [String] {
+    entries.filter { $0.section == .preData || $0.section == .postData }
+      .map { "\($0.kind ?? "") \($0.schema ?? "") \($0.tag ?? "")\n\($0.definition ?? "")" }.sorted()
+  }
+
   /// Entries of the data section that are statements and have no block: from PostgreSQL 17 on, large objects are made there, with their
   /// privileges and comments behind them. (An entry without a section is of the one before it: `ProcessArchiveRestoreOptions` of
   /// pg_backup_archiver.c.)

@@ -43,6 +43,13 @@ import Testing
     let outcome = try await fixture.restore(fixture.request).run()
     #expect(outcome.isProved && outcome.unproved == [], "\(outcome.unproved)")
     #expect(
+      outcome.derived?.contains(
+        "public.hidden (of the extension settings_of_ours, which keeps its rows out of every dump)") == true)
+    var chosen = fixture.request
+    chosen.tables = ["ours"]
+    let alone = await #expect(throws: Fault.self) { try await fixture.restore(chosen).run() }
+    #expect(alone?.message.contains("is a table of an extension") == true, "\(alone.map { "\($0)" } ?? "")")
+    #expect(
       try fixture.cluster.sql(fixture.database, "SELECT string_agg(name, ',' ORDER BY name) FROM ours")
         == "a,b,built in\n")
 

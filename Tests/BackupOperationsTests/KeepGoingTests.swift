@@ -76,6 +76,30 @@ import Testing
     #expect(try fixture.text(fixture.database) == before)
   }
 
+  /// What can be known of it is told by the backup already, and not where the function says where it looks.
+  @Test func theBackupWarnsOfIt() async throws {
+    let cluster = try PrivateCluster()
+    let database = try cluster.makeDatabase("shop", sample: nil)
+    try cluster.sql(database, Self.flawed)
+    let workshop = Workshop()
+    func warnings(_ time: Double) async throws -> [Fault] {
+      var settings = Backup.Settings()
+      settings.programs = [cluster.binaries]
+      return try await workshop.backup(
+        try connection(cluster, database), database: database, settings: settings,
+        at: Date(timeIntervalSince1970: time)
+      ).run().warnings
+    }
+    let warning = try #require(try await warnings(1_800_000_000).first { $0.code == .schemaIncomplete })
+    #expect(
+      warning.cause == """
+        INDEX public.scaled_orders: public.scaled(integer) finds 'factors' by the search_path, which is empty in a restore
+        MATERIALIZED VIEW public.sums: public.scaled(integer) finds 'factors' by the search_path, which is empty in a restore
+        """)
+    try cluster.sql(database, "ALTER FUNCTION public.scaled SET search_path = public")
+    #expect(try await warnings(1_800_000_100).allSatisfy { $0.code != .schemaIncomplete })
+  }
+
   @Test func whoSaysYesHasItSwapped() async throws {
     let fixture = try await RestoreFixture(cluster: PrivateCluster(), sample: nil, sql: Self.flawed)
     var request = fixture.request

@@ -94,3 +94,14 @@ import Testing
     #expect(report.proof.isWhole && report.incompleteness == nil, "\(report)")
   }
 }
+
+extension RestoreFixture {
+  /// A backup of a database that is there.
+  init(existing name: String, on cluster: PrivateCluster) async throws {
+    (self.cluster, database) = (cluster, name)
+    var settings = Backup.Settings()
+    settings.programs = [cluster.binaries]
+    manifest = try await workshop.backup(try connection(cluster, name), database: name, settings: settings).run()
+      .manifest
+  }
+}

@@ -39,15 +39,6 @@ struct RestoreFixture {
     ).run().manifest
   }
 
-  /// A backup of a database that is there.
-  init(existing name: String, on cluster: PrivateCluster) async throws {
-    (self.cluster, database) = (cluster, name)
-    var settings = Backup.Settings()
-    settings.programs = [cluster.binaries]
-    manifest = try await workshop.backup(try connection(cluster, name), database: name, settings: settings).run()
-      .manifest
-  }
-
   /// Another backup of the same database.
   init(of other: RestoreFixture) async throws {
     cluster = other.cluster
